@@ -1,0 +1,53 @@
+package cpu
+
+import "github.com/euryale-ml/euryale/internal/dtype"
+
+// kernels is one twin of the inner loops: portable Go, or assembly. None of them starts threads. Unless said
+// otherwise all slices of a call have the same length and out may be one of the inputs.
+type kernels struct {
+	name string
+
+	tile      func(t *tile)                                   // see tile
+	toF32     func(dst []float32, src []byte, t dtype.Type)   // exact
+	add       func(out, a, b []float32)                       // a+b
+	add3      func(out, a, b, c []float32)                    // a+b+c
+	mul       func(out, a, b []float32)                       // a*b
+	scale     func(out, x []float32, s float32)               // x*s
+	activate  func(out, x []float32, act Activation)          // SiLU, GELU, QuickGELU
+	geglu     func(out, value, gate []float32)                // value * GELU(gate)
+	rowMax    func(x []float32) float32                       // len(x) a multiple of 16
+	exp2Sum   func(x []float32, m float32) float32            // x = 2^(x-m), x <= m; the sum. len(x) a multiple of 16
+	moments   func(x []float32) (sum, squares float64)        // of one row
+	chMoments func(sum, squares []float64, x []float32)       // per channel over the rows of x; overwrites
+	norm      func(out, x, mean, scale, shift []float32)      // (x-mean)*scale + shift
+	normSiLU  func(out, x, mean, scale, shift []float32)      // SiLU of it
+	normRow   func(o, x, gamma, beta []float32, m, r float32) // (x-m)*r*gamma + beta
+	keys      func(dst, src []float32, ld, n, d int, s float32)
+	peak      func(iters int) (flops float64) // register-only FMA
+}
+
+// tile is one call of the micro-kernel:
+//
+//	c[r][0:16] (+)= sum over s<segs, i<k of A(s,r)[i] * b[s*k+i][0:16]     r < rows
+//
+// A(s,r) is the memory at byte offset off[s*stride+r] of a, or zeros when that is negative. Sums run in the
+// order of (s,i), one fused multiply-add per step, so blocking the sum over several calls changes no bits.
+type tile struct {
+	rows, segs, k int
+	a             []float32
+	off           []int
+	stride        int
+	zero          []float32 // at least k zeros
+	b             []byte    // [segs*k][16] of type t
+	t             dtype.Type
+	c             []float32
+	ldc           int
+	accumulate    bool
+}
+
+const (
+	tileRows = 6
+	tileCols = 16
+	kcMax    = 384 // rows of a weight panel per block: 24 KiB of float32, so that it stays in the L1 cache
+	mcMax    = 192 // rows of A per block: with kcMax 288 KiB, so that they stay in the L2 cache
+)

@@ -1,0 +1,191 @@
+// Package hfconfig reads the config.json files of Hugging Face models: named fields with defaults and ranges,
+// every problem collected, nothing silently dropped.
+package hfconfig
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/euryale-ml/euryale/internal/badmodel"
+)
+
+// Config is one file being read. Reading goes on after a problem, so that Err can report all of them.
+type Config struct {
+	file     string
+	fields   map[string]json.RawMessage
+	problems []error
+}
+
+// Parse reads the object in raw. file is its name in errors.
+func Parse(file string, raw []byte) *Config {
+	c := &Config{file: file}
+	if err := json.Unmarshal(raw, &c.fields); err != nil {
+		c.problems = append(c.problems, &badmodel.Error{File: file, Got: "not a JSON object", Err: err})
+	}
+	return c
+}
+
+// Err joins every problem met so far.
+func (c *Config) Err() error { return errors.Join(c.problems...) }
+
+// Bad records a problem with a field.
+func (c *Config) Bad(field, got, want string) {
+	c.problems = append(c.problems, &badmodel.Error{File: c.file, Field: field, Got: badmodel.Quote(got), Want: want})
+}
+
+// Has reports whether the field is there and not null.
+func (c *Config) Has(field string) bool {
+	raw, ok := c.fields[field]
+	return ok && !bytes.Equal(raw, []byte("null"))
+}
+
+// read decodes a field into v; false if it is absent or of another type.
+func (c *Config) read(field string, v any, want string) bool {
+	if !c.Has(field) {
+		return false
+	}
+	if err := json.Unmarshal(c.fields[field], v); err != nil {
+		c.Bad(field, string(c.fields[field]), want)
+		return false
+	}
+	return true
+}
+
+// Int reads a whole number between min and max.
+func (c *Config) Int(field string, def, min, max int) int {
+	return c.ints(field, []int{def}, min, max, false)[0]
+}
+
+// Ints reads a list of whole numbers between min and max, or a single one as a list of one.
+func (c *Config) Ints(field string, def []int, min, max int) []int {
+	return c.ints(field, def, min, max, true)
+}
+
+const maxList = 64 // longer than any per-block list of a known model
+
+func (c *Config) ints(field string, def []int, min, max int, list bool) []int {
+	want := fmt.Sprintf("a whole number from %d to %d", min, max)
+	raw := bytes.TrimSpace(c.fields[field])
+	var got []json.Number
+	if len(raw) > 0 && raw[0] == '[' {
+		if !list || !c.read(field, &got, "a list, each "+want) {
+			if !list {
+				c.Bad(field, string(raw), want)
+			}
+			return def
+		}
+	} else {
+		got = make([]json.Number, 1)
+		if !c.read(field, &got[0], want) {
+			return def
+		}
+	}
+	if len(got) == 0 || len(got) > maxList {
+		c.Bad(field, fmt.Sprintf("%d entries", len(got)), fmt.Sprintf("1 to %d", maxList))
+		return def
+	}
+	out := make([]int, len(got))
+	for i, s := range got {
+		n, err := s.Int64()
+		if raw[0] == '"' || err != nil || n < int64(min) || n > int64(max) {
+			c.Bad(field, string(raw), want)
+			return def
+		}
+		out[i] = int(n)
+	}
+	return out
+}
+
+// PerBlock reads one whole number per block, or one for all of them.
+func (c *Config) PerBlock(field string, def, blocks, min, max int) []int {
+	got := c.Ints(field, []int{def}, min, max)
+	if len(got) == 1 && blocks > 1 {
+		return slices.Repeat(got, blocks)
+	}
+	if len(got) != blocks {
+		c.Bad(field, fmt.Sprintf("%d entries", len(got)), fmt.Sprintf("one per block: %d", blocks))
+		return slices.Repeat([]int{def}, blocks)
+	}
+	return got
+}
+
+// Float reads a finite number between min and max.
+func (c *Config) Float(field string, def, min, max float64) float64 {
+	var f float64
+	want := fmt.Sprintf("a number from %g to %g", min, max)
+	if !c.read(field, &f, want) {
+		return def
+	}
+	if !(f >= min && f <= max) || math.IsInf(f, 0) {
+		c.Bad(field, string(c.fields[field]), want)
+		return def
+	}
+	return f
+}
+
+// Bool reads true or false.
+func (c *Config) Bool(field string, def bool) bool {
+	c.read(field, &def, "true or false")
+	return def
+}
+
+// String reads one of the allowed values; any, if none are given.
+func (c *Config) String(field, def string, allowed ...string) string {
+	got := def
+	if c.read(field, &got, "a string") && len(allowed) > 0 && !slices.Contains(allowed, got) {
+		c.Bad(field, got, "one of "+strings.Join(allowed, ", "))
+		return def
+	}
+	return got
+}
+
+// Strings reads a list of values, each one of allowed.
+func (c *Config) Strings(field string, def []string, allowed ...string) []string {
+	var got []string
+	if !c.read(field, &got, "a list of strings") {
+		return def
+	}
+	for _, s := range got {
+		if !slices.Contains(allowed, s) {
+			c.Bad(field, s, "one of "+strings.Join(allowed, ", "))
+		}
+	}
+	if len(got) > maxList {
+		c.Bad(field, fmt.Sprintf("%d entries", len(got)), fmt.Sprintf("at most %d", maxList))
+		return def
+	}
+	return got
+}
+
+// Fixed checks fields of which only some values, written as JSON, are implemented. Null and absence pass: they
+// mean the default, which always is.
+func (c *Config) Fixed(fields map[string][]string) {
+	for _, f := range slices.Sorted(mapKeys(fields)) {
+		if !c.Has(f) {
+			continue
+		}
+		var got bytes.Buffer
+		if err := json.Compact(&got, c.fields[f]); err != nil || !slices.Contains(fields[f], got.String()) {
+			want := strings.Join(fields[f], " or ")
+			if want == "" {
+				want = "null"
+			}
+			c.Bad(f, got.String(), want+", the only value implemented")
+		}
+	}
+}
+
+func mapKeys[V any](m map[string]V) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}

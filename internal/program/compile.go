@@ -1,0 +1,180 @@
+package program
+
+import (
+	"fmt"
+
+	"github.com/euryale-ml/euryale/internal/dtype"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// Program is a compiled graph: calls in execution order over values. It is data; Runner executes it.
+type Program struct {
+	Values  []Value
+	Calls   []Call
+	Outputs []int // values that outlive the run
+	Arena   int   // bytes of the activation arena
+	Bound   int   // the least any arena can be: the most bytes alive at once
+}
+
+// Kind is where a value comes from.
+type Kind uint8
+
+const (
+	Activation Kind = iota // computed by a call
+	Input                  // bound by the user before each run
+	Weight                 // read from the checkpoint, never written
+	Constant               // part of the graph
+)
+
+// Value is one tensor of the program.
+type Value struct {
+	Node   *G.Node
+	Name   string // the checkpoint name of a weight, the layer of anything else
+	Kind   Kind
+	Shape  tensor.Shape
+	DType  dtype.Type
+	Layout Layout
+	Bytes  int // as laid out; of a weight, filled in when its stored dtype is known
+	Offset int // in the arena, of activations
+	First  int // call that writes it; of activations
+	Last   int // last call that reads it
+}
+
+// Call is one kernel call.
+type Call struct {
+	Op    G.Op
+	Layer string // checkpoint name of the layer the call belongs to
+	In    []int
+	Out   int
+	FLOPs int64
+}
+
+// Host returns the op's fast form, if it has one that the argument layouts allow.
+func (c Call) Host() (Op, bool) {
+	op, ok := c.Op.(Op)
+	return op, ok
+}
+
+// Compile orders the nodes that outputs need, fuses neighbours, and plans the arena. isWeight says which leaf
+// nodes are read from the checkpoint.
+func Compile(outputs []*G.Node, isWeight func(name string) bool) (*Program, error) {
+	c := &compiler{value: map[place]int{}, isWeight: isWeight, prog: &Program{}}
+	for _, n := range outputs {
+		i, err := c.visit(n)
+		if err != nil {
+			return nil, err
+		}
+		c.prog.Outputs = append(c.prog.Outputs, i)
+	}
+	c.fuse()
+	c.liveness()
+	c.prog.place()
+	return c.prog, nil
+}
+
+// place is a node in one layout.
+type place struct {
+	node   *G.Node
+	layout Layout
+}
+
+type compiler struct {
+	value    map[place]int
+	isWeight func(string) bool
+	prog     *Program
+}
+
+// visit adds n after its children, depth first, so calls come in the order a reader of the model expects.
+func (c *compiler) visit(n *G.Node) (int, error) {
+	if i, ok := c.value[place{n, Plain}]; ok {
+		return i, nil
+	}
+	v := Value{Node: n, Name: n.Name(), Shape: n.Shape(), Last: -1, First: -1}
+	var err error
+	if v.DType, err = nodeType(n); err != nil {
+		return 0, err
+	}
+	v.Bytes = v.Shape.TotalSize() * v.DType.Size()
+	op := n.Op()
+	if op == nil || op.Arity() == 0 || isConstant(op) {
+		switch {
+		case op != nil:
+			v.Kind = Constant
+		case c.isWeight(v.Name):
+			v.Kind = Weight
+		default:
+			v.Kind = Input
+		}
+		return c.add(v), nil
+	}
+
+	call := Call{Op: op, Layer: v.Name}
+	for it := n.Graph().From(n.ID()); it.Next(); {
+		in, err := c.visit(it.Node().(*G.Node))
+		if err != nil {
+			return 0, err
+		}
+		call.In = append(call.In, in)
+	}
+	call = c.layouts(call)
+	call.Out = c.add(v)
+	c.prog.Calls = append(c.prog.Calls, call)
+	return call.Out, nil
+}
+
+func (c *compiler) add(v Value) int {
+	c.prog.Values = append(c.prog.Values, v)
+	c.value[place{v.Node, v.Layout}] = len(c.prog.Values) - 1
+	return len(c.prog.Values) - 1
+}
+
+// layouts gives each packed argument its layout: a leaf read in two layouts becomes two values. A matrix that
+// is computed cannot be packed ahead, so a call that wants it packed runs on its definition.
+func (c *compiler) layouts(call Call) Call {
+	op, ok := call.Op.(Op)
+	if !ok {
+		return call
+	}
+	in := append([]int(nil), call.In...)
+	for i := range in {
+		v := c.prog.Values[in[i]]
+		want := op.Layout(i)
+		switch {
+		case want == Plain:
+		case v.Kind == Activation:
+			call.Op = plainOp{call.Op}
+			return call
+		default:
+			in[i] = c.leaf(v, want)
+		}
+	}
+	call.In = in
+	return call
+}
+
+// leaf returns the value that holds v's node in the given layout.
+func (c *compiler) leaf(v Value, l Layout) int {
+	if i, ok := c.value[place{v.Node, l}]; ok {
+		return i
+	}
+	v.Layout = l
+	return c.add(v)
+}
+
+// plainOp hides an op's fast form.
+type plainOp struct{ G.Op }
+
+type constantOp interface{ Value() G.Value }
+
+func isConstant(op G.Op) bool { _, ok := op.(constantOp); return ok }
+
+func nodeType(n *G.Node) (dtype.Type, error) {
+	switch n.Dtype() {
+	case tensor.Float32:
+		return dtype.F32, nil
+	case tensor.Int32:
+		return dtype.I32, nil
+	}
+	return dtype.Invalid, fmt.Errorf("node %q has element type %v; the VM runs float32 and int32", n.Name(), n.Dtype())
+}

@@ -1,0 +1,105 @@
+// Package program compiles a Gorgonia expression graph into a linear list of kernel calls over one arena, and
+// runs it on the host.
+package program
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// Layout is how an argument of an op lies in memory.
+type Layout uint8
+
+const (
+	Plain        Layout = iota // row-major float32 or int32, as the node's shape says
+	Table                      // row-major in the stored dtype; rows are looked up
+	LinearPanels               // a [out in] matrix in cpu.Panels
+	ConvPanels                 // an [out in kh kw] filter in cpu.Panels
+)
+
+// Op is a Gorgonia op with a fast host form. Its Do stays the definition.
+type Op interface {
+	G.Op
+
+	// Layout says how the op wants argument i stored.
+	Layout(i int) Layout
+	// Host computes out from in. The shapes have been checked.
+	Host(p *cpu.Pool, out Arg, in []Arg)
+	// FLOPs counts a multiply-add as two; data movement and pointwise work count nothing.
+	FLOPs(out tensor.Shape, in []tensor.Shape) int64
+	// InPlace lists the arguments whose memory the result may take over.
+	InPlace() []int
+	// Fuse returns the op that does this one and then next, which reads this one's result as argument arg.
+	// Its arguments are this op's and then next's others.
+	Fuse(next Op, arg int, out tensor.Shape) (Op, bool)
+}
+
+// Arg is one argument of a kernel call: a shape and the bytes behind it.
+type Arg struct {
+	Shape tensor.Shape
+	DType dtype.Type
+	Data  []byte
+}
+
+// F32 views the argument's bytes as float32.
+func (a Arg) F32() []float32 { return view[float32](a, dtype.F32) }
+
+// I32 views the argument's bytes as int32.
+func (a Arg) I32() []int32 { return view[int32](a, dtype.I32) }
+
+// Panels views a packed weight. Every dimension but the first is summed over.
+func (a Arg) Panels() cpu.Panels {
+	n := a.Shape[0]
+	return cpu.Panels{Data: a.Data, DType: a.DType, N: n, K: a.Shape.TotalSize() / n}
+}
+
+func view[T float32 | int32](a Arg, want dtype.Type) []T {
+	if a.DType != want {
+		panic(fmt.Sprintf("program: a %v argument read as %v", a.DType, want))
+	}
+	if len(a.Data) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(&a.Data[0])), len(a.Data)/4)
+}
+
+// Bytes views a float32 or int32 slice as bytes.
+func Bytes[T float32 | int32](s []T) []byte {
+	if len(s) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), 4*len(s))
+}
+
+// Packed is the number of bytes a weight of this shape and dtype takes in a layout. Vectors are kept in
+// float32, since every kernel adds them in float32.
+func Packed(l Layout, shape tensor.Shape, t dtype.Type) int {
+	switch l {
+	case LinearPanels, ConvPanels:
+		return cpu.PanelBytes(shape[0], shape.TotalSize()/shape[0], t)
+	case Table:
+		return shape.TotalSize() * t.Size()
+	}
+	return shape.TotalSize() * 4
+}
+
+// Pack lays the stored bytes of a weight out for its kernel and returns the dtype they then have.
+func Pack(dst, src []byte, l Layout, shape tensor.Shape, t dtype.Type) dtype.Type {
+	switch l {
+	case LinearPanels:
+		cpu.PackLinear(dst, src, t, shape[0], shape.TotalSize()/shape[0])
+	case ConvPanels:
+		cpu.PackConv(dst, src, t, shape[0], shape[1], shape[2], shape[3])
+	case Table:
+		copy(dst, src)
+	default:
+		dtype.ToF32(Arg{DType: dtype.F32, Data: dst}.F32(), src, t)
+		return dtype.F32
+	}
+	return t
+}

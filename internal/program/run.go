@@ -1,0 +1,176 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// Runner executes a program on the host: one arena for activations, shared weights, nothing allocated
+// between calls.
+type Runner struct {
+	prog    *Program
+	pool    *cpu.Pool
+	arena   []byte
+	args    []Arg // of every value, in its place
+	scratch []Arg // the arguments of the current call
+
+	// Trace, if set, is told of each call before it runs.
+	Trace func(i int, call Call)
+	// After, if set, sees each call's result and may stop the run.
+	After func(i int, call Call, out Arg) error
+}
+
+// NewRunner allocates the arena of a program and loads the weights it needs. The context stops the loading.
+func NewRunner(ctx context.Context, p *Program, pool *cpu.Pool, w *Weights) (*Runner, error) {
+	r := &Runner{prog: p, pool: pool, args: make([]Arg, len(p.Values)), arena: alignedBytes(p.Arena)}
+	if err := w.Load(ctx, p); err != nil {
+		return nil, err
+	}
+	for i, v := range p.Values {
+		switch v.Kind {
+		case Activation:
+			r.args[i] = Arg{v.Shape, v.DType, r.arena[v.Offset : v.Offset+v.Bytes : v.Offset+v.Bytes]}
+		case Weight:
+			r.args[i] = w.get(v)
+		case Constant:
+			val, err := constant(v.Node.Op())
+			if err != nil {
+				return nil, err
+			}
+			if r.args[i], err = argOf(val, v.Layout); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return r, nil
+}
+
+// Output is the i-th output of the last run. Its bytes are the arena's: the next run overwrites them.
+func (r *Runner) Output(i int) Arg { return r.args[r.prog.Outputs[i]] }
+
+// Run binds the inputs' values and executes every call, looking at the context before each.
+func (r *Runner) Run(ctx context.Context) error {
+	for i, v := range r.prog.Values {
+		if v.Kind != Input || (v.Last < 0 && v.Layout != Plain) {
+			continue
+		}
+		val := v.Node.Value()
+		if val == nil {
+			if v.Last < 0 {
+				continue
+			}
+			return fmt.Errorf("input %q has no value: bind one with gorgonia.Let", v.Name)
+		}
+		a, err := argOf(val, v.Layout)
+		if err != nil {
+			return fmt.Errorf("input %q: %w", v.Name, err)
+		}
+		r.args[i] = a
+	}
+	for i, call := range r.prog.Calls {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if r.Trace != nil {
+			r.Trace(i, call)
+		}
+		if err := r.call(call); err != nil {
+			return fmt.Errorf("%s: %w", call.Layer, err)
+		}
+		if r.After != nil {
+			if err := r.After(i, call, r.args[call.Out]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Runner) call(c Call) error {
+	out := r.args[c.Out]
+	r.scratch = r.scratch[:0]
+	for _, in := range c.In {
+		r.scratch = append(r.scratch, r.args[in])
+	}
+	if op, ok := c.Host(); ok {
+		op.Host(r.pool, out, r.scratch)
+		return nil
+	}
+	vals := make([]G.Value, len(r.scratch))
+	for i, a := range r.scratch {
+		vals[i] = ValueOf(a)
+	}
+	res, err := c.Op.Do(vals...)
+	if err != nil {
+		return err
+	}
+	a, err := argOf(res, Plain)
+	if err != nil {
+		return err
+	}
+	if len(a.Data) != len(out.Data) || a.DType != out.DType {
+		return errors.New("the op's result is not of the size its graph node says")
+	}
+	copy(out.Data, a.Data)
+	return nil
+}
+
+// ValueOf wraps an argument as a Gorgonia value over the same memory.
+func ValueOf(a Arg) G.Value {
+	switch {
+	case a.DType == dtype.I32 && len(a.Shape) == 0:
+		return G.NewI32(a.I32()[0])
+	case a.DType == dtype.I32:
+		return tensor.New(tensor.WithShape(a.Shape...), tensor.WithBacking(a.I32()))
+	case len(a.Shape) == 0:
+		return G.NewF32(a.F32()[0])
+	}
+	return tensor.New(tensor.WithShape(a.Shape...), tensor.WithBacking(a.F32()))
+}
+
+// argOf views a Gorgonia value as an argument, packing it if the layout says so.
+func argOf(v G.Value, l Layout) (Arg, error) {
+	if t, ok := v.(*tensor.Dense); ok && t.RequiresIterator() {
+		v = t.Materialize().(*tensor.Dense)
+	}
+	a := Arg{Shape: v.Shape()}
+	switch data := v.Data().(type) {
+	case []float32:
+		a.DType, a.Data = dtype.F32, Bytes(data)
+	case []int32:
+		a.DType, a.Data = dtype.I32, Bytes(data)
+	case float32:
+		a.DType, a.Data = dtype.F32, Bytes([]float32{data})
+	case int32:
+		a.DType, a.Data = dtype.I32, Bytes([]int32{data})
+	default:
+		return Arg{}, fmt.Errorf("values of type %T are not run here; use float32 or int32", data)
+	}
+	if l == LinearPanels || l == ConvPanels {
+		dst := alignedBytes(Packed(l, a.Shape, dtype.F32))
+		Pack(dst, a.Data, l, a.Shape, dtype.F32)
+		a.Data = dst
+	}
+	return a, nil
+}
+
+func constant(op G.Op) (G.Value, error) {
+	if c, ok := op.(constantOp); ok {
+		return c.Value(), nil
+	}
+	return op.Do()
+}
+
+// alignedBytes allocates n zero bytes that start on a cache line.
+func alignedBytes(n int) []byte {
+	b := make([]byte, n+Align)
+	off := int(-uintptr(unsafe.Pointer(&b[0])) & (Align - 1))
+	return b[off : off+n : off+n]
+}

@@ -1,0 +1,133 @@
+package layers
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/program"
+	"gorgonia.org/tensor"
+)
+
+// embed looks tokens up and adds their positions' vectors.
+//
+//	ids      [B S]          int32, below V
+//	tokens   [V C]
+//	position [S' C]         S <= S'
+//	result   [B S C]
+type embed struct{ plain }
+
+func (k embed) String() string { return "Embed{}" }
+func (k embed) arity() int     { return 3 }
+func (k embed) rank() int      { return 3 }
+
+func (k embed) Layout(i int) program.Layout {
+	if i > 0 {
+		return program.Table
+	}
+	return program.Plain
+}
+
+func (k embed) infer(in []tensor.Shape) (tensor.Shape, error) {
+	ids, tok, pos := in[0], in[1], in[2]
+	if len(ids) != 2 || len(tok) != 2 || len(pos) != 2 || tok[1] != pos[1] || ids[1] > pos[0] {
+		return nil, shapeError(k, in)
+	}
+	return tensor.Shape{ids[0], ids[1], tok[1]}, nil
+}
+
+func (k embed) define(out []float32, shape tensor.Shape, in []program.Arg) {
+	s, c := shape[1], shape[2]
+	size := in[1].DType.Size() * c
+	at := make([]float32, c)
+	for r, id := range in[0].I32() {
+		row := out[r*c:][:c]
+		dtype.ToF32(row, in[1].Data[int(id)*size:], in[1].DType)
+		dtype.ToF32(at, in[2].Data[r%s*in[2].DType.Size()*c:], in[2].DType)
+		for j, v := range at {
+			row[j] += v
+		}
+	}
+}
+
+func (k embed) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
+	k.define(out.F32(), out.Shape, in)
+}
+
+// pick takes one position of each sequence.
+//
+//	x      [B S C]
+//	index  [B]       int32
+//	result [B C]
+type pick struct{ plain }
+
+func (k pick) String() string { return "Pick{}" }
+func (k pick) arity() int     { return 2 }
+func (k pick) rank() int      { return 2 }
+
+func (k pick) infer(in []tensor.Shape) (tensor.Shape, error) {
+	x := in[0]
+	if len(x) != 3 || !in[1].Eq(tensor.Shape{x[0]}) {
+		return nil, shapeError(k, in)
+	}
+	return tensor.Shape{x[0], x[2]}, nil
+}
+
+func (k pick) define(out []float32, shape tensor.Shape, in []program.Arg) {
+	c, s := shape[1], in[0].Shape[1]
+	for b, i := range in[1].I32() {
+		copy(out[b*c:][:c], in[0].F32()[(b*s+int(i))*c:])
+	}
+}
+
+func (k pick) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
+	k.define(out.F32(), out.Shape, in)
+}
+
+// timesteps is the sinusoidal embedding of diffusers' get_timestep_embedding (Ho et al. 2020): half the
+// width sines, half cosines, of t times a geometric series of frequencies from 1 to 1/10000.
+//
+//	t      [B N]
+//	result [B N*dim]
+type timesteps struct {
+	plain
+	dim   int
+	flip  bool // flip_sin_to_cos: cosines first
+	shift float32
+}
+
+func (k timesteps) String() string {
+	return fmt.Sprintf("Timesteps{dim=%d flip=%t shift=%g}", k.dim, k.flip, k.shift)
+}
+func (k timesteps) arity() int { return 1 }
+
+func (k timesteps) infer(in []tensor.Shape) (tensor.Shape, error) {
+	if len(in[0]) != 2 || k.dim < 2 || k.dim%2 != 0 {
+		return nil, shapeError(k, in)
+	}
+	return tensor.Shape{in[0][0], in[0][1] * k.dim}, nil
+}
+
+func (k timesteps) define(out []float32, _ tensor.Shape, in []program.Arg) {
+	half := k.dim / 2
+	sin, cos := 0, half
+	if k.flip {
+		sin, cos = half, 0
+	}
+	// The exponent and the product are rounded to float32 as torch does: at t near 1000 a rounding of the
+	// frequency is visible in the sine.
+	scale := float32(-math.Log(10000))
+	for i, t := range in[0].F32() {
+		for j := range half {
+			freq := float32(math.Exp(float64(scale * float32(j) / (float32(half) - k.shift))))
+			s, c := math.Sincos(float64(t * freq))
+			out[i*k.dim+sin+j] = float32(s)
+			out[i*k.dim+cos+j] = float32(c)
+		}
+	}
+}
+
+func (k timesteps) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
+	k.define(out.F32(), out.Shape, in)
+}

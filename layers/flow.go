@@ -1,0 +1,232 @@
+package layers
+
+import (
+	"fmt"
+
+	G "gorgonia.org/gorgonia"
+)
+
+// Flow is a node under construction. The first error sticks, as in bufio.Scanner; a Flow is a value, so a
+// fork is a copy. Steps that take a name use the weights of that name in the flow's scope.
+type Flow struct {
+	s   Scope
+	n   *G.Node
+	err error
+}
+
+// Node ends the flow.
+func (f Flow) Node() (*G.Node, error) { return f.n, f.err }
+
+// At goes on in another place of the checkpoint.
+func (f Flow) At(s Scope) Flow { f.s = s; return f }
+
+// Then adds a step of the caller's own.
+func (f Flow) Then(name string, step func(Scope, *G.Node) (*G.Node, error)) Flow {
+	if f.err != nil {
+		return f
+	}
+	if f.n == nil {
+		f.err = fmt.Errorf("%s: no input node", f.s.Sub(name).Name())
+		return f
+	}
+	n, err := step(f.s.Sub(name), f.n)
+	if err != nil {
+		f.err = fmt.Errorf("%s: %w", f.s.Sub(name).Name(), err)
+		return f
+	}
+	f.n = n
+	return f
+}
+
+// apply adds one op over the flow's node and others, and names its node after the layer.
+func (f Flow) apply(name string, k kind, others ...*G.Node) Flow {
+	return f.Then(name, func(s Scope, x *G.Node) (*G.Node, error) {
+		return apply(s, k, append([]*G.Node{x}, others...)...)
+	})
+}
+
+func apply(s Scope, k kind, in ...*G.Node) (*G.Node, error) {
+	n, err := G.ApplyOp(op{k}, in...)
+	if err == nil {
+		G.WithName(s.Name())(n)
+	}
+	return n, err
+}
+
+// width is the size of the last dimension.
+func (f Flow) width() int {
+	if f.err != nil || f.n == nil {
+		return 0
+	}
+	return last(f.n.Shape())
+}
+
+// Linear is torch's Linear: weights name.weight [out In] and name.bias [out].
+//
+//	x      [... In]
+//	result [... out]
+func (f Flow) Linear(name string, out int) Flow { return f.linear(name, out, true) }
+
+// LinearNoBias is Linear without name.bias.
+func (f Flow) LinearNoBias(name string, out int) Flow { return f.linear(name, out, false) }
+
+func (f Flow) linear(name string, out int, bias bool) Flow {
+	in := f.width()
+	return f.Then(name, func(s Scope, x *G.Node) (*G.Node, error) {
+		args := []*G.Node{x, s.Weight("weight", out, in)}
+		if bias {
+			args = append(args, s.Weight("bias", out))
+		}
+		return apply(s, linear{bias: bias}, args...)
+	})
+}
+
+// Pointwise is Linear over weights a checkpoint may store as a 1x1 convolution, [out In 1 1].
+//
+//	x      [B H W In]
+//	result [B H W out]
+func (f Flow) Pointwise(name string, out int) Flow {
+	return f.conv(name, out, 1, conv{stride: 1, up: 1})
+}
+
+// Conv is torch's Conv2d with stride 1 and the padding that keeps the size: weights name.weight
+// [out In size size] and name.bias [out].
+//
+//	x      [B H W In]
+//	result [B H W out]
+func (f Flow) Conv(name string, out, size int) Flow {
+	p := size / 2
+	return f.conv(name, out, size, conv{stride: 1, up: 1, pad: padding{p, p, p, p}})
+}
+
+// ConvDown is a 3x3 Conv with stride 2. pad is the padding of the first rows and columns: 1, as UNets have
+// it, or 0, as the VAE's encoder does; the last ones get 1.
+//
+//	x      [B H W In]
+//	result [B H/2 W/2 out]
+func (f Flow) ConvDown(name string, out, pad int) Flow {
+	return f.conv(name, out, 3, conv{stride: 2, up: 1, pad: padding{pad, pad, 1, 1}})
+}
+
+func (f Flow) conv(name string, out, size int, k conv) Flow {
+	in := f.width()
+	return f.Then(name, func(s Scope, x *G.Node) (*G.Node, error) {
+		return apply(s, k, x, s.Weight("weight", out, in, size, size), s.Weight("bias", out))
+	})
+}
+
+// GroupNorm is torch's GroupNorm over the last dimension's groups.
+//
+//	x, result [B ... C]
+func (f Flow) GroupNorm(name string, groups int, eps float32) Flow {
+	return f.norm(name, groupNorm{groups: groups, eps: eps})
+}
+
+// LayerNorm is torch's LayerNorm over the last dimension.
+//
+//	x, result [... C]
+func (f Flow) LayerNorm(name string, eps float32) Flow { return f.norm(name, layerNorm{eps: eps}) }
+
+func (f Flow) norm(name string, k kind) Flow {
+	c := f.width()
+	return f.Then(name, func(s Scope, x *G.Node) (*G.Node, error) {
+		return apply(s, k, x, s.Weight("weight", c), s.Weight("bias", c))
+	})
+}
+
+// SiLU is x sigmoid(x).
+func (f Flow) SiLU() Flow { return f.apply("nonlinearity", activate{act: silu}) }
+
+// GEGLU is the first half of the last dimension times the GELU of the second.
+//
+//	x      [... 2C]
+//	result [... C]
+func (f Flow) GEGLU() Flow { return f.apply("geglu", activate{act: geglu}) }
+
+// Activation applies a function by the name transformers' and diffusers' configs use.
+func (f Flow) Activation(name string) Flow {
+	act, ok := map[string]activation{"silu": silu, "swish": silu, "gelu": gelu, "quick_gelu": quickGELU}[name]
+	if !ok && f.err == nil {
+		f.err = fmt.Errorf("%s: activation %q is not one of gelu, quick_gelu, silu, swish", f.s.Name(), name)
+	}
+	return f.apply("act", activate{act: act})
+}
+
+// Add adds the result of another flow.
+//
+//	x, other, result [...]
+func (f Flow) Add(other Flow) Flow { return f.with(other, "add", add{}) }
+
+// AddChannels adds one vector of an image to all its pixels.
+//
+//	x      [B ... C]
+//	other  [B C]
+//	result [B ... C]
+func (f Flow) AddChannels(other Flow) Flow { return f.with(other, "add_channels", addChannels{}) }
+
+// Concat appends another flow's last dimension.
+//
+//	x      [... C]
+//	other  [... C']
+//	result [... C+C']
+func (f Flow) Concat(other Flow) Flow { return f.with(other, "concat", concat{}) }
+
+func (f Flow) with(other Flow, name string, k kind) Flow {
+	if f.err == nil {
+		f.err = other.err
+	}
+	return f.apply(name, k, other.n)
+}
+
+// Attention attends from this flow's positions to those of k, taking v.
+//
+//	x, result [B ... Heads*D]
+//	k, v      [B ... Heads*D]
+func (f Flow) Attention(k, v Flow, heads int, causal bool) Flow {
+	for _, o := range []Flow{k, v} {
+		if f.err == nil {
+			f.err = o.err
+		}
+	}
+	return f.apply("attention", attention{heads: heads, causal: causal}, k.n, v.n)
+}
+
+// Upsample repeats pixels: twice the height and width.
+//
+//	x      [B H W C]
+//	result [B 2H 2W C]
+func (f Flow) Upsample() Flow { return f.apply("upsample", upsample{}) }
+
+// UpsampleTo is Upsample, less the last row or column where h or w is odd.
+//
+//	x      [B H W C]
+//	result [B h w C]   h is 2H or 2H-1, w likewise
+func (f Flow) UpsampleTo(h, w int) Flow {
+	return f.apply("upsample", upsample{oddHeight: h%2 == 1, oddWidth: w%2 == 1})
+}
+
+// Embed looks up token_embedding.weight [vocab c] and adds position_embedding.weight [positions c].
+//
+//	x      [B S]   int32
+//	result [B S c]
+func (f Flow) Embed(vocab, positions, c int) Flow {
+	return f.Then("embeddings", func(s Scope, ids *G.Node) (*G.Node, error) {
+		return apply(s, embed{}, ids, s.Weight("token_embedding.weight", vocab, c),
+			s.Weight("position_embedding.weight", positions, c))
+	})
+}
+
+// Pick takes position index of each sequence.
+//
+//	x      [B S C]
+//	index  [B]      int32
+//	result [B C]
+func (f Flow) Pick(index *G.Node) Flow { return f.apply("pick", pick{}, index) }
+
+// Timesteps is diffusers' sinusoidal embedding.
+//
+//	x      [B N]
+//	result [B N*dim]
+func (f Flow) Timesteps(dim int, flipSinToCos bool, freqShift float32) Flow {
+	return f.apply("time_proj", timesteps{dim: dim, flip: flipSinToCos, shift: freqShift})
+}

@@ -1,0 +1,119 @@
+package layers
+
+import (
+	"fmt"
+
+	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/program"
+	"gorgonia.org/tensor"
+)
+
+// linear is act(x w^T + bias) + residual.
+//
+//	x        [... In]
+//	w        [Out In]
+//	bias     [Out]          if bias
+//	residual [... Out]      if residual
+//	result   [... Out]      Out/2 if act is GEGLU
+type linear struct {
+	plain
+	bias, residual bool
+	act            activation
+}
+
+func (k linear) String() string {
+	return fmt.Sprintf("Linear{bias=%t residual=%t act=%v}", k.bias, k.residual, k.act)
+}
+
+func (k linear) arity() int { return 2 + b2i(k.bias, k.residual) }
+
+func (k linear) infer(in []tensor.Shape) (tensor.Shape, error) {
+	x, w := in[0], in[1]
+	if len(x) < 2 || len(w) != 2 || last(x) != w[1] || k.bias && !in[2].Eq(tensor.Shape{w[0]}) {
+		return nil, shapeError(k, in)
+	}
+	out := x.Clone()
+	out[len(out)-1] = w[0]
+	if k.act == geglu {
+		out[len(out)-1] = w[0] / 2
+	}
+	if k.residual && !in[len(in)-1].Eq(out) {
+		return nil, shapeError(k, in)
+	}
+	return out, nil
+}
+
+func (k linear) define(out []float32, _ tensor.Shape, in []program.Arg) {
+	x, w := in[0].F32(), in[1].F32()
+	n, kk := in[1].Shape[0], in[1].Shape[1]
+	y := make([]float32, n)
+	wide := len(out) / (len(x) / kk)
+	for r := range len(x) / kk {
+		for j := range y {
+			var sum float64
+			for i := range kk {
+				sum += float64(x[r*kk+i]) * float64(w[j*kk+i])
+			}
+			if k.bias {
+				sum += float64(in[2].F32()[j])
+			}
+			y[j] = float32(sum)
+		}
+		row := out[r*wide:][:wide]
+		k.act.define(row, y)
+		if k.residual {
+			for j, v := range in[len(in)-1].F32()[r*wide:][:wide] {
+				row[j] += v
+			}
+		}
+	}
+}
+
+func (k linear) Layout(i int) program.Layout {
+	if i == 1 {
+		return program.LinearPanels
+	}
+	return program.Plain
+}
+
+func (k linear) epilogue(in []program.Arg) cpu.Epilogue {
+	ep := cpu.Epilogue{Act: cpu.Activation(k.act)}
+	if k.bias {
+		ep.Bias = in[2].F32()
+	}
+	if k.residual {
+		ep.Residual = in[len(in)-1].F32()
+	}
+	return ep
+}
+
+func (k linear) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
+	p.Linear(out.F32(), in[0].F32(), rows(in[0].Shape), in[1].Panels(), k.epilogue(in))
+}
+
+func (k linear) FLOPs(_ tensor.Shape, in []tensor.Shape) int64 {
+	return 2 * int64(rows(in[0])) * int64(in[1].TotalSize())
+}
+
+func (k linear) InPlace() []int {
+	if k.residual {
+		return []int{k.arity() - 1}
+	}
+	return nil
+}
+
+func (k linear) fuse(next kind, _ int, out tensor.Shape) kind {
+	switch n := next.(type) {
+	case activate:
+		if k.act == none && !k.residual && (n.act != geglu || last(out)%16 == 0) {
+			k.act = n.act
+			return k
+		}
+	case add:
+		if !k.residual {
+			k.residual = true
+			return k
+		}
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package layers
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/program"
+	"gorgonia.org/tensor"
+)
+
+// groupNorm normalises each group of channels of each image over its pixels (Wu and He 2018), then scales,
+// shifts, and applies SiLU if silu is set.
+//
+//	x           [B ... C]
+//	gamma, beta [C]
+//	result      [B ... C]
+type groupNorm struct {
+	plain
+	groups int
+	eps    float32
+	silu   bool
+}
+
+func (k groupNorm) String() string {
+	return fmt.Sprintf("GroupNorm{groups=%d eps=%g silu=%t}", k.groups, k.eps, k.silu)
+}
+
+func (k groupNorm) arity() int     { return 3 }
+func (k groupNorm) InPlace() []int { return []int{0} }
+
+func (k groupNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
+	c := tensor.Shape{last(in[0])}
+	if len(in[0]) < 2 || k.groups < 1 || c[0]%k.groups != 0 || !in[1].Eq(c) || !in[2].Eq(c) {
+		return nil, shapeError(k, in)
+	}
+	return sameShape(in)
+}
+
+func (k groupNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
+	x, gamma, beta := in[0].F32(), in[1].F32(), in[2].F32()
+	c := last(shape)
+	pixels, width := rows(shape)/shape[0], c/k.groups
+	for b := range shape[0] {
+		for g := range k.groups {
+			at := func(p, j int) int { return (b*pixels+p)*c + g*width + j }
+			mean, inv := moments(pixels*width, k.eps, func(i int) float32 { return x[at(i/width, i%width)] })
+			for p := range pixels {
+				for j := range width {
+					i := at(p, j)
+					ch := g*width + j
+					out[i] = float32((float64(x[i])-mean)*inv)*gamma[ch] + beta[ch]
+				}
+			}
+		}
+	}
+	if k.silu {
+		silu.define(out, out)
+	}
+}
+
+func (k groupNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
+	s := out.Shape
+	p.GroupNorm(out.F32(), in[0].F32(), s[0], rows(s)/s[0], last(s), k.groups, in[1].F32(), in[2].F32(), k.eps, k.silu)
+}
+
+func (k groupNorm) fuse(next kind, _ int, _ tensor.Shape) kind {
+	if a, ok := next.(activate); ok && a.act == silu && !k.silu {
+		k.silu = true
+		return k
+	}
+	return nil
+}
+
+// layerNorm normalises each vector of the last dimension (Ba et al. 2016), then scales and shifts.
+//
+//	x           [... C]
+//	gamma, beta [C]
+//	result      [... C]
+type layerNorm struct {
+	plain
+	eps float32
+}
+
+func (k layerNorm) String() string { return fmt.Sprintf("LayerNorm{eps=%g}", k.eps) }
+func (k layerNorm) arity() int     { return 3 }
+func (k layerNorm) InPlace() []int { return []int{0} }
+
+func (k layerNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
+	c := tensor.Shape{last(in[0])}
+	if !in[1].Eq(c) || !in[2].Eq(c) {
+		return nil, shapeError(k, in)
+	}
+	return sameShape(in)
+}
+
+func (k layerNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
+	x, gamma, beta := in[0].F32(), in[1].F32(), in[2].F32()
+	c := last(shape)
+	for r := range rows(shape) {
+		row := x[r*c:][:c]
+		mean, inv := moments(c, k.eps, func(i int) float32 { return row[i] })
+		for j, v := range row {
+			out[r*c+j] = float32((float64(v)-mean)*inv)*gamma[j] + beta[j]
+		}
+	}
+}
+
+func (k layerNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
+	p.LayerNorm(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), in[1].F32(), in[2].F32(), k.eps)
+}
+
+// moments returns the mean of n values and one over their standard deviation.
+func moments(n int, eps float32, x func(int) float32) (mean, inv float64) {
+	for i := range n {
+		mean += float64(x(i))
+	}
+	mean /= float64(n)
+	var v float64
+	for i := range n {
+		d := float64(x(i)) - mean
+		v += d * d
+	}
+	return mean, 1 / math.Sqrt(v/float64(n)+float64(eps))
+}

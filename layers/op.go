@@ -1,0 +1,134 @@
+// Package layers builds the nodes of diffusion models: each op is a Gorgonia op whose Do is its readable
+// definition, with a fast host form beside it. Activations are channels-last.
+//
+// Shapes use one alphabet: B batch, H height, W width, C channels, S sequence, D head dimension; "..." stands
+// for any number of leading dimensions.
+package layers
+
+import (
+	"fmt"
+	"hash"
+	"hash/fnv"
+
+	"github.com/chewxy/hm"
+	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/program"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// kind is one sort of op: a comparable value without state. Its String prints every field, since that is what
+// Gorgonia hashes: nodes whose ops hash alike are merged.
+type kind interface {
+	fmt.Stringer
+	arity() int
+	rank() int // of the result; 0: that of the first argument
+	infer(in []tensor.Shape) (tensor.Shape, error)
+	define(out []float32, shape tensor.Shape, in []program.Arg) // the definition; out is zero
+
+	Layout(i int) program.Layout
+	Host(p *cpu.Pool, out program.Arg, in []program.Arg)
+	FLOPs(out tensor.Shape, in []tensor.Shape) int64
+	InPlace() []int
+	fuse(next kind, arg int, out tensor.Shape) kind // nil: no fused form
+}
+
+// plain is what most kinds answer.
+type plain struct{}
+
+func (plain) rank() int                                 { return 0 }
+func (plain) Layout(int) program.Layout                 { return program.Plain }
+func (plain) FLOPs(tensor.Shape, []tensor.Shape) int64  { return 0 }
+func (plain) InPlace() []int                            { return nil }
+func (plain) fuse(kind, int, tensor.Shape) kind         { return nil }
+func sameShape(in []tensor.Shape) (tensor.Shape, error) { return in[0].Clone(), nil }
+
+// op makes a kind a Gorgonia op.
+type op struct{ kind }
+
+var _ program.Op = op{}
+
+func (o op) Arity() int                 { return o.arity() }
+func (o op) ReturnsPtr() bool           { return false }
+func (o op) CallsExtern() bool          { return false }
+func (o op) OverwritesInput() int       { return -1 }
+func (o op) WriteHash(h hash.Hash)      { fmt.Fprint(h, o.String()) }
+func (o op) Hashcode() uint32           { h := fnv.New32a(); o.WriteHash(h); return h.Sum32() }
+func (o op) Format(f fmt.State, _ rune) { fmt.Fprint(f, o.String()) }
+
+// Type takes tensors of any rank and type: shapes are checked by InferShape, which can say what is wrong.
+func (o op) Type() hm.Type {
+	var t []hm.Type
+	for i := range o.arity() {
+		t = append(t, hm.TypeVariable('a'+rune(i)))
+	}
+	if r := o.rank(); r > 0 {
+		return hm.NewFnType(append(t, G.TensorType{Dims: r, Of: tensor.Float32})...)
+	}
+	return hm.NewFnType(append(t, hm.TypeVariable('a'))...)
+}
+
+func (o op) InferShape(ds ...G.DimSizer) (tensor.Shape, error) {
+	in, err := G.DimSizersToShapes(ds)
+	if err != nil {
+		return nil, err
+	}
+	if len(in) != o.arity() {
+		return nil, fmt.Errorf("%v takes %d arguments, got %d", o.kind, o.arity(), len(in))
+	}
+	return o.infer(in)
+}
+
+// Do runs the definition.
+func (o op) Do(vals ...G.Value) (G.Value, error) {
+	in := make([]program.Arg, len(vals))
+	shapes := make([]tensor.Shape, len(vals))
+	for i, v := range vals {
+		in[i].Shape, shapes[i] = v.Shape(), v.Shape()
+		switch data := v.Data().(type) {
+		case []float32:
+			in[i].DType, in[i].Data = dtype.F32, program.Bytes(data)
+		case []int32:
+			in[i].DType, in[i].Data = dtype.I32, program.Bytes(data)
+		default:
+			return nil, fmt.Errorf("%v: argument %d is %T, want []float32 or []int32", o.kind, i, data)
+		}
+	}
+	shape, err := o.infer(shapes)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float32, shape.TotalSize())
+	o.define(out, shape, in)
+	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(out)), nil
+}
+
+func (o op) Fuse(next program.Op, arg int, out tensor.Shape) (program.Op, bool) {
+	n, ok := next.(op)
+	if !ok {
+		return nil, false
+	}
+	k := o.fuse(n.kind, arg, out)
+	return op{k}, k != nil
+}
+
+// rows is the number of vectors of the last dimension.
+func rows(s tensor.Shape) int { return s.TotalSize() / s[len(s)-1] }
+
+func last(s tensor.Shape) int { return s[len(s)-1] }
+
+// shapeError reports shapes an op cannot take.
+func shapeError(k kind, in []tensor.Shape) error {
+	return fmt.Errorf("%v does not take shapes %v", k, in)
+}
+
+// b2i counts optional arguments.
+func b2i(bs ...bool) (n int) {
+	for _, b := range bs {
+		if b {
+			n++
+		}
+	}
+	return n
+}
