@@ -97,7 +97,7 @@ func (c *compiler) visit(n *G.Node) (int, error) {
 	}
 	v.Bytes = v.Shape.TotalSize() * v.DType.Size()
 	op := n.Op()
-	if op == nil || op.Arity() == 0 || isConstant(op) {
+	if op == nil || isConstant(op) {
 		switch {
 		case op != nil:
 			v.Kind = Constant

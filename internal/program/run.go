@@ -12,12 +12,20 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// Runner executes a program on the host: one arena for activations, shared weights, nothing allocated
-// between calls.
+// Arena is memory for activations that the runners of one pipeline share: it is as large as the largest of
+// them needs, and what one leaves there the next overwrites.
+type Arena struct{ buf []byte }
+
+// Bytes is the size of the arena so far.
+func (a *Arena) Bytes() int { return len(a.buf) }
+
+// Runner executes a program on the host: activations in an arena, shared weights, nothing allocated between
+// calls.
 type Runner struct {
 	prog    *Program
 	pool    *cpu.Pool
-	arena   []byte
+	arena   *Arena
+	bound   *byte // the arena's memory that args refer to
 	args    []Arg // of every value, in its place
 	scratch []Arg // the arguments of the current call
 
@@ -27,24 +35,23 @@ type Runner struct {
 	After func(i int, call Call, out Arg) error
 }
 
-// NewRunner allocates the arena of a program and loads the weights it needs. The context stops the loading.
-func NewRunner(ctx context.Context, p *Program, pool *cpu.Pool, w *Weights) (*Runner, error) {
-	r := &Runner{prog: p, pool: pool, args: make([]Arg, len(p.Values)), arena: alignedBytes(p.Arena)}
+// NewRunner grows the arena to what a program needs and loads its weights. The context stops the loading.
+func NewRunner(ctx context.Context, p *Program, pool *cpu.Pool, w *Weights, arena *Arena) (*Runner, error) {
+	r := &Runner{prog: p, pool: pool, args: make([]Arg, len(p.Values)), arena: arena}
+	if arena.Bytes() < p.Arena {
+		arena.buf = nil // let the old one go before the new one comes
+		arena.buf = alignedBytes(p.Arena)
+	}
 	if err := w.Load(ctx, p); err != nil {
 		return nil, err
 	}
 	for i, v := range p.Values {
 		switch v.Kind {
-		case Activation:
-			r.args[i] = Arg{v.Shape, v.DType, r.arena[v.Offset : v.Offset+v.Bytes : v.Offset+v.Bytes]}
 		case Weight:
 			r.args[i] = w.get(v)
 		case Constant:
-			val, err := constant(v.Node.Op())
-			if err != nil {
-				return nil, err
-			}
-			if r.args[i], err = argOf(val, v.Layout); err != nil {
+			var err error
+			if r.args[i], err = argOf(v.Node.Op().(constantOp).Value(), v.Layout); err != nil {
 				return nil, err
 			}
 		}
@@ -52,11 +59,25 @@ func NewRunner(ctx context.Context, p *Program, pool *cpu.Pool, w *Weights) (*Ru
 	return r, nil
 }
 
+// place points the activations into the arena, which may have grown since the last run.
+func (r *Runner) place() {
+	if r.prog.Arena == 0 || r.bound == &r.arena.buf[0] {
+		return
+	}
+	for i, v := range r.prog.Values {
+		if v.Kind == Activation {
+			r.args[i] = Arg{v.Shape, v.DType, r.arena.buf[v.Offset : v.Offset+v.Bytes : v.Offset+v.Bytes]}
+		}
+	}
+	r.bound = &r.arena.buf[0]
+}
+
 // Output is the i-th output of the last run. Its bytes are the arena's: the next run overwrites them.
 func (r *Runner) Output(i int) Arg { return r.args[r.prog.Outputs[i]] }
 
 // Run binds the inputs' values and executes every call, looking at the context before each.
 func (r *Runner) Run(ctx context.Context) error {
+	r.place()
 	for i, v := range r.prog.Values {
 		if v.Kind != Input || (v.Last < 0 && v.Layout != Plain) {
 			continue
@@ -159,13 +180,6 @@ func argOf(v G.Value, l Layout) (Arg, error) {
 		a.Data = dst
 	}
 	return a, nil
-}
-
-func constant(op G.Op) (G.Value, error) {
-	if c, ok := op.(constantOp); ok {
-		return c.Value(), nil
-	}
-	return op.Do()
 }
 
 // alignedBytes allocates n zero bytes that start on a cache line.

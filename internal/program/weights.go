@@ -13,8 +13,8 @@ import (
 type Source interface {
 	// Stored returns the shape and dtype of a weight.
 	Stored(name string) (shape []int, t dtype.Type, ok bool)
-	// ReadTensor fills dst with its bytes.
-	ReadTensor(name string, dst []byte) error
+	// ReadTensor fills dst with its bytes, unless the context ends first.
+	ReadTensor(ctx context.Context, name string, dst []byte) error
 }
 
 // Weights holds weights packed for their kernels, each once however many programs read it. They are never
@@ -74,7 +74,7 @@ func (w *Weights) Load(ctx context.Context, p *Program) error {
 		if len(staging) < raw {
 			staging = make([]byte, raw)
 		}
-		if err := w.src.ReadTensor(v.Name, staging[:raw]); err != nil {
+		if err := w.src.ReadTensor(ctx, v.Name, staging[:raw]); err != nil {
 			return err
 		}
 		a := Arg{Shape: v.Shape, Data: alignedBytes(Packed(v.Layout, v.Shape, t))}

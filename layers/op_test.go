@@ -1,0 +1,205 @@
+package layers
+
+import (
+	"math"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/program"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// opCases are the ops with argument shapes; the name says what the case is about. An argument whose name is
+// "ids" is int32.
+var opCases = []struct {
+	name string
+	kind kind
+	in   []tensor.Shape
+	ids  int // exclusive bound of int32 argument values; 0: none
+}{
+	{"linear", linear{}, shapes("5 7", "9 7"), 0},
+	{"linear of one row", linear{bias: true}, shapes("1 33", "17 33", "17"), 0},
+	{"linear with everything", linear{bias: true, residual: true, act: quickGELU}, shapes("2 3 64", "48 64", "48", "2 3 48"), 0},
+	{"linear with a gate", linear{bias: true, act: geglu}, shapes("2 11 16", "64 16", "64"), 0},
+	{"conv 1x1", conv{stride: 1, up: 1}, shapes("1 3 5 8", "6 8 1 1", "6"), 0},
+	{"conv 3x3 keeps the size", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 7 5 4", "16 4 3 3", "16"), 0},
+	{"conv with everything", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}, channels: true, residual: true, act: silu},
+		shapes("2 4 6 20", "24 20 3 3", "24", "2 24", "2 4 6 24"), 0},
+	{"conv of stride 2", conv{stride: 2, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 9 6 4", "5 4 3 3", "5"), 0},
+	{"conv padded at the end only", conv{stride: 2, up: 1, pad: padding{0, 0, 1, 1}}, shapes("1 8 6 4", "5 4 3 3", "5"), 0},
+	{"conv of an enlarged image", conv{stride: 1, up: 2, pad: padding{1, 1, 1, 1}}, shapes("1 3 4 8", "8 8 3 3", "8"), 0},
+	{"group norm", groupNorm{groups: 4, eps: 1e-5}, shapes("2 3 5 24", "24", "24"), 0},
+	{"group norm, then silu", groupNorm{groups: 32, eps: 1e-6, silu: true}, shapes("1 9 64", "64", "64"), 0},
+	{"layer norm", layerNorm{eps: 1e-5}, shapes("2 3 50", "50", "50"), 0},
+	{"attention", attention{heads: 2}, shapes("2 9 16", "2 5 16", "2 5 16"), 0},
+	{"attention of an image", attention{heads: 1}, shapes("1 4 5 24", "1 4 5 24", "1 4 5 24"), 0},
+	{"causal attention", attention{heads: 3, causal: true}, shapes("2 7 24", "2 7 24", "2 7 24"), 0},
+	{"silu", activate{act: silu}, shapes("3 37"), 0},
+	{"gelu", activate{act: gelu}, shapes("3 37"), 0},
+	{"quick gelu", activate{act: quickGELU}, shapes("3 37"), 0},
+	{"geglu", activate{act: geglu}, shapes("3 38"), 0},
+	{"add", add{}, shapes("4 19", "4 19"), 0},
+	{"add channels", addChannels{}, shapes("2 3 4 10", "2 10"), 0},
+	{"concat", concat{}, shapes("2 3 4 10", "2 3 4 6"), 0},
+	{"upsample", upsample{}, shapes("2 3 4 10"), 0},
+	{"upsample to odd sizes", upsample{oddHeight: true, oddWidth: true}, shapes("1 3 4 10"), 0},
+	{"embed", embed{}, shapes("2 5", "11 6", "8 6"), 11},
+	{"pick", pick{}, shapes("3 5 6", "3"), 5},
+	{"timesteps", timesteps{dim: 32, flip: true}, shapes("3 1"), 0},
+	{"timesteps of six numbers", timesteps{dim: 8, shift: 1}, shapes("2 6"), 0},
+}
+
+// shapes reads "2 3 4" as a shape.
+func shapes(list ...string) (out []tensor.Shape) {
+	for _, s := range list {
+		var dims tensor.Shape
+		for _, f := range strings.Fields(s) {
+			d, err := strconv.Atoi(f)
+			if err != nil {
+				panic(err)
+			}
+			dims = append(dims, d)
+		}
+		out = append(out, dims)
+	}
+	return out
+}
+
+// arguments makes seeded values for the shapes.
+func arguments(in []tensor.Shape, k kind, ids int) []G.Value {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var vals []G.Value
+	for i, s := range in {
+		whole := ids > 0 && (k == kind(embed{}) && i == 0 || k == kind(pick{}) && i == 1)
+		if whole {
+			d := make([]int32, s.TotalSize())
+			for j := range d {
+				d[j] = rng.Int32N(int32(ids))
+			}
+			vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(d)))
+			continue
+		}
+		d := make([]float32, s.TotalSize())
+		for j := range d {
+			d[j] = float32(rng.NormFloat64())
+		}
+		vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(d)))
+	}
+	return vals
+}
+
+// The host form of every op gives what its definition gives, with weights packed in each stored type.
+func TestHostFormsAgreeWithDefinitions(t *testing.T) {
+	pool := cpu.NewPool(2)
+	defer pool.Close()
+	for _, c := range opCases {
+		t.Run(c.name, func(t *testing.T) {
+			vals := arguments(c.in, c.kind, c.ids)
+			for _, stored := range []dtype.Type{dtype.F32, dtype.F16} {
+				in := make([]program.Arg, len(vals))
+				for i, v := range vals {
+					in[i] = hostArg(v, c.kind.Layout(i), stored)
+				}
+				want, err := op{c.kind}.Do(vals...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				shape := want.Shape()
+				out := program.Arg{Shape: shape, DType: dtype.F32, Data: program.Bytes(nans(shape.TotalSize()))}
+				c.kind.Host(pool, out, in)
+				if d := relL2(out.F32(), want.Data().([]float32)); !(d <= 2e-6) {
+					t.Errorf("stored %v: host form and definition differ by %g", stored, d)
+				}
+			}
+		})
+	}
+}
+
+// hostArg lays a value out for a host form. Packed values are rounded to the stored type first, in place, so
+// that the definition sees the same numbers.
+func hostArg(v G.Value, l program.Layout, stored dtype.Type) program.Arg {
+	a := program.Arg{Shape: v.Shape(), DType: dtype.F32}
+	if ids, ok := v.Data().([]int32); ok {
+		return program.Arg{Shape: v.Shape(), DType: dtype.I32, Data: program.Bytes(ids)}
+	}
+	data := v.Data().([]float32)
+	raw := program.Bytes(data)
+	if l != program.Plain && stored == dtype.F16 {
+		raw = make([]byte, 2*len(data))
+		for i, x := range data {
+			h := dtype.F32ToF16(x)
+			raw[2*i], raw[2*i+1] = byte(h), byte(h>>8)
+			data[i] = dtype.F16ToF32(h)
+		}
+	} else {
+		stored = dtype.F32
+	}
+	a.Data = make([]byte, program.Packed(l, v.Shape(), stored))
+	a.DType = program.Pack(a.Data, raw, l, v.Shape(), stored)
+	return a
+}
+
+// Gorgonia merges nodes whose ops hash alike, so ops that differ in any field must not.
+func TestHashesCoverEveryField(t *testing.T) {
+	distinct := []kind{
+		linear{}, linear{bias: true}, linear{residual: true}, linear{act: silu}, linear{act: gelu},
+		conv{stride: 1, up: 1}, conv{stride: 2, up: 1}, conv{stride: 1, up: 2},
+		conv{stride: 1, up: 1, pad: padding{top: 1}}, conv{stride: 1, up: 1, pad: padding{left: 1}},
+		conv{stride: 1, up: 1, pad: padding{bottom: 1}}, conv{stride: 1, up: 1, pad: padding{right: 1}},
+		conv{stride: 1, up: 1, channels: true}, conv{stride: 1, up: 1, residual: true}, conv{stride: 1, up: 1, act: silu},
+		groupNorm{groups: 1, eps: 1e-5}, groupNorm{groups: 2, eps: 1e-5}, groupNorm{groups: 1, eps: 1e-6},
+		groupNorm{groups: 1, eps: 1e-5, silu: true}, layerNorm{eps: 1e-5}, layerNorm{eps: 1e-6},
+		attention{heads: 1}, attention{heads: 2}, attention{heads: 1, causal: true},
+		activate{act: silu}, activate{act: gelu}, activate{act: quickGELU}, activate{act: geglu},
+		add{}, addChannels{}, concat{}, upsample{}, upsample{oddHeight: true}, upsample{oddWidth: true}, embed{}, pick{},
+		timesteps{dim: 2}, timesteps{dim: 4}, timesteps{dim: 2, flip: true}, timesteps{dim: 2, shift: 1},
+	}
+	seen := map[uint32]kind{}
+	for _, k := range distinct {
+		h := op{k}.Hashcode()
+		if other, ok := seen[h]; ok {
+			t.Errorf("%v and %v hash alike", k, other)
+		}
+		seen[h] = k
+	}
+}
+
+func TestShapesThatDoNotFitAreErrors(t *testing.T) {
+	for _, c := range opCases {
+		for i := range c.in {
+			if len(c.in) == 1 {
+				continue
+			}
+			in := append([]tensor.Shape(nil), c.in...)
+			in[i] = append(in[i].Clone(), 3)
+			if _, err := c.kind.infer(in); err == nil {
+				t.Errorf("%s: shapes %v are taken", c.name, in)
+			}
+		}
+	}
+}
+
+func nans(n int) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(math.NaN())
+	}
+	return x
+}
+
+func relL2(got, want []float32) float64 {
+	if len(got) != len(want) {
+		return math.Inf(1)
+	}
+	var d, n float64
+	for i := range got {
+		d += math.Pow(float64(got[i])-float64(want[i]), 2)
+		n += math.Pow(float64(want[i]), 2)
+	}
+	return math.Sqrt(d / n)
+}
