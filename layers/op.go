@@ -58,15 +58,16 @@ func (o op) Hashcode() uint32           { h := fnv.New32a(); o.WriteHash(h); ret
 func (o op) Format(f fmt.State, _ rune) { fmt.Fprint(f, o.String()) }
 
 // Type takes tensors of any rank and type: shapes are checked by InferShape, which can say what is wrong.
+// The variables stay clear of 'b, which Gorgonia's inference uses for the result.
 func (o op) Type() hm.Type {
 	var t []hm.Type
 	for i := range o.arity() {
-		t = append(t, hm.TypeVariable('a'+rune(i)))
+		t = append(t, hm.TypeVariable('p'+rune(i)))
 	}
 	if r := o.rank(); r > 0 {
 		return hm.NewFnType(append(t, G.TensorType{Dims: r, Of: tensor.Float32})...)
 	}
-	return hm.NewFnType(append(t, hm.TypeVariable('a'))...)
+	return hm.NewFnType(append(t, hm.TypeVariable('p'))...)
 }
 
 func (o op) InferShape(ds ...G.DimSizer) (tensor.Shape, error) {

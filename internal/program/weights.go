@@ -85,6 +85,23 @@ func (w *Weights) Load(ctx context.Context, p *Program) error {
 	return nil
 }
 
+// Missing is the number of bytes that Load would add.
+func (w *Weights) Missing(p *Program) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, v := range p.Values {
+		if v.Kind != Weight || v.Last < 0 {
+			continue
+		}
+		if _, ok := w.held[weightKey{v.Name, v.Layout}]; !ok {
+			_, t, _ := w.src.Stored(v.Name)
+			n += Packed(v.Layout, v.Shape, t)
+		}
+	}
+	return n
+}
+
 func (w *Weights) get(v Value) Arg {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,0 +1,30 @@
+# The two that matter: make test, make bench. The others make what is committed.
+PYTHON ?= .venv/bin/python
+
+.PHONY: test race lint bench golden asm
+
+test:
+	go test ./...
+
+race:
+	go test -race -short ./internal/cpu ./internal/program ./loader ./graphs
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+
+bench:
+	go test -run '^$$' -bench . -timeout 60m ./bench
+
+# Golden files come from diffusers on PyTorch; the versions are pinned in requirements.txt.
+golden: .venv
+	$(PYTHON) internal/golden/make_golden.py
+
+.venv: internal/golden/requirements.txt
+	python3 -m venv .venv
+	.venv/bin/pip install -r internal/golden/requirements.txt
+	touch .venv
+
+# Assembly is generated; the generator is a module of its own, so that avo is no dependency of ours.
+asm:
+	cd internal/cpu/asm && go generate ./...
