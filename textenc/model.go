@@ -24,7 +24,7 @@ func NewInputs(sc layers.Scope, b, s int, pooled bool) Inputs {
 
 // Options says which states are wanted.
 type Options struct {
-	Skip       int  // layers left out at the end of the hidden state; 0 takes the last
+	Skip       int  // layers left out at the end of the hidden state; all of them gives the embeddings
 	Norm       bool // final_layer_norm over the hidden state
 	Projection bool // text_projection over the pooled state (CLIPTextModelWithProjection)
 }
@@ -35,8 +35,8 @@ type Options struct {
 //	hidden [B S C]
 //	pooled [B P]     P is C without projection; nil unless in.Pooled is set
 func Build(s layers.Scope, cfg Config, in Inputs, opt Options) (hidden, pooled *G.Node, err error) {
-	if opt.Skip < 0 || opt.Skip >= cfg.Layers {
-		return nil, nil, fmt.Errorf("clip skip %d of a text encoder of %d layers; the most is %d", opt.Skip, cfg.Layers, cfg.Layers-1)
+	if opt.Skip < 0 || opt.Skip > cfg.Layers {
+		return nil, nil, fmt.Errorf("clip skip %d of a text encoder of %d layers; the most is %d", opt.Skip, cfg.Layers, cfg.Layers)
 	}
 	m := s.Sub("text_model")
 	f := m.On(in.IDs).Embed(cfg.VocabSize, cfg.MaxPositions, cfg.Hidden)

@@ -72,6 +72,9 @@ func (p *Pool) Close() {
 	})
 }
 
+// Kernels names the twin of the inner loops in use.
+func (p *Pool) Kernels() string { return p.k.name }
+
 // Threads is the number of bodies that run at the same time.
 func (p *Pool) Threads() int { return p.threads }
 

@@ -1,0 +1,87 @@
+package graphs
+
+import (
+	"context"
+	"fmt"
+	"image"
+	"math"
+
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/vae"
+	G "gorgonia.org/gorgonia"
+)
+
+func (p *TextToImage) buildDecoder(s layers.Scope, h, w int) ([]float32, []*G.Node, error) {
+	z := s.Input("latents", G.Float32, 1, h, w, p.vae.LatentChannels)
+	out, err := vae.Decode(s, p.vae, z)
+	if err != nil {
+		return nil, nil, err
+	}
+	in, err := bind[float32](z)
+	return in, []*G.Node{out}, err
+}
+
+// decode turns latents [N L h w] into pictures, one after the other.
+func (p *TextToImage) decode(ctx context.Context, r Request, latents []float32) ([]image.Image, error) {
+	shape := p.latentShape(r)
+	c, h, w := shape[1], shape[2], shape[3]
+	var images []image.Image
+	for i := range shape[0] {
+		z := make([]float32, c*h*w)
+		channelsLast(z, latents[i*len(z):][:len(z)], c)
+		for j := range z {
+			z[j] = z[j]/p.vae.ScalingFactor + p.vae.ShiftFactor
+		}
+		px, err := p.decodeOne(ctx, z, h, w)
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, picture(px, r.Height, r.Width))
+	}
+	return images, nil
+}
+
+// decodeOne decodes one picture, in tiles if the pipeline tiles and the picture is larger than a tile.
+//
+//	z      [h w L]
+//	result [H W 3]   valid until the next run
+func (p *TextToImage) decodeOne(ctx context.Context, z []float32, h, w int) ([]float32, error) {
+	tiles := vae.NewTiles(p.vae)
+	if !p.opt.tiling || h <= tiles.Latent && w <= tiles.Latent {
+		return p.decodeTile(ctx, z, h, w)
+	}
+	px := make([]float32, h*p.vae.Scale()*w*p.vae.Scale()*3)
+	err := tiles.Decode(px, z, h, w, p.vae.LatentChannels, func(z []float32, h, w int) ([]float32, error) {
+		return p.decodeTile(ctx, z, h, w)
+	})
+	return px, err
+}
+
+func (p *TextToImage) decodeTile(ctx context.Context, z []float32, h, w int) ([]float32, error) {
+	n, err := compiled(p, "vae", fmt.Sprint(h, w), func(s layers.Scope) ([]float32, []*G.Node, error) { return p.buildDecoder(s, h, w) })
+	if err != nil {
+		return nil, err
+	}
+	copy(n.in, z)
+	if err := n.run(ctx); err != nil {
+		return nil, err
+	}
+	px := n.runner.Output(0).F32()
+	if !finite(px) {
+		return nil, n.nonFinite(ctx, -1)
+	}
+	return px, nil
+}
+
+// picture turns [h w 3] from -1 to 1 into 8 bits a channel, rounding to even as numpy does.
+func picture(px []float32, h, w int) image.Image {
+	img := image.NewNRGBA(image.Rect(0, 0, w, h))
+	for i := range h * w {
+		for c := range 3 {
+			v := min(max(px[3*i+c]*0.5+0.5, 0), 1)
+			img.Pix[4*i+c] = uint8(math.RoundToEven(float64(v * 255)))
+		}
+		img.Pix[4*i+3] = 255
+	}
+	return img
+}

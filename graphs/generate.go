@@ -1,0 +1,235 @@
+package graphs
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/internal/torchrand"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/unet"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// Generate makes pictures. The context is looked at before each operation of a network.
+func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, err error) {
+	defer recovered(&err)
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	if p.host.closed {
+		return nil, ErrClosed
+	}
+	r, err := p.Resolve(req)
+	if err != nil {
+		return nil, err
+	}
+	sched, err := NewScheduler(p.scheduler, r.Scheduler)
+	if err != nil {
+		return nil, err
+	}
+	if err := sched.SetTimesteps(r.NumInferenceSteps); err != nil {
+		return nil, err
+	}
+	cond, err := p.condition(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	noise := torchrand.New(*r.Seed)
+	latents := p.start(r, sched, noise)
+	if err := p.denoise(ctx, r, sched, cond, latents, noise); err != nil {
+		return nil, err
+	}
+	res = &Result{Seed: *r.Seed, Steps: len(sched.Timesteps()), Warnings: cond.warnings}
+	res.Images, err = p.decode(ctx, r, latents)
+	res.Latents = tensor.New(tensor.WithShape(p.latentShape(r)...), tensor.WithBacking(latents))
+	return res, err
+}
+
+func (p *TextToImage) latentShape(r Request) tensor.Shape {
+	return tensor.Shape{r.NumImagesPerPrompt, p.unet.InChannels, r.Height / p.vae.Scale(), r.Width / p.vae.Scale()}
+}
+
+// start is the noise that the first step denoises.
+//
+//	result [N L h w]
+func (p *TextToImage) start(r Request, sched Scheduler, noise *torchrand.Generator) []float32 {
+	latents := make([]float32, p.latentShape(r).TotalSize())
+	if r.Latents != nil {
+		copy(latents, contiguous(r.Latents))
+	} else {
+		noise.Randn(latents)
+	}
+	for i := range latents {
+		latents[i] *= sched.InitNoiseSigma()
+	}
+	return latents
+}
+
+// denoiser is the input of the UNet.
+type denoiser struct {
+	sample   []float32 // [B h w L]
+	timestep []float32 // [B 1]
+	context  []float32 // [B S C]
+	pooled   []float32 // [B P]    SDXL
+	timeIDs  []float32 // [B 6]    SDXL
+}
+
+func (p *TextToImage) buildUNet(s layers.Scope, b, h, w, tokens int) (denoiser, []*G.Node, error) {
+	in := unet.NewInputs(s, p.unet, b, h, w, tokens)
+	out, err := unet.Build(s, p.unet, in)
+	if err != nil {
+		return denoiser{}, nil, err
+	}
+	var d denoiser
+	for _, leaf := range []struct {
+		n    *G.Node
+		into *[]float32
+	}{{in.Sample, &d.sample}, {in.Timestep, &d.timestep}, {in.Context, &d.context}, {in.Pooled, &d.pooled}, {in.TimeIDs, &d.timeIDs}} {
+		if leaf.n == nil {
+			continue
+		}
+		if *leaf.into, err = bind[float32](leaf.n); err != nil {
+			return d, nil, err
+		}
+	}
+	return d, []*G.Node{out}, nil
+}
+
+// denoise takes the latents through every step, in place.
+func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, cond conditioning, latents []float32, noise *torchrand.Generator) error {
+	shape := p.latentShape(r)
+	c, h, w := shape[1], shape[2], shape[3]
+	n, err := compiled(p, "unet", fmt.Sprint(cond.rows, h, w, cond.tokens), func(s layers.Scope) (denoiser, []*G.Node, error) {
+		return p.buildUNet(s, cond.rows, h, w, cond.tokens)
+	})
+	if err != nil {
+		return err
+	}
+	copy(n.in.context, cond.context)
+	copy(n.in.pooled, cond.pooled)
+	copy(n.in.timeIDs, cond.timeIDs)
+
+	model := make([]float32, len(latents)*cond.rows/shape[0]) // the UNet's output, channels first
+	scaled := make([]float32, len(latents))
+	timesteps := sched.Timesteps()
+	for i, t := range timesteps {
+		copy(scaled, latents)
+		sched.ScaleModelInput(scaled, i)
+		for row := range cond.rows {
+			image := len(latents) / shape[0]
+			channelsLast(n.in.sample[row*image:][:image], scaled[row%shape[0]*image:][:image], c)
+			n.in.timestep[row] = t
+		}
+		if err := n.run(ctx); err != nil {
+			return err
+		}
+		out := n.runner.Output(0).F32()
+		if !finite(out) {
+			return n.nonFinite(ctx, i)
+		}
+		for row := range cond.rows {
+			image := len(latents) / shape[0]
+			channelsFirst(model[row*image:][:image], out[row*image:][:image], c)
+		}
+		pred := model[:len(latents)]
+		if cond.rows > shape[0] {
+			guide(model, r.GuidanceScale, r.GuidanceRescale, shape[0])
+		}
+		if err := sched.Step(pred, latents, i, StepOptions{Eta: r.Eta, Noise: noise.Randn}); err != nil {
+			return err
+		}
+		if r.OnStepEnd != nil {
+			if err := r.OnStepEnd(Step{i, len(timesteps), t, latents}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// guide replaces the first half of a prediction, for the negative prompt, by classifier-free guidance: away
+// from it, towards the second half, by scale. rescale brings the spread of each of n pictures back towards
+// that of the second half (rescale_noise_cfg of diffusers; section 3.4 of arXiv 2305.08891).
+func guide(model []float32, scale, rescale float32, n int) {
+	neg, pos := model[:len(model)/2], model[len(model)/2:]
+	for i := range neg {
+		neg[i] += scale * (pos[i] - neg[i])
+	}
+	if rescale == 0 {
+		return
+	}
+	size := len(neg) / n
+	for b := range n {
+		guided := neg[b*size:][:size]
+		ratio := float32(spread(pos[b*size:][:size]) / spread(guided))
+		for i, v := range guided {
+			guided[i] = rescale*(v*ratio) + (1-rescale)*v
+		}
+	}
+}
+
+// spread is the standard deviation, torch's, over n-1.
+func spread(x []float32) float64 {
+	var sum, squares float64
+	for _, v := range x {
+		sum += float64(v)
+	}
+	mean := sum / float64(len(x))
+	for _, v := range x {
+		squares += (float64(v) - mean) * (float64(v) - mean)
+	}
+	return math.Sqrt(squares / float64(len(x)-1))
+}
+
+// channelsLast turns [C ...] into [... C].
+func channelsLast(dst, src []float32, c int) {
+	n := len(src) / c
+	for i := range n {
+		for j := range c {
+			dst[i*c+j] = src[j*n+i]
+		}
+	}
+}
+
+// channelsFirst turns [... C] into [C ...].
+func channelsFirst(dst, src []float32, c int) {
+	n := len(src) / c
+	for i := range n {
+		for j := range c {
+			dst[j*n+i] = src[i*c+j]
+		}
+	}
+}
+
+// NonFiniteError reports an infinite value or one that is not a number: it would have become a black picture.
+type NonFiniteError struct {
+	Step  int    // of the denoising loop; -1 in the VAE
+	Layer string // the first whose result is not finite, by checkpoint name
+}
+
+func (e *NonFiniteError) Error() string {
+	where := fmt.Sprintf("step %d", e.Step+1)
+	if e.Step < 0 {
+		where = "the decoder"
+	}
+	return fmt.Sprintf("the result of %s in %s is not finite", e.Layer, where)
+}
+
+// nonFinite runs the network once more, with its inputs as they are, to find the layer at fault.
+func (n network[In]) nonFinite(ctx context.Context, step int) error {
+	found := &NonFiniteError{Step: step, Layer: "the network"}
+	n.runner.After = func(_ int, c program.Call, out program.Arg) error {
+		if finite(out.F32()) {
+			return nil
+		}
+		found.Layer = c.Layer
+		return found
+	}
+	defer func() { n.runner.After = nil }()
+	if err := n.run(ctx); err != nil {
+		return err
+	}
+	return found
+}

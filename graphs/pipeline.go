@@ -1,0 +1,271 @@
+package graphs
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/textenc"
+	"github.com/euryale-ml/euryale/unet"
+	"github.com/euryale-ml/euryale/vae"
+	G "gorgonia.org/gorgonia"
+)
+
+// TextToImage is a pipeline from a prompt to pictures: StableDiffusionPipeline and StableDiffusionXLPipeline.
+// It may be used from several goroutines, which take turns.
+type TextToImage struct {
+	host *host
+	opt  options
+
+	xl         bool
+	zeroEmpty  bool // force_zeros_for_empty_prompt
+	encoders   []encoder
+	unet       unet.Config
+	vae        vae.Config
+	scheduler  SchedulerConfig
+	parameters map[string]layers.Params // per component
+	networks   map[string]any           // compiled, by component and shape
+}
+
+// encoder is a text encoder and its tokenizer.
+type encoder struct {
+	component  string // text_encoder, text_encoder_2
+	tok        *textenc.Tokenizer
+	cfg        textenc.Config
+	projection bool // CLIPTextModelWithProjection
+}
+
+// Option is a choice made for a pipeline.
+type Option func(*options)
+
+type options struct {
+	threads   int
+	tiling    bool
+	scheduler string
+}
+
+// WithThreads sets the number of threads; 0, the default, takes one per core.
+func WithThreads(n int) Option { return func(o *options) { o.threads = n } }
+
+// WithScheduler overrides the model's scheduler for requests that name none: a diffusers class name or a
+// short name such as "dpm++2m".
+func WithScheduler(name string) Option { return func(o *options) { o.scheduler = name } }
+
+// WithVAETiling decodes pictures larger than the VAE's own size in overlapping tiles that are blended, as
+// diffusers' enable_vae_tiling: less memory, slightly different pixels. (Pictures of a batch are always
+// decoded one at a time, which diffusers calls slicing.)
+func WithVAETiling() Option { return func(o *options) { o.tiling = true } }
+
+// NewTextToImage checks a model and makes a pipeline of it. Every problem found is reported; weights are read
+// when a picture first needs them, so the model must stay open as long as the pipeline.
+func NewTextToImage(m *loader.Model, opts ...Option) (p *TextToImage, err error) {
+	defer recovered(&err)
+	p = &TextToImage{parameters: map[string]layers.Params{}, networks: map[string]any{}}
+	for _, opt := range opts {
+		opt(&p.opt)
+	}
+	switch m.Class() {
+	case "StableDiffusionPipeline":
+	case "StableDiffusionXLPipeline":
+		p.xl = true
+	default:
+		return nil, &badmodel.Error{File: "model_index.json", Field: "_class_name", Got: badmodel.Quote(m.Class()),
+			Want: "StableDiffusionPipeline or StableDiffusionXLPipeline"}
+	}
+	if p.host, err = newHost(p.opt.threads, m); err != nil {
+		return nil, err
+	}
+	if err := p.read(m); err != nil {
+		p.host.pool.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close ends the pipeline's threads.
+func (p *TextToImage) Close() error { return p.host.close() }
+
+// read parses every config and checks the weights against them, collecting the problems.
+func (p *TextToImage) read(m *loader.Model) error {
+	var errs []error
+	failed := func(err error) bool {
+		if err != nil {
+			errs = append(errs, err)
+		}
+		return err != nil
+	}
+	p.zeroEmpty = m.IndexValue("force_zeros_for_empty_prompt") == true
+	p.encoders = []encoder{{component: "text_encoder"}}
+	if p.xl {
+		p.encoders = append(p.encoders, encoder{component: "text_encoder_2"})
+	}
+	for i := range p.encoders {
+		failed(p.readEncoder(m, &p.encoders[i]))
+	}
+	raw, file, err := p.component(m, "unet", "UNet2DConditionModel")
+	if !failed(err) {
+		p.unet, err = unet.ParseConfig(file, raw)
+		failed(err)
+	}
+	if raw, file, err = p.component(m, "vae", "AutoencoderKL"); !failed(err) {
+		p.vae, err = vae.ParseConfig(file, raw)
+		failed(err)
+	}
+	if c, err := m.Component("scheduler"); !failed(err) {
+		if raw, err := c.File("scheduler_config.json", 4<<20); !failed(err) {
+			p.scheduler, err = ParseSchedulerConfig("scheduler/scheduler_config.json", raw)
+			failed(err)
+			p.scheduler.stableDiffusion = !p.xl
+		}
+	}
+	if len(errs) == 0 {
+		failed(p.fit())
+	}
+	if len(errs) == 0 {
+		failed(p.dryBuild())
+	}
+	return errors.Join(errs...)
+}
+
+// component reads the config of a component and notes its weights.
+func (p *TextToImage) component(m *loader.Model, name string, classes ...string) (raw []byte, file string, err error) {
+	c, err := m.Component(name)
+	if err != nil {
+		return nil, "", err
+	}
+	ok := false
+	for _, want := range classes {
+		ok = ok || c.Class == want
+	}
+	if !ok {
+		return nil, "", &badmodel.Error{File: "model_index.json", Field: name, Got: badmodel.Quote(c.Class),
+			Want: strings.Join(classes, " or ")}
+	}
+	if file, raw, err = c.Config(); err != nil {
+		return nil, "", err
+	}
+	w, err := c.Weights()
+	p.parameters[name] = params{w}
+	return raw, file, err
+}
+
+// params makes a component's weights a layers.Params.
+type params struct{ *loader.Weights }
+
+func (p params) Shape(name string) ([]int, string, bool) {
+	info, ok := p.Info(name)
+	return info.Shape, info.File, ok
+}
+
+func (p *TextToImage) readEncoder(m *loader.Model, e *encoder) error {
+	raw, file, err := p.component(m, e.component, "CLIPTextModel", "CLIPTextModelWithProjection")
+	if err != nil {
+		return err
+	}
+	if e.cfg, err = textenc.ParseConfig(file, raw); err != nil {
+		return err
+	}
+	c, _ := m.Component(e.component)
+	e.projection = c.Class == "CLIPTextModelWithProjection"
+	tokenizer := strings.Replace(e.component, "text_encoder", "tokenizer", 1)
+	if c, err = m.Component(tokenizer); err != nil {
+		return err
+	}
+	if e.tok, err = readTokenizer(c); err != nil {
+		return err
+	}
+	if n := e.tok.VocabSize(); n > e.cfg.VocabSize {
+		return &badmodel.Error{File: tokenizer + "/vocab.json", Got: fmt.Sprintf("token ids up to %d", n-1),
+			Want: fmt.Sprintf("less than the text encoder's vocab_size %d", e.cfg.VocabSize)}
+	}
+	if n := e.tok.MaxLength(); n > e.cfg.MaxPositions {
+		return &badmodel.Error{File: tokenizer + "/tokenizer_config.json", Field: "model_max_length", Got: fmt.Sprint(n),
+			Want: fmt.Sprintf("at most the text encoder's max_position_embeddings %d", e.cfg.MaxPositions)}
+	}
+	return nil
+}
+
+// fit checks what no component can tell alone.
+func (p *TextToImage) fit() error {
+	var errs []error
+	bad := func(file, field string, got int, want string, n int) {
+		if got != n {
+			errs = append(errs, &badmodel.Error{File: file, Field: field, Got: fmt.Sprint(got), Want: fmt.Sprintf("%s %d", want, n)})
+		}
+	}
+	width := 0
+	for _, e := range p.encoders {
+		width += e.cfg.Hidden
+	}
+	bad("unet/config.json", "cross_attention_dim", p.unet.CrossAttentionDim, "the text encoders' hidden_size", width)
+	bad("unet/config.json", "in_channels", p.unet.InChannels, "the vae's latent_channels", p.vae.LatentChannels)
+	bad("unet/config.json", "out_channels", p.unet.OutChannels, "in_channels", p.unet.InChannels)
+	bad("vae/config.json", "out_channels", p.vae.OutChannels, "red, green and blue:", 3)
+	switch last := p.encoders[len(p.encoders)-1]; {
+	case p.xl && !p.unet.TextTime:
+		errs = append(errs, &badmodel.Error{File: "unet/config.json", Field: "addition_embed_type", Got: "not set", Want: "text_time"})
+	case p.unet.TextTime && !p.xl:
+		errs = append(errs, &badmodel.Error{File: "unet/config.json", Field: "addition_embed_type", Got: "text_time", Want: "null in a StableDiffusionPipeline"})
+	case p.xl && !last.projection:
+		errs = append(errs, &badmodel.Error{File: "model_index.json", Field: last.component, Got: "CLIPTextModel", Want: "CLIPTextModelWithProjection"})
+	case p.xl:
+		bad(last.component+"/config.json", "projection_dim", last.cfg.ProjectionDim, "the unet's pooled width", p.unet.PooledDim())
+	}
+	return errors.Join(errs...)
+}
+
+// dryBuild builds every graph at a small size, which checks the shape of every weight.
+func (p *TextToImage) dryBuild() error {
+	var errs []error
+	check := func(component string, build func(s layers.Scope) error) {
+		if err := build(layers.NewScope(G.NewGraph(), component, p.parameters[component])); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, e := range p.encoders {
+		check(e.component, func(s layers.Scope) error {
+			_, _, err := e.build(s, 1, textOptions{norm: true, pooled: e.projection})
+			return err
+		})
+	}
+	// The smallest latents that can be halved once per block.
+	side := 1 << bits.Len(uint(len(p.unet.BlockOutChannels)))
+	check("unet", func(s layers.Scope) error { _, _, err := p.buildUNet(s, 1, side, side, 2); return err })
+	check("vae", func(s layers.Scope) error { _, _, err := p.buildDecoder(s, 8, 8); return err })
+	return errors.Join(errs...)
+}
+
+// network is a compiled graph and the memory its inputs are read from.
+type network[In any] struct {
+	*VM
+	in In
+}
+
+// compiled returns the network of a component for one shape, building and compiling it the first time.
+func compiled[In any](p *TextToImage, component, shape string, build func(layers.Scope) (In, []*G.Node, error)) (network[In], error) {
+	key := component + " " + shape
+	if n, ok := p.networks[key]; ok {
+		return n.(network[In]), nil
+	}
+	in, outputs, err := build(layers.NewScope(G.NewGraph(), component, p.parameters[component]))
+	if err != nil {
+		return network[In]{}, err
+	}
+	vm, err := p.host.compile(outputs)
+	if err != nil {
+		return network[In]{}, err
+	}
+	n := network[In]{vm, in}
+	if len(p.networks) >= maxNetworks {
+		clear(p.networks)
+	}
+	p.networks[key] = n
+	return n, nil
+}
+
+// maxNetworks bounds the compiled graphs kept: a server that is asked for every size must not grow for ever.
+const maxNetworks = 32

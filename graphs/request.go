@@ -1,0 +1,215 @@
+package graphs
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"image"
+	"math"
+
+	"gorgonia.org/tensor"
+)
+
+// Request is one call of a pipeline. Fields are named as diffusers' arguments; the zero value of each means
+// the model's default.
+type Request struct {
+	Prompt         string
+	NegativePrompt string // what the picture should not be; empty is diffusers' None
+
+	// Prompt2 and NegativePrompt2 are for SDXL's second text encoder; empty takes Prompt and NegativePrompt.
+	Prompt2         string
+	NegativePrompt2 string
+
+	Height, Width      int     // pixels; the default is what the model was trained for
+	NumInferenceSteps  int     // default 50
+	GuidanceScale      float32 // default 7.5, SDXL 5; 1 or less switches guidance off
+	GuidanceRescale    float32 // share of the guided prediction scaled back to its spread (arXiv 2305.08891)
+	NumImagesPerPrompt int     // default 1
+	ClipSkip           int     // layers left out at the end of the text encoder
+	Eta                float32 // noise added by DDIM, 0 to 1
+	Seed               *uint64 // see Seed; nil picks one and the result names it
+
+	// Scheduler overrides the model's: a diffusers class name or a short name such as "dpm++2m".
+	Scheduler string
+
+	// Embeddings of the prompt, in place of Prompt: [1 S C], C being cross_attention_dim. The negative one, where
+	// guidance is on and it is nil, is computed from NegativePrompt. SDXL also needs the pooled ones, [1 P].
+	PromptEmbeds               *tensor.Dense
+	NegativePromptEmbeds       *tensor.Dense
+	PooledPromptEmbeds         *tensor.Dense
+	NegativePooledPromptEmbeds *tensor.Dense
+
+	// Latents is the noise to start from, [N 4 Height/8 Width/8] with unit variance; by default it is
+	// torch.randn of the seed.
+	Latents *tensor.Dense
+
+	// SDXL's size conditioning, height first; the default is the size of the picture, not cropped.
+	OriginalSize       [2]int
+	CropsCoordsTopLeft [2]int
+	TargetSize         [2]int
+
+	// OnStepEnd, if set, is called after each step. An error from it ends the call.
+	OnStepEnd func(Step) error
+}
+
+// Step is what OnStepEnd sees.
+type Step struct {
+	Index    int // from 0
+	Total    int
+	Timestep float32
+	Latents  []float32 // [N 4 h w], as they will go on; may be changed
+}
+
+// Result is what Generate returns.
+type Result struct {
+	Images   []image.Image // NumImagesPerPrompt pictures, 8 bits per channel, sRGB
+	Latents  *tensor.Dense // [N 4 h w], before the VAE's scaling, as diffusers' output_type="latent"
+	Seed     uint64
+	Steps    int      // model evaluations
+	Warnings []string // what was not done as asked, such as text cut off
+}
+
+// Seed is for Request.Seed.
+func Seed(s uint64) *uint64 { return &s }
+
+// RequestError is a request that cannot be run.
+type RequestError struct {
+	Field   string // of Request, in diffusers' spelling
+	Problem string
+}
+
+func (e *RequestError) Error() string { return e.Field + " " + e.Problem }
+
+// Limits on a request: beyond them it is taken for a mistake.
+const (
+	maxSide  = 8192
+	maxSteps = 10000
+	maxBatch = 64
+	maxText  = 64 << 10
+)
+
+// Resolve fills in the model's defaults, a seed among them, and refuses what cannot be run. Generate does it
+// by itself.
+func (p *TextToImage) Resolve(r Request) (Request, error) {
+	side := p.unet.SampleSize * p.vae.Scale()
+	guidance := float32(7.5)
+	if p.xl {
+		guidance = 5
+	}
+	orDefault(&r.Height, side)
+	orDefault(&r.Width, side)
+	orDefault(&r.NumInferenceSteps, 50)
+	orDefault(&r.NumImagesPerPrompt, 1)
+	orDefault(&r.GuidanceScale, guidance)
+	orDefault(&r.Prompt2, r.Prompt)
+	orDefault(&r.NegativePrompt2, r.NegativePrompt)
+	orDefault(&r.Scheduler, p.opt.scheduler)
+	orDefault(&r.Scheduler, p.scheduler.Class)
+	orDefault(&r.OriginalSize, [2]int{r.Height, r.Width})
+	orDefault(&r.TargetSize, [2]int{r.Height, r.Width})
+	if r.Seed == nil {
+		var b [8]byte
+		rand.Read(b[:])
+		r.Seed = Seed(binary.LittleEndian.Uint64(b[:]) >> 1) // what fits torch's signed seeds
+	}
+
+	for _, side := range []struct {
+		field string
+		n     int
+	}{{"height", r.Height}, {"width", r.Width}} {
+		if err := p.checkSide(side.field, side.n); err != nil {
+			return r, err
+		}
+	}
+	layers := p.encoders[0].cfg.Layers
+	for _, e := range p.encoders {
+		layers = min(layers, e.cfg.Layers)
+	}
+	if p.xl {
+		layers-- // the last layer is always left out there
+	}
+	for _, f := range []struct {
+		field   string
+		v       float64
+		low, up float64
+	}{
+		{"num_inference_steps", float64(r.NumInferenceSteps), 1, maxSteps},
+		{"num_images_per_prompt", float64(r.NumImagesPerPrompt), 1, maxBatch},
+		{"guidance_scale", float64(r.GuidanceScale), -1000, 1000},
+		{"guidance_rescale", float64(r.GuidanceRescale), 0, 1},
+		{"clip_skip", float64(r.ClipSkip), 0, float64(layers)},
+		{"eta", float64(r.Eta), 0, 1},
+	} {
+		if !(f.v >= f.low && f.v <= f.up) {
+			return r, &RequestError{f.field, fmt.Sprintf("is %g, want %g to %g", f.v, f.low, f.up)}
+		}
+	}
+	return r, p.checkTensors(r)
+}
+
+func orDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// checkSide refuses a side that is not a whole number of latents, naming the nearest that are.
+func (p *TextToImage) checkSide(field string, n int) error {
+	unit := max(8, p.vae.Scale())
+	switch low := n / unit * unit; {
+	case n < unit:
+		return &RequestError{field, fmt.Sprintf("%d is less than %d", n, unit)}
+	case n > maxSide:
+		return &RequestError{field, fmt.Sprintf("%d is more than %d", n, maxSide)}
+	case low != n:
+		return &RequestError{field, fmt.Sprintf("%d is not a multiple of %d; nearest are %d and %d", n, unit, low, low+unit)}
+	}
+	return nil
+}
+
+func (p *TextToImage) checkTensors(r Request) error {
+	h, w := r.Height/p.vae.Scale(), r.Width/p.vae.Scale()
+	c, pooled := p.unet.CrossAttentionDim, 0
+	if p.xl {
+		pooled = p.unet.PooledDim()
+	}
+	if r.PromptEmbeds == nil && (r.NegativePromptEmbeds != nil || r.PooledPromptEmbeds != nil) {
+		return &RequestError{"prompt_embeds", "must be given with the other embeddings"}
+	}
+	s := 0
+	if r.PromptEmbeds != nil && r.PromptEmbeds.Dims() == 3 {
+		s = r.PromptEmbeds.Shape()[1]
+	}
+	for _, t := range []struct {
+		field string
+		t     *tensor.Dense
+		want  tensor.Shape
+		need  bool
+	}{
+		{"latents", r.Latents, tensor.Shape{r.NumImagesPerPrompt, p.unet.InChannels, h, w}, false},
+		{"prompt_embeds", r.PromptEmbeds, tensor.Shape{1, max(s, 1), c}, false},
+		{"negative_prompt_embeds", r.NegativePromptEmbeds, tensor.Shape{1, s, c}, false},
+		{"pooled_prompt_embeds", r.PooledPromptEmbeds, tensor.Shape{1, pooled}, p.xl && r.PromptEmbeds != nil},
+		{"negative_pooled_prompt_embeds", r.NegativePooledPromptEmbeds, tensor.Shape{1, pooled}, p.xl && r.NegativePromptEmbeds != nil},
+	} {
+		switch {
+		case t.t == nil && t.need:
+			return &RequestError{t.field, "is needed with these embeddings by SDXL"}
+		case t.t == nil:
+		case !t.t.Shape().Eq(t.want) || t.t.Dtype() != tensor.Float32:
+			return &RequestError{t.field, fmt.Sprintf("is %v of shape %v, want float32 %v", t.t.Dtype(), t.t.Shape(), t.want)}
+		}
+	}
+	return nil
+}
+
+// finite reports whether no element is infinite or not a number.
+func finite(x []float32) bool {
+	for _, v := range x {
+		if math.IsInf(float64(v), 0) || v != v {
+			return false
+		}
+	}
+	return true
+}

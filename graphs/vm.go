@@ -1,0 +1,284 @@
+package graphs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"unsafe"
+
+	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/internal/sysmem"
+	"github.com/euryale-ml/euryale/loader"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// VM runs one expression graph. It is a gorgonia.VM: a graph that runs on Gorgonia's TapeMachine runs here and
+// gives the same numbers, faster and in less memory. Graphs may mix nodes of package layers with plain
+// Gorgonia operations; float32 and int32 values are run.
+//
+// Leaves are bound with gorgonia.Let, except those that WithModel reads from a checkpoint. After a run the
+// output nodes hold their values, and gorgonia.Read works; other nodes hold none, since their memory is used
+// again. A VM may be used from several goroutines, which take turns.
+type VM struct {
+	host    *host
+	prog    *program.Program
+	runner  *program.Runner // nil until the first run, which loads the weights
+	outputs []*G.Node
+	reads   []read
+}
+
+var _ G.VM = (*VM)(nil)
+
+// host is what the VMs of one pipeline share.
+type host struct {
+	mu      sync.Mutex // held while something runs
+	closed  bool
+	pool    *cpu.Pool
+	weights *program.Weights
+	arena   *program.Arena
+}
+
+func newHost(threads int, m *loader.Model) (*host, error) {
+	src := checkpoints{}
+	if m != nil {
+		for _, c := range m.Components() {
+			if !slices.Contains(weighted, c.Class) {
+				continue
+			}
+			w, err := c.Weights()
+			if err != nil {
+				return nil, err
+			}
+			src[c.Name] = w
+		}
+	}
+	return &host{pool: cpu.NewPool(threads), weights: program.NewWeights(src), arena: new(program.Arena)}, nil
+}
+
+// VMOption is a choice made for a VM.
+type VMOption func(*vmOptions)
+
+type vmOptions struct {
+	threads int
+	model   *loader.Model
+	outputs []*G.Node
+}
+
+// WithVMThreads sets the number of threads; 0, the default, takes one per core.
+func WithVMThreads(n int) VMOption { return func(o *vmOptions) { o.threads = n } }
+
+// WithModel reads the leaves whose names are a component's name, a dot and a checkpoint key
+// ("unet.conv_in.weight") from the model, which must stay open.
+func WithModel(m *loader.Model) VMOption { return func(o *vmOptions) { o.model = m } }
+
+// WithOutputs names the nodes to compute; by default the graph's roots.
+func WithOutputs(nodes ...*G.Node) VMOption { return func(o *vmOptions) { o.outputs = nodes } }
+
+// NewVM compiles a graph. The graph must not change afterwards.
+func NewVM(g *G.ExprGraph, opts ...VMOption) (vm *VM, err error) {
+	defer recovered(&err)
+	var o vmOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	h, err := newHost(o.threads, o.model)
+	if err != nil {
+		return nil, err
+	}
+	outputs := o.outputs
+	if outputs == nil {
+		outputs = g.Roots()
+		// Roots come from a map.
+		slices.SortFunc(outputs, func(a, b *G.Node) int { return int(a.ID() - b.ID()) })
+	}
+	if vm, err = h.compile(outputs); err != nil {
+		h.pool.Close()
+	}
+	return vm, err
+}
+
+// compile makes a VM for the outputs that shares the host's weights, threads and arena.
+func (h *host) compile(outputs []*G.Node) (*VM, error) {
+	vm := &VM{host: h}
+	for _, n := range outputs {
+		if into, child, ok := readNode(n); ok {
+			vm.reads = append(vm.reads, read{len(vm.outputs), into})
+			n = child
+		}
+		vm.outputs = append(vm.outputs, n)
+	}
+	var err error
+	vm.prog, err = program.Compile(vm.outputs, h.weights.Has)
+	return vm, err
+}
+
+// RunAll runs the graph once.
+func (vm *VM) RunAll() error { return vm.Run(context.Background()) }
+
+// Run runs the graph once. The context is looked at before each operation.
+func (vm *VM) Run(ctx context.Context) (err error) {
+	defer recovered(&err)
+	vm.host.mu.Lock()
+	defer vm.host.mu.Unlock()
+	if err := vm.run(ctx); err != nil {
+		return err
+	}
+	for i, n := range vm.outputs {
+		a := vm.runner.Output(i)
+		a.Data = slices.Clone(a.Data)
+		if err := G.UnsafeLet(n, program.ValueOf(a)); err != nil {
+			return fmt.Errorf("output %q: %w", n.Name(), err)
+		}
+	}
+	for _, r := range vm.reads {
+		*r.into = vm.outputs[r.output].Value()
+	}
+	return nil
+}
+
+// run is Run for callers that hold the host and read the runner's outputs.
+func (vm *VM) run(ctx context.Context) error {
+	if vm.host.closed {
+		return ErrClosed
+	}
+	if vm.runner == nil {
+		if err := vm.checkMemory(); err != nil {
+			return err
+		}
+		r, err := program.NewRunner(ctx, vm.prog, vm.host.pool, vm.host.weights, vm.host.arena)
+		if err != nil {
+			return err
+		}
+		vm.runner = r
+	}
+	return vm.runner.Run(ctx)
+}
+
+// checkMemory refuses a graph that cannot fit before anything is allocated: the Go runtime does not survive
+// running out of memory.
+func (vm *VM) checkMemory() error {
+	need := int64(vm.host.weights.Missing(vm.prog)) + max(0, int64(vm.prog.Arena-vm.host.arena.Bytes()))
+	if have, ok := sysmem.Available(); ok && need > have {
+		return &MemoryError{Need: need, Have: have}
+	}
+	return nil
+}
+
+// MemoryError reports that weights and activations do not fit into the memory that is free.
+type MemoryError struct{ Need, Have int64 }
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("out of memory: %d MiB more are needed, %d MiB are free", (e.Need+1<<20-1)>>20, e.Have>>20)
+}
+
+// Reset does nothing: every run starts at the beginning.
+func (vm *VM) Reset() {}
+
+// Close ends the VM's threads. Values of nodes stay.
+func (vm *VM) Close() error { return vm.host.close() }
+
+func (h *host) close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.closed = true
+		h.pool.Close()
+	}
+	return nil
+}
+
+// Stats says what a compiled graph takes.
+type Stats struct {
+	Calls       int   // kernel calls per run
+	FLOPs       int64 // of matrix products, convolutions and attention per run
+	WeightBytes int   // weights held, by all VMs of the pipeline
+	ArenaBytes  int   // memory for activations
+	BoundBytes  int   // the most bytes of activations alive at once: no arena can be smaller
+}
+
+// Stats is what the VM's graph takes; weights count once loaded.
+func (vm *VM) Stats() Stats {
+	s := Stats{
+		Calls: len(vm.prog.Calls), ArenaBytes: vm.prog.Arena, BoundBytes: vm.prog.Bound,
+		WeightBytes: vm.host.weights.Bytes(),
+	}
+	for _, c := range vm.prog.Calls {
+		s.FLOPs += c.FLOPs
+	}
+	return s
+}
+
+// ErrClosed is returned by a VM or pipeline after Close.
+var ErrClosed = errors.New("used after Close")
+
+// recovered turns a panic into an error: Gorgonia and tensor panic at many places, and a program that uses
+// this package should outlive a bug in one graph.
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("internal error: %v\n%s", r, debug.Stack())
+	}
+}
+
+// read is a gorgonia.Read of one output.
+type read struct {
+	output int
+	into   *G.Value
+}
+
+// readNode looks into a node that gorgonia.Read made: a statement that holds the address to write to in an
+// unexported field.
+func readNode(n *G.Node) (into *G.Value, child *G.Node, ok bool) {
+	op := reflect.ValueOf(n.Op())
+	if op.Kind() != reflect.Struct || op.Type().String() != "gorgonia.readOp" {
+		return nil, nil, false
+	}
+	it := n.Graph().From(n.ID())
+	if !it.Next() {
+		return nil, nil, false
+	}
+	return (*G.Value)(unsafe.Pointer(op.Field(0).Pointer())), it.Node().(*G.Node), true
+}
+
+// bind gives a leaf memory of its own and returns it.
+func bind[T float32 | int32](n *G.Node) ([]T, error) {
+	data := make([]T, n.Shape().TotalSize())
+	return data, G.Let(n, tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(data)))
+}
+
+// weighted are the classes whose weights the pipelines run.
+var weighted = []string{"CLIPTextModel", "CLIPTextModelWithProjection", "UNet2DConditionModel", "AutoencoderKL"}
+
+// checkpoints are the weights of a model's components. Node names are "component.key".
+type checkpoints map[string]*loader.Weights
+
+func (c checkpoints) split(node string) (*loader.Weights, string) {
+	for i := range node {
+		if node[i] == '.' {
+			return c[node[:i]], node[i+1:]
+		}
+	}
+	return nil, ""
+}
+
+// Stored implements program.Source.
+func (c checkpoints) Stored(node string) ([]int, dtype.Type, bool) {
+	w, key := c.split(node)
+	if w == nil {
+		return nil, dtype.Invalid, false
+	}
+	info, ok := w.Info(key)
+	return info.Shape, info.DType, ok
+}
+
+// ReadTensor implements program.Source.
+func (c checkpoints) ReadTensor(ctx context.Context, node string, dst []byte) error {
+	w, key := c.split(node)
+	return w.ReadTensor(ctx, key, dst)
+}

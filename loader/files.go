@@ -1,0 +1,116 @@
+package loader
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// file is an open regular file.
+type file interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// openFile opens a regular file. Everything else is refused before it is opened: reading a pipe or a device
+// may never end.
+func openFile(fsys fs.FS, name string) (file, int64, error) {
+	st, err := fs.Stat(fsys, name)
+	if err != nil {
+		return nil, 0, openError(name, err)
+	}
+	if !st.Mode().IsRegular() {
+		return nil, 0, &Error{File: name, Got: describe(st.Mode()), Want: "a regular file"}
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, 0, openError(name, err)
+	}
+	// It may have been replaced in between.
+	if st, err = f.Stat(); err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return nil, 0, &Error{File: name, Got: "changed while it was opened", Err: err}
+	}
+	at, ok := f.(file)
+	if !ok {
+		f.Close()
+		return nil, 0, fmt.Errorf("%s: files of type %T have no ReadAt", name, f)
+	}
+	return at, st.Size(), nil
+}
+
+func openError(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Error{File: name, Got: "missing", Err: fs.ErrNotExist}
+	}
+	return &Error{File: name, Got: "cannot be opened", Err: err}
+}
+
+func describe(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a folder"
+	case m&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case m&fs.ModeSocket != 0:
+		return "a socket"
+	case m&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "not a regular file"
+}
+
+// dirFS is a folder below an os.Root, which no path or link leads out of.
+type dirFS struct {
+	root *os.Root
+	dir  string
+}
+
+// openDir opens a folder. In the download cache of Hugging Face a model is
+// models--org--name/snapshots/revision, whose files are links to models--org--name/blobs; there the root is
+// models--org--name.
+func openDir(dir string) (dirFS, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return dirFS{}, err
+	}
+	if st, err := os.Stat(abs); err != nil {
+		return dirFS{}, openError(dir, err)
+	} else if !st.IsDir() {
+		return dirFS{}, &Error{File: dir, Got: "not a folder", Want: "a model folder in the diffusers layout"}
+	}
+	root, sub := abs, "."
+	if snapshots := filepath.Dir(abs); filepath.Base(snapshots) == "snapshots" {
+		if model := filepath.Dir(snapshots); strings.HasPrefix(filepath.Base(model), "models--") {
+			root, sub = model, path.Join("snapshots", filepath.Base(abs))
+		}
+	}
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return dirFS{}, openError(dir, err)
+	}
+	return dirFS{r, sub}, nil
+}
+
+// Open implements fs.FS.
+func (d dirFS) Open(name string) (fs.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	// A pipe put in a file's place after it was looked at must not block.
+	return d.root.OpenFile(filepath.FromSlash(path.Join(d.dir, name)), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+// Stat implements fs.StatFS.
+func (d dirFS) Stat(name string) (fs.FileInfo, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
+	}
+	return d.root.Stat(filepath.FromSlash(path.Join(d.dir, name)))
+}

@@ -1,0 +1,210 @@
+// Package loader opens model folders in the Hugging Face diffusers layout: model_index.json, the configs of its
+// components, and their weights in safetensors files.
+//
+// A folder may hold anything, so nothing in it is believed: sizes are checked before memory is taken, names
+// cannot lead out of the folder, and every refusal is an *Error that says where, what was found and what was
+// wanted. Weights are read with ReadAt, never mapped: a file cut short under a mapping would end the process.
+package loader
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/euryale-ml/euryale/internal/badmodel"
+)
+
+// Error says what in a model folder is wrong: File, Tensor or Field, what was found and what was wanted.
+type Error = badmodel.Error
+
+// Model is an open model folder.
+type Model struct {
+	fsys       fs.FS
+	variant    string
+	class      string
+	index      map[string]json.RawMessage
+	components []*Component
+	close      func() error
+}
+
+// Option is a choice made on opening.
+type Option func(*Model)
+
+// WithVariant prefers files of a variant ("fp16") over those without; either is taken if it is the only one.
+func WithVariant(name string) Option { return func(m *Model) { m.variant = name } }
+
+const (
+	indexFile   = "model_index.json"
+	configLimit = 4 << 20
+	maxNesting  = 64
+)
+
+// Open opens a folder. Symbolic links must stay inside it, or inside the download cache if it is a snapshot
+// there.
+func Open(dir string, opts ...Option) (*Model, error) {
+	fsys, err := openDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	m, err := open(fsys, fsys.root.Close, opts)
+	if err != nil {
+		fsys.root.Close()
+	}
+	return m, err
+}
+
+// OpenFS opens a folder in a file system whose files implement io.ReaderAt, as embed.FS and os.DirFS do.
+func OpenFS(fsys fs.FS, opts ...Option) (*Model, error) {
+	return open(fsys, func() error { return nil }, opts)
+}
+
+func open(fsys fs.FS, close func() error, opts []Option) (*Model, error) {
+	m := &Model{fsys: fsys, close: close}
+	for _, o := range opts {
+		o(m)
+	}
+	raw, err := m.readJSON(indexFile)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, &m.index); err != nil || m.index == nil {
+		return nil, &Error{File: indexFile, Got: "not a JSON object", Err: err}
+	}
+	if err := json.Unmarshal(m.index["_class_name"], &m.class); err != nil {
+		return nil, &Error{File: indexFile, Field: "_class_name", Got: "missing or not a string", Want: "a diffusers pipeline class"}
+	}
+	for key, raw := range m.index {
+		// Every pair of strings is a component; other values are settings.
+		var pair []*string
+		if strings.HasPrefix(key, "_") || json.Unmarshal(raw, &pair) != nil || len(pair) != 2 || pair[0] == nil || pair[1] == nil {
+			continue
+		}
+		if !fs.ValidPath(key) || strings.ContainsAny(key, `/\`) || key == "." {
+			return nil, &Error{File: indexFile, Field: badmodel.Quote(key), Got: "not a folder's name"}
+		}
+		m.components = append(m.components, &Component{Name: key, Library: *pair[0], Class: *pair[1], m: m})
+	}
+	sort.Slice(m.components, func(i, j int) bool { return m.components[i].Name < m.components[j].Name })
+	return m, nil
+}
+
+// Class is the diffusers class of the pipeline.
+func (m *Model) Class() string { return m.class }
+
+// Components lists the components by name.
+func (m *Model) Components() []*Component { return slices.Clone(m.components) }
+
+// Component returns a component of the libraries diffusers and transformers.
+func (m *Model) Component(name string) (*Component, error) {
+	for _, c := range m.components {
+		if c.Name != name {
+			continue
+		}
+		if c.Library != "diffusers" && c.Library != "transformers" {
+			return nil, &Error{File: indexFile, Field: name, Got: "a class of " + badmodel.Quote(c.Library), Want: "diffusers or transformers"}
+		}
+		return c, nil
+	}
+	return nil, &Error{File: indexFile, Field: name, Got: "no such component"}
+}
+
+// IndexValue is a setting in model_index.json as encoding/json gives it, nil if it is not there.
+func (m *Model) IndexValue(key string) any {
+	var v any
+	if json.Unmarshal(m.index[key], &v) != nil {
+		return nil
+	}
+	return v
+}
+
+// Close closes the folder and every file of it that is open.
+func (m *Model) Close() error {
+	var errs []error
+	for _, c := range m.components {
+		if c.weights != nil {
+			errs = append(errs, c.weights.close())
+			c.weights = nil
+		}
+	}
+	return errors.Join(append(errs, m.close())...)
+}
+
+// Component is one folder of a model.
+type Component struct {
+	Name    string // of the folder
+	Library string
+	Class   string
+	m       *Model
+	weights *Weights
+}
+
+// Config reads config.json. file is its path inside the model.
+func (c *Component) Config() (file string, raw []byte, err error) {
+	file = path.Join(c.Name, "config.json")
+	raw, err = c.m.readJSON(file)
+	return file, raw, err
+}
+
+// File reads another file of the component, of at most limit bytes.
+func (c *Component) File(name string, limit int64) ([]byte, error) {
+	return c.m.read(path.Join(c.Name, name), limit)
+}
+
+// read reads a whole file of at most limit bytes.
+func (m *Model) read(name string, limit int64) ([]byte, error) {
+	f, size, err := openFile(m.fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size > limit {
+		return nil, &Error{File: name, Got: fmt.Sprintf("%d bytes", size), Want: fmt.Sprintf("at most %d", limit)}
+	}
+	raw := make([]byte, size)
+	if n, err := f.ReadAt(raw, 0); n < len(raw) {
+		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d of %d", n, size), Err: unexpected(err)}
+	}
+	return raw, nil
+}
+
+// readJSON reads a config and checks that it is not nested beyond reason.
+func (m *Model) readJSON(name string) ([]byte, error) {
+	raw, err := m.read(name, configLimit)
+	if err != nil {
+		return nil, err
+	}
+	if !json.Valid(raw) {
+		return nil, &Error{File: name, Got: "not JSON"}
+	}
+	depth, quoted := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch b := raw[i]; {
+		case quoted && b == '\\':
+			i++
+		case b == '"':
+			quoted = !quoted
+		case quoted:
+		case b == '{', b == '[':
+			if depth++; depth > maxNesting {
+				return nil, &Error{File: name, Got: fmt.Sprintf("nested more than %d deep", maxNesting)}
+			}
+		case b == '}', b == ']':
+			depth--
+		}
+	}
+	return raw, nil
+}
+
+// unexpected names the end of a file that should have gone on.
+func unexpected(err error) error {
+	if err == nil || err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

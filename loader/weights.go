@@ -1,0 +1,212 @@
+package loader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/euryale-ml/euryale/internal/badmodel"
+)
+
+// Weights are the tensors of a component, in one file or several. They may be read from several goroutines.
+type Weights struct {
+	tensors map[string]TensorInfo
+	files   []file
+}
+
+const (
+	maxShards  = 1024
+	indexLimit = 32 << 20
+	readChunk  = 2 << 20 // as fast as a mapping, and soon enough to stop
+)
+
+// Weights opens the component's weights and checks their headers; nothing else is read yet. They are closed
+// with the model.
+func (c *Component) Weights() (*Weights, error) {
+	if c.weights != nil {
+		return c.weights, nil
+	}
+	name, err := c.weightsFile()
+	if err != nil {
+		return nil, err
+	}
+	w := &Weights{tensors: map[string]TensorInfo{}}
+	if strings.HasSuffix(name, ".json") {
+		err = w.addShards(c.m, name)
+	} else {
+		_, err = w.add(c.m, name)
+	}
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	c.weights = w
+	return w, nil
+}
+
+// HasWeights reports whether there are weights to open.
+func (c *Component) HasWeights() bool {
+	_, err := c.weightsFile()
+	return err == nil
+}
+
+// weightsFile finds the safetensors file or the index of a sharded one. Three ways of naming a variant's index
+// are about.
+func (c *Component) weightsFile() (string, error) {
+	variants := []string{"", "fp16"}
+	if c.m.variant != "" {
+		variants = []string{c.m.variant, ""}
+	}
+	for _, v := range variants {
+		for _, base := range []string{"diffusion_pytorch_model", "model"} {
+			names := []string{base + ".safetensors", base + ".safetensors.index.json"}
+			if v != "" {
+				names = []string{base + "." + v + ".safetensors", base + ".safetensors.index." + v + ".json",
+					base + "." + v + ".safetensors.index.json"}
+			}
+			for _, name := range names {
+				if name = path.Join(c.Name, name); exists(c.m.fsys, name) {
+					return name, nil
+				}
+			}
+		}
+	}
+	for _, name := range []string{"diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.bin",
+		"pytorch_model.fp16.bin", "model.ckpt"} {
+		if name = path.Join(c.Name, name); exists(c.m.fsys, name) {
+			return "", &Error{File: name, Got: "a pickle, which can run code when loaded",
+				Want: "safetensors; convert it with diffusers: save_pretrained(folder, safe_serialization=True)"}
+		}
+	}
+	return "", &Error{File: c.Name, Got: "no weights", Want: "diffusion_pytorch_model.safetensors or model.safetensors", Err: fs.ErrNotExist}
+}
+
+func exists(fsys fs.FS, name string) bool {
+	_, err := fs.Stat(fsys, name)
+	return err == nil || !errors.Is(err, fs.ErrNotExist)
+}
+
+// add opens one file and takes its tensors in.
+func (w *Weights) add(m *Model, name string) ([]TensorInfo, error) {
+	f, size, err := openFile(m.fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	w.files = append(w.files, f)
+	tensors, err := readHeader(f, size, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tensors {
+		if other, twice := w.tensors[t.Name]; twice {
+			return nil, &Error{File: name, Tensor: t.Name, Got: "also in " + badmodel.Quote(other.File)}
+		}
+		t.in = f
+		w.tensors[t.Name] = t
+	}
+	return tensors, nil
+}
+
+// addShards opens the files an index names. Index and files must agree.
+func (w *Weights) addShards(m *Model, index string) error {
+	raw, err := m.read(index, indexLimit)
+	if err != nil {
+		return err
+	}
+	shardOf := map[string]string{}
+	d := newDecoder(raw)
+	err = d.object(func(key string) error {
+		if key != "weight_map" {
+			return d.skip()
+		}
+		return d.object(func(name string) (err error) {
+			shardOf[name], err = d.string()
+			return err
+		})
+	})
+	if err == nil {
+		err = d.end()
+	}
+	if err != nil {
+		return &Error{File: index, Field: "weight_map", Got: "not an object of tensor and file names", Err: err}
+	}
+	if len(shardOf) == 0 {
+		return &Error{File: index, Field: "weight_map", Got: "empty or missing"}
+	}
+	shards := map[string]bool{}
+	for name, shard := range shardOf {
+		if strings.ContainsAny(shard, `/\`) || !fs.ValidPath(shard) || !strings.HasSuffix(shard, ".safetensors") {
+			return &Error{File: index, Tensor: name, Field: "weight_map", Got: badmodel.Quote(shard), Want: "the name of a safetensors file beside the index"}
+		}
+		if shards[shard] = true; len(shards) > maxShards {
+			return &Error{File: index, Field: "weight_map", Got: "more files", Want: fmt.Sprintf("at most %d", maxShards)}
+		}
+	}
+	for _, shard := range slices.Sorted(maps.Keys(shards)) {
+		tensors, err := w.add(m, path.Join(path.Dir(index), shard))
+		if err != nil {
+			return err
+		}
+		for _, t := range tensors {
+			if shardOf[t.Name] != shard {
+				return &Error{File: t.File, Tensor: t.Name, Got: "not in this file by " + index}
+			}
+		}
+	}
+	for name, shard := range shardOf {
+		if _, ok := w.tensors[name]; !ok {
+			return &Error{File: path.Join(path.Dir(index), shard), Tensor: name, Got: "missing", Want: "a tensor that " + index + " lists"}
+		}
+	}
+	return nil
+}
+
+// Names lists the tensors.
+func (w *Weights) Names() []string { return slices.Sorted(maps.Keys(w.tensors)) }
+
+// Info describes a tensor.
+func (w *Weights) Info(name string) (TensorInfo, bool) {
+	t, ok := w.tensors[name]
+	return t, ok
+}
+
+// ReadTensor fills dst, of the tensor's Bytes, unless the context ends first.
+func (w *Weights) ReadTensor(ctx context.Context, name string, dst []byte) error {
+	t, ok := w.tensors[name]
+	if !ok {
+		return &Error{Tensor: name, Got: "missing"}
+	}
+	if int64(len(dst)) != t.Bytes {
+		return fmt.Errorf("tensor %s is of %d bytes, the buffer of %d", badmodel.Quote(name), t.Bytes, len(dst))
+	}
+	return readAt(ctx, t.in, dst, t.begin, t)
+}
+
+func readAt(ctx context.Context, f io.ReaderAt, dst []byte, at int64, t TensorInfo) error {
+	for len(dst) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := f.ReadAt(dst[:min(len(dst), readChunk)], at)
+		dst, at = dst[n:], at+int64(n)
+		if n == 0 || err != nil && (err != io.EOF || len(dst) > 0) {
+			return &Error{File: t.File, Tensor: t.Name, Got: fmt.Sprintf("reading stopped at byte %d", at), Err: unexpected(err)}
+		}
+	}
+	return nil
+}
+
+func (w *Weights) close() error {
+	var errs []error
+	for _, f := range w.files {
+		errs = append(errs, f.Close())
+	}
+	w.files = nil
+	return errors.Join(errs...)
+}
