@@ -149,16 +149,8 @@ func (p *TextToImage) component(m *loader.Model, name string, classes ...string)
 		return nil, "", err
 	}
 	w, err := c.Weights()
-	p.parameters[name] = params{w}
+	p.parameters[name] = w
 	return raw, file, err
-}
-
-// params makes a component's weights a layers.Params.
-type params struct{ *loader.Weights }
-
-func (p params) Shape(name string) ([]int, string, bool) {
-	info, ok := p.Info(name)
-	return info.Shape, info.File, ok
 }
 
 func (p *TextToImage) readEncoder(m *loader.Model, e *encoder) error {

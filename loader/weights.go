@@ -176,6 +176,12 @@ func (w *Weights) Info(name string) (TensorInfo, bool) {
 	return t, ok
 }
 
+// Shape is the shape of a tensor and the file that holds it. It makes Weights a layers.Params.
+func (w *Weights) Shape(name string) (shape []int, file string, ok bool) {
+	t, ok := w.tensors[name]
+	return t.Shape, t.File, ok
+}
+
 // ReadTensor fills dst, of the tensor's Bytes, unless the context ends first.
 func (w *Weights) ReadTensor(ctx context.Context, name string, dst []byte) error {
 	t, ok := w.tensors[name]

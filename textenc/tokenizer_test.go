@@ -1,0 +1,232 @@
+package textenc
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/euryale-ml/euryale/internal/badmodel"
+)
+
+// published is the vocabulary of CLIP, rebuilt from its merges: the bytes, the bytes as ends of words, what each
+// merge makes, the special tokens.
+func published(t testing.TB) TokenizerFiles {
+	t.Helper()
+	f, err := os.Open("testdata/merges.txt.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	merges, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vocab := map[string]int{}
+	add := func(s string) { vocab[s] = len(vocab) }
+	symbols := slices.Clone(byteSymbols[:])
+	slices.SortFunc(symbols, strings.Compare)
+	for _, end := range []string{"", wordEnd} {
+		for _, s := range symbols {
+			add(s + end)
+		}
+	}
+	for line := range strings.Lines(string(merges)) {
+		if !strings.HasPrefix(line, "#version") {
+			add(strings.ReplaceAll(strings.TrimSpace(line), " ", ""))
+		}
+	}
+	add("<|startoftext|>")
+	add("<|endoftext|>")
+	raw, err := json.Marshal(vocab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return TokenizerFiles{Dir: "tokenizer", Vocab: raw, Merges: merges, TokenizerConfig: []byte(`{"model_max_length": 77}`)}
+}
+
+// The ids are those of transformers for prompts of every kind.
+func TestIDsAreThoseOfTransformers(t *testing.T) {
+	tok, err := NewTokenizer(published(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile("testdata/tokens.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases [][2]json.RawMessage
+	if err := json.Unmarshal(raw, &cases); err != nil {
+		t.Fatal(err)
+	}
+	if len(cases) < 500 {
+		t.Fatalf("%d prompts, want 500", len(cases))
+	}
+	wrong := 0
+	for _, c := range cases {
+		var prompt string
+		var want []int32
+		if err := errors.Join(json.Unmarshal(c[0], &prompt), json.Unmarshal(c[1], &want)); err != nil {
+			t.Fatal(err)
+		}
+		enc, err := tok.Encode(prompt)
+		if err != nil {
+			t.Errorf("%q: %v", prompt, err)
+			continue
+		}
+		full := want
+		want = append(append([]int32{49406}, want[:min(len(want), 75)]...), 49407)
+		for len(want) < 77 {
+			want = append(want, 49407)
+		}
+		if !slices.Equal(enc.IDs, want) {
+			if wrong++; wrong < 20 {
+				t.Errorf("%q:\n got %v\nwant %v", prompt, enc.IDs, want)
+			}
+		}
+		if cut := len(full) > 75; cut != (enc.Truncated != "") && !strings.Contains(prompt, "<|") {
+			t.Errorf("%q: truncated %q", prompt, enc.Truncated)
+		}
+	}
+	t.Logf("%d prompts, %d wrong", len(cases), wrong)
+}
+
+func TestTruncatedTextIsNamed(t *testing.T) {
+	tok, err := NewTokenizer(published(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, err := tok.Encode(strings.Repeat("word ", 75) + "and the end, café")
+	if err != nil || enc.Truncated != "and the end , café" {
+		t.Errorf("truncated %q, %v", enc.Truncated, err)
+	}
+}
+
+func TestPaddingComesFromTheConfig(t *testing.T) {
+	for _, c := range []struct {
+		config, special string
+		want            int32
+	}{
+		{`{}`, ``, 49407},
+		{`{"pad_token": "!"}`, `{"pad_token": "<|endoftext|>"}`, 0},
+		{`{}`, `{"pad_token": "!"}`, 0},
+		{`{}`, `{"pad_token": {"content": "!", "lstrip": false}}`, 0},
+		{`{"pad_token": null}`, ``, 49407},
+	} {
+		f := published(t)
+		f.TokenizerConfig, f.SpecialTokens = []byte(c.config), []byte(c.special)
+		tok, err := NewTokenizer(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		enc, err := tok.Encode("a")
+		if err != nil || enc.IDs[76] != c.want || len(enc.IDs) != 77 {
+			t.Errorf("%s %s: %v, %v", c.config, c.special, enc.IDs, err)
+		}
+	}
+}
+
+func TestPromptsThatAreRefused(t *testing.T) {
+	tok, err := NewTokenizer(published(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tok.Encode("ab\xffc"); err == nil || !strings.Contains(err.Error(), "byte 2") {
+		t.Errorf("invalid UTF-8: %v", err)
+	}
+	if _, err := tok.Encode(strings.Repeat("a", maxPrompt+1)); err == nil {
+		t.Error("a prompt that is too long is taken")
+	}
+	if _, err := tok.Encode("\ufffd is a character"); err != nil {
+		t.Errorf("the replacement character: %v", err)
+	}
+}
+
+// A prompt of one long word takes no quadratic time.
+func TestLongWordsAreQuick(t *testing.T) {
+	tok, err := NewTokenizer(published(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, unit := range []string{"a", "ab", "the", "!", "é", "漢"} {
+		start := time.Now()
+		if _, err := tok.Encode(strings.Repeat(unit, maxPrompt/len(unit))); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("64 KiB of %q took %v", unit, took)
+		}
+	}
+}
+
+func TestBadTokenizerFiles(t *testing.T) {
+	good := func() TokenizerFiles {
+		return TokenizerFiles{Dir: "tokenizer", Vocab: []byte(`{"a": 0, "b": 1, "ab": 2, "<|startoftext|>": 3, "<|endoftext|>": 4}`),
+			Merges: []byte("#version: 0.2\na b\n"), TokenizerConfig: []byte(`{}`)}
+	}
+	if _, err := NewTokenizer(good()); err != nil {
+		t.Fatal(err)
+	}
+	crlf := good()
+	crlf.Merges = []byte("a b\r\n\r\n")
+	if tok, err := NewTokenizer(crlf); err != nil || len(tok.ranks) != 1 {
+		t.Errorf("CRLF and no header line: %v", err)
+	}
+	for _, c := range []struct {
+		name, want string
+		change     func(*TokenizerFiles)
+	}{
+		{"vocab is not an object", "vocab.json", func(f *TokenizerFiles) { f.Vocab = []byte(`[]`) }},
+		{"vocab is empty", "vocab.json", func(f *TokenizerFiles) { f.Vocab = nil }},
+		{"two tokens have one id", "vocab.json", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 0, "b": 0}`) }},
+		{"an id is negative", "vocab.json: a: -1", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": -1}`) }},
+		{"an id is huge", "vocab.json: a: 1048576", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 1048576}`) }},
+		{"no end token", "eos_token", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 0, "b": 1, "ab": 2, "<|startoftext|>": 3}`) }},
+		{"a merge of one part", "merges.txt: line 2", func(f *TokenizerFiles) { f.Merges = []byte("#version: 0.2\na\n") }},
+		{"a merge of three parts", "merges.txt: line 1", func(f *TokenizerFiles) { f.Merges = []byte("a b b\n") }},
+		{"a merge into no token", "merges.txt: line 1", func(f *TokenizerFiles) { f.Merges = []byte("b a\n") }},
+		{"merges on one endless line", "merges.txt: line 1", func(f *TokenizerFiles) { f.Merges = bytes.Repeat([]byte("ab"), 1<<20) }},
+		{"the pad token is unknown", "pad_token", func(f *TokenizerFiles) { f.TokenizerConfig = []byte(`{"pad_token": "x"}`) }},
+		{"the length is zero", "model_max_length", func(f *TokenizerFiles) { f.TokenizerConfig = []byte(`{"model_max_length": 0}`) }},
+		{"the length is a string", "model_max_length", func(f *TokenizerFiles) { f.TokenizerConfig = []byte(`{"model_max_length": "77"}`) }},
+		{"the length is absurd", "model_max_length", func(f *TokenizerFiles) { f.TokenizerConfig = []byte(`{"model_max_length": 1e30}`) }},
+		{"the config is not an object", "tokenizer_config.json", func(f *TokenizerFiles) { f.TokenizerConfig = []byte(`[1]`) }},
+	} {
+		f := good()
+		c.change(&f)
+		if _, err := NewTokenizer(f); !errors.As(err, new(*badmodel.Error)) || !strings.Contains(fmt.Sprint(err), c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func FuzzEncode(f *testing.F) {
+	tok, err := NewTokenizer(published(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{"", "a cat", "İ<|endoftext|>", "👩‍👩‍👧", "\xff"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		enc, err := tok.Encode(s)
+		if (err == nil) != (utf8.ValidString(s) && len(s) <= maxPrompt) {
+			t.Fatalf("%q: %v", s, err)
+		}
+		if err == nil && len(enc.IDs) != 77 {
+			t.Fatalf("%q: %d ids", s, len(enc.IDs))
+		}
+	})
+}
