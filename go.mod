@@ -30,3 +30,5 @@ require (
 	gorgonia.org/vecf32 v0.9.0 // indirect
 	gorgonia.org/vecf64 v0.9.0 // indirect
 )
+
+require golang.org/x/sys v0.0.0-20220330033206-e17cdc41300f

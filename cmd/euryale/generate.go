@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/loader"
+)
+
+// generateFlags are the flags of "euryale generate", named as those of stable-diffusion.cpp where it has them.
+type generateFlags struct {
+	model, output, latents, sampler string
+	threads                         int
+	seed                            int64
+	guidance, rescale, eta          float64
+	tiling, json, quiet             bool
+	req                             graphs.Request
+}
+
+func (f *generateFlags) parse(args []string, stderr io.Writer) error {
+	fs := flag.NewFlagSet("euryale generate", flag.ContinueOnError)
+	fs.StringVar(&f.model, "m", "", "model `folder` in the diffusers layout; default: the embedded model")
+	fs.StringVar(&f.req.Prompt, "p", "", "`prompt`")
+	fs.StringVar(&f.req.NegativePrompt, "n", "", "negative `prompt`")
+	fs.IntVar(&f.req.Width, "W", 0, "width in `pixels`; default: the model's")
+	fs.IntVar(&f.req.Height, "H", 0, "height in `pixels`; default: the model's")
+	fs.IntVar(&f.req.NumInferenceSteps, "steps", 0, "denoising steps; default 50")
+	fs.Float64Var(&f.guidance, "cfg-scale", 0, "guidance `scale`; 1 switches guidance off; default 7.5, SDXL 5")
+	fs.Float64Var(&f.rescale, "guidance-rescale", 0, "`share` of the guided prediction scaled back, 0 to 1")
+	fs.Float64Var(&f.eta, "eta", 0, "noise added by DDIM, 0 to 1")
+	fs.IntVar(&f.req.ClipSkip, "clip-skip", 0, "`layers` of the text encoder left out, as diffusers counts them")
+	fs.Int64Var(&f.seed, "s", -1, "`seed`; negative: a random one")
+	fs.StringVar(&f.output, "o", "output.png", "output `file`; with -batch further ones get -2, -3, ...")
+	fs.IntVar(&f.req.NumImagesPerPrompt, "batch", 1, "`pictures` to make")
+	fs.StringVar(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(graphs.Schedulers(), ", ")+"; default: the model's")
+	fs.IntVar(&f.threads, "threads", 0, "`threads`; default: one per core")
+	fs.BoolVar(&f.tiling, "vae-tiling", false, "decode large pictures in tiles: less memory")
+	fs.StringVar(&f.latents, "latents-out", "", "also write the final latents to a safetensors `file`")
+	fs.BoolVar(&f.json, "json", false, "print a summary as JSON on standard output")
+	fs.BoolVar(&f.quiet, "quiet", false, "no progress")
+	if err := parse(fs, args, stderr); err != nil {
+		return err
+	}
+	given := map[string]bool{}
+	fs.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
+	for _, name := range []string{"W", "H", "steps", "batch"} {
+		// In a Request zero means the default; on the command line someone wrote it.
+		if given[name] && fs.Lookup(name).Value.String() == "0" {
+			return fmt.Errorf("-%s is 0", name)
+		}
+	}
+	if !given["p"] {
+		return fmt.Errorf("a prompt is needed: -p \"a red circle on a blue background\"")
+	}
+	if f.threads < 0 {
+		return fmt.Errorf("-threads is %d, want 1 or more", f.threads)
+	}
+	f.req.GuidanceScale, f.req.GuidanceRescale, f.req.Eta = float32(f.guidance), float32(f.rescale), float32(f.eta)
+	if given["cfg-scale"] && f.guidance == 0 {
+		f.req.GuidanceScale = 1 // no guidance, as in diffusers
+	}
+	if f.seed >= 0 {
+		f.req.Seed = graphs.Seed(uint64(f.seed))
+	}
+	return nil
+}
+
+// summary is what -json prints.
+type summary struct {
+	Files     []string `json:"files"`
+	Latents   string   `json:"latents,omitempty"`
+	Model     string   `json:"model"`
+	Class     string   `json:"class"`
+	Prompt    string   `json:"prompt"`
+	Negative  string   `json:"negative_prompt"`
+	Seed      uint64   `json:"seed"`
+	Sampler   string   `json:"sampler"`
+	Steps     int      `json:"steps"`
+	Width     int      `json:"width"`
+	Height    int      `json:"height"`
+	Guidance  float32  `json:"cfg_scale"`
+	Seconds   float64  `json:"seconds"`
+	PeakBytes int64    `json:"peak_rss_bytes,omitempty"`
+	Warnings  []string `json:"warnings,omitempty"`
+}
+
+func generate(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var f generateFlags
+	if err := f.parse(args, stderr); err != nil {
+		return err
+	}
+	for _, file := range []string{f.output, f.latents} {
+		if err := writable(file); err != nil {
+			return err
+		}
+	}
+	m, err := open(f.model)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	opts := []graphs.Option{graphs.WithThreads(f.threads), graphs.WithScheduler(f.sampler)}
+	if f.tiling {
+		opts = append(opts, graphs.WithVAETiling())
+	}
+	p, err := graphs.NewTextToImage(m, opts...)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	f.req, err = p.Resolve(f.req)
+	if err != nil {
+		return err
+	}
+
+	bar := newProgress(stderr, f.quiet)
+	f.req.OnStepEnd = bar.step
+	start := time.Now()
+	res, err := p.Generate(ctx, f.req)
+	bar.end()
+	if err != nil {
+		return err
+	}
+	for _, w := range res.Warnings {
+		fmt.Fprintln(stderr, "warning:", w)
+	}
+	s := summary{
+		Model: f.model, Class: m.Class(), Prompt: f.req.Prompt, Negative: f.req.NegativePrompt, Seed: res.Seed,
+		Sampler: f.req.Scheduler, Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
+		Guidance: f.req.GuidanceScale, Warnings: res.Warnings,
+	}
+	if s.Model == "" {
+		s.Model = "embedded"
+	}
+	if err := write(&f, &s, res); err != nil {
+		return err
+	}
+	s.Seconds = time.Since(start).Seconds()
+	s.PeakBytes = peakRSS()
+	if f.json {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	}
+	fmt.Fprintf(stderr, "%s: seed %d, %d steps of %s, %.1f s\n", strings.Join(s.Files, ", "), s.Seed, s.Steps, s.Sampler, s.Seconds)
+	return nil
+}
+
+func write(f *generateFlags, s *summary, res *graphs.Result) error {
+	for i, img := range res.Images {
+		name := f.output
+		if i > 0 {
+			ext := filepath.Ext(name)
+			name = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(name, ext), i+1, ext)
+		}
+		if err := replace(name, func(w io.Writer) error { return encodePNG(w, img, parameters(s)) }); err != nil {
+			return err
+		}
+		s.Files = append(s.Files, name)
+	}
+	if f.latents == "" {
+		return nil
+	}
+	s.Latents = f.latents
+	return replace(f.latents, func(w io.Writer) error {
+		return loader.WriteSafetensors(w, map[string]loader.Tensor{
+			"latents": {Shape: res.Latents.Shape(), F32: res.Latents.Float32s()},
+		})
+	})
+}
+
+// writable finds out early, before minutes of work, whether a file can be written.
+func writable(file string) error {
+	if file == "" {
+		return nil
+	}
+	if st, err := os.Stat(file); err == nil && st.IsDir() {
+		return fmt.Errorf("%s is a folder", file)
+	}
+	t, err := os.CreateTemp(filepath.Dir(file), ".euryale-*")
+	if err != nil {
+		return fmt.Errorf("cannot write %s: %w", file, err)
+	}
+	t.Close()
+	return os.Remove(t.Name())
+}
+
+// replace writes a file under another name and then renames it, so that nobody sees half of it.
+func replace(file string, fill func(io.Writer) error) (err error) {
+	t, err := os.CreateTemp(filepath.Dir(file), ".euryale-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			t.Close()
+			os.Remove(t.Name())
+		}
+	}()
+	if err = fill(t); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	if err = t.Chmod(0o644); err != nil {
+		return err
+	}
+	if err = t.Close(); err != nil {
+		return err
+	}
+	return os.Rename(t.Name(), file)
+}

@@ -1,0 +1,312 @@
+package graphs_test
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/golden"
+	"github.com/euryale-ml/euryale/internal/torchrand"
+	"github.com/euryale-ml/euryale/loader"
+	"gorgonia.org/tensor"
+)
+
+const red = "a red circle on a blue background"
+
+func TestRequestsThatAreRefused(t *testing.T) {
+	p, xl := openGolden(t, "sd1"), openGolden(t, "sdxl")
+	floats := func(shape ...int) *tensor.Dense { return tensor.New(tensor.WithShape(shape...), tensor.Of(tensor.Float32)) }
+	nan := float32(math.NaN())
+	for _, c := range []struct {
+		want string
+		req  graphs.Request
+	}{
+		{"height 500 is not a multiple of 8; nearest are 496 and 504", graphs.Request{Height: 500}},
+		{"width 7 is less than 8", graphs.Request{Width: 7}},
+		{"width -8 is less than 8", graphs.Request{Width: -8}},
+		{"height 8200 is more than 8192", graphs.Request{Height: 8200}},
+		{"num_inference_steps is -1", graphs.Request{NumInferenceSteps: -1}},
+		{"num_inference_steps is 1001", graphs.Request{NumInferenceSteps: 1001}},
+		{"num_inference_steps is 1e+06", graphs.Request{NumInferenceSteps: 1000000}},
+		{"num_images_per_prompt is 65", graphs.Request{NumImagesPerPrompt: 65}},
+		{"guidance_scale is NaN", graphs.Request{GuidanceScale: nan}},
+		{"guidance_rescale is 1.5", graphs.Request{GuidanceRescale: 1.5}},
+		{"eta is -1", graphs.Request{Eta: -1}},
+		{"clip_skip is 4, want 0 to 3", graphs.Request{ClipSkip: 4}},
+		{`scheduler "heun" is not one of ddim`, graphs.Request{Scheduler: "heun"}},
+		{"prompt is not UTF-8 at byte 1", graphs.Request{Prompt: "a\xff"}},
+		{"prompt is 65537 bytes long", graphs.Request{Prompt: strings.Repeat("a", 65537)}},
+		{"latents is float32 of shape (1, 4, 16, 15), want float32 (1, 4, 16, 16)", graphs.Request{Latents: floats(1, 4, 16, 15)}},
+		{"prompt_embeds is float32 of shape (1, 9, 31)", graphs.Request{PromptEmbeds: floats(1, 9, 31)}},
+		{"prompt_embeds must be given", graphs.Request{NegativePromptEmbeds: floats(1, 9, 32)}},
+		{"negative_prompt_embeds must be given with prompt_embeds of 9 tokens", graphs.Request{PromptEmbeds: floats(1, 9, 32)}},
+	} {
+		if c.req.NumInferenceSteps == 0 {
+			c.req.NumInferenceSteps = 1
+		}
+		_, err := p.Generate(t.Context(), c.req)
+		if !errors.As(err, new(*graphs.RequestError)) || !strings.Contains(fmt.Sprint(err), c.want) {
+			t.Errorf("error %q, want %q", fmt.Sprint(err), c.want)
+		}
+	}
+	_, err := xl.Generate(t.Context(), graphs.Request{PromptEmbeds: floats(1, 9, 56)})
+	if !errors.As(err, new(*graphs.RequestError)) || !strings.Contains(err.Error(), "pooled_prompt_embeds is needed") {
+		t.Errorf("SDXL without pooled embeddings: %v", err)
+	}
+}
+
+// generate runs one step and returns the latents.
+func generate(t *testing.T, p *graphs.TextToImage, r graphs.Request) []float32 {
+	t.Helper()
+	if r.NumInferenceSteps == 0 {
+		r.NumInferenceSteps = 2
+	}
+	if r.Seed == nil {
+		r.Seed = graphs.Seed(3)
+	}
+	res, err := p.Generate(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Latents.Float32s()
+}
+
+func equal(a, b []float32) bool { return golden.RelL2(a, b) == 0 }
+
+func TestWhatMayTakeThePlaceOfPromptAndSeed(t *testing.T) {
+	p := openGolden(t, "sd1")
+	want := generate(t, p, graphs.Request{Prompt: red})
+
+	noise := make([]float32, 4*16*16)
+	torchrand.New(3).Randn(noise)
+	latents := tensor.New(tensor.WithShape(1, 4, 16, 16), tensor.WithBacking(noise))
+	if got := generate(t, p, graphs.Request{Prompt: red, Latents: latents, Seed: graphs.Seed(99)}); !equal(got, want) {
+		t.Error("the seed's own noise as latents gives another picture")
+	}
+	embeds := golden.Load(t, "sd1")["text_encoder.last_hidden_state"]
+	row := embeds.Shape[1] * embeds.Shape[2]
+	given := tensor.New(tensor.WithShape(1, embeds.Shape[1], embeds.Shape[2]), tensor.WithBacking(embeds.F32[:row]))
+	got := generate(t, p, graphs.Request{PromptEmbeds: given})
+	if d := golden.RelL2(got, want); !(d <= 1e-4) {
+		t.Errorf("the prompt's embeddings give another picture: %g", d)
+	}
+	if got := generate(t, p, graphs.Request{Prompt: red, NegativePromptEmbeds: nil, Seed: graphs.Seed(4)}); equal(got, want) {
+		t.Error("another seed gives the same picture")
+	}
+	if got := generate(t, p, graphs.Request{}); equal(got, want) {
+		t.Error("the empty prompt gives the same picture")
+	}
+}
+
+func TestASeedIsPickedAndNamed(t *testing.T) {
+	p := openGolden(t, "sd1")
+	res, err := p.Generate(t.Context(), graphs.Request{Prompt: red, NumInferenceSteps: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := generate(t, p, graphs.Request{Prompt: red, NumInferenceSteps: 1, Seed: graphs.Seed(res.Seed)})
+	if !equal(res.Latents.Float32s(), again) {
+		t.Error("the seed that was named gives another picture")
+	}
+}
+
+func TestTruncationIsNamed(t *testing.T) {
+	p := openGolden(t, "sd1")
+	res, err := p.Generate(t.Context(), graphs.Request{Prompt: strings.Repeat("red ", 30) + "circle bar", NumInferenceSteps: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], `"circle bar"`) {
+		t.Errorf("warnings %q", res.Warnings)
+	}
+}
+
+// A run can be stopped at any operation; the next one is not disturbed.
+func TestCancellation(t *testing.T) {
+	p := openGolden(t, "sd1")
+	want := generate(t, p, graphs.Request{Prompt: red})
+	for step := range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := p.Generate(ctx, graphs.Request{Prompt: red, NumInferenceSteps: 2, OnStepEnd: func(s graphs.Step) error {
+			if s.Index == step {
+				cancel()
+			}
+			return nil
+		}})
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled after step %d: %v", step, err)
+		}
+	}
+	stop := errors.New("enough")
+	if _, err := p.Generate(t.Context(), graphs.Request{NumInferenceSteps: 2, OnStepEnd: func(graphs.Step) error { return stop }}); !errors.Is(err, stop) {
+		t.Errorf("an error of OnStepEnd: %v", err)
+	}
+	if got := generate(t, p, graphs.Request{Prompt: red}); !equal(got, want) {
+		t.Error("the run after them gives another picture")
+	}
+}
+
+// Goroutines take turns, and the number of threads changes no bit.
+func TestGoroutinesAndThreads(t *testing.T) {
+	want := generate(t, openGolden(t, "sd1", graphs.WithThreads(1)), graphs.Request{Prompt: red})
+	p := openGolden(t, "sd1", graphs.WithThreads(3))
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			res, err := p.Generate(context.Background(), graphs.Request{Prompt: red, NumInferenceSteps: 2, Seed: graphs.Seed(3)})
+			if err != nil || !equal(res.Latents.Float32s(), want) {
+				t.Errorf("a concurrent run differs: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	p.Close()
+	if _, err := p.Generate(t.Context(), graphs.Request{}); !errors.Is(err, graphs.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// goldenFS is a golden folder in memory, to be spoiled.
+func goldenFS(t *testing.T, folder string) fstest.MapFS {
+	t.Helper()
+	out := fstest.MapFS{}
+	root := os.DirFS(filepath.Join(golden.Dir(), folder))
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := fs.ReadFile(root, name)
+		out[name] = &fstest.MapFile{Data: raw}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// poison makes the first element of a float32 tensor not a number.
+func poison(t *testing.T, raw []byte, tensor string) {
+	t.Helper()
+	n := 8 + binary.LittleEndian.Uint64(raw)
+	var header map[string]struct {
+		Offsets [2]uint64 `json:"data_offsets"`
+	}
+	if err := json.Unmarshal(raw[8:n], &header); err != nil {
+		t.Fatal(err)
+	}
+	e, ok := header[tensor]
+	if !ok {
+		t.Fatalf("no tensor %s", tensor)
+	}
+	binary.LittleEndian.PutUint32(raw[n+e.Offsets[0]:], math.Float32bits(float32(math.NaN())))
+}
+
+// A number that is not finite never becomes a black picture: the layer is named.
+func TestNonFiniteValuesAreReported(t *testing.T) {
+	for _, c := range []struct {
+		file, tensor, layer string
+		step                int
+	}{
+		{"unet/diffusion_pytorch_model.safetensors", "down_blocks.0.resnets.0.conv1.weight", "unet.down_blocks.0.resnets.0.conv1", 0},
+		{"unet/diffusion_pytorch_model.safetensors", "mid_block.attentions.0.transformer_blocks.0.ff.net.2.bias", "unet.mid_block.attentions.0.transformer_blocks.0.ff.net.2", 0},
+		{"vae/diffusion_pytorch_model.safetensors", "decoder.conv_out.bias", "vae.decoder.conv_out", -1},
+	} {
+		fsys := goldenFS(t, "sd1")
+		poison(t, fsys[c.file].Data, c.tensor)
+		m, err := loader.OpenFS(fsys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := graphs.NewTextToImage(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = p.Generate(t.Context(), graphs.Request{Prompt: red, NumInferenceSteps: 1})
+		p.Close()
+		var e *graphs.NonFiniteError
+		if !errors.As(err, &e) || e.Layer != c.layer || e.Step != c.step {
+			t.Errorf("%s: %v", c.tensor, err)
+		}
+	}
+}
+
+func TestBadModels(t *testing.T) {
+	set := func(file, field, value string) func(fstest.MapFS) {
+		return func(f fstest.MapFS) {
+			var v map[string]json.RawMessage
+			if err := json.Unmarshal(f[file].Data, &v); err != nil {
+				panic(err)
+			}
+			v[field] = json.RawMessage(value)
+			f[file].Data, _ = json.Marshal(v)
+		}
+	}
+	const unetConfig, textConfig, vaeConfig = "unet/config.json", "text_encoder/config.json", "vae/config.json"
+	for _, c := range []struct {
+		name   string
+		want   []string
+		change func(fstest.MapFS)
+	}{
+		{"an unknown pipeline", []string{"model_index.json", "_class_name", "FluxPipeline"}, set("model_index.json", "_class_name", `"FluxPipeline"`)},
+		{"an unknown class", []string{"model_index.json", "unet", "UNet3D"}, set("model_index.json", "unet", `["diffusers", "UNet3D"]`)},
+		{"a component is missing", []string{"model_index.json", "vae", "no such component"}, set("model_index.json", "vae", `[null, null]`)},
+		{"a config is missing", []string{unetConfig, "missing"}, func(f fstest.MapFS) { delete(f, unetConfig) }},
+		{"a config is not JSON", []string{unetConfig, "not JSON"}, func(f fstest.MapFS) { f[unetConfig].Data = []byte("{") }},
+		{"the tokenizer is missing", []string{"tokenizer/merges.txt", "missing"}, func(f fstest.MapFS) { delete(f, "tokenizer/merges.txt") }},
+		{"two configs are wrong: both are named", []string{"cross_attention_norm", "vae/config.json: latent_channels"}, func(f fstest.MapFS) {
+			set(unetConfig, "cross_attention_norm", `"layer_norm"`)(f)
+			set(vaeConfig, "latent_channels", `0`)(f)
+		}},
+		{"wrong shapes: all are listed", []string{"down_blocks.0.resnets.0.conv1.weight", "mid_block.resnets.0.norm1.weight", "up_blocks.1.resnets.0.conv1.bias"},
+			set(unetConfig, "block_out_channels", `[24, 48]`)},
+		{"hidden_size 0", []string{textConfig, "hidden_size"}, set(textConfig, "hidden_size", `0`)},
+		{"hidden_size -1", []string{textConfig, "hidden_size"}, set(textConfig, "hidden_size", `-1`)},
+		{"hidden_size 1e9", []string{textConfig, "hidden_size"}, set(textConfig, "hidden_size", `1000000000`)},
+		{"hidden_size 2^31", []string{textConfig, "hidden_size"}, set(textConfig, "hidden_size", `2147483648`)},
+		{"hidden_size 1.5", []string{textConfig, "hidden_size"}, set(textConfig, "hidden_size", `1.5`)},
+		{"hidden_size as a string", []string{textConfig, "hidden_size"}, set(textConfig, "hidden_size", `"32"`)},
+		{"heads that do not divide", []string{textConfig, "num_attention_heads"}, set(textConfig, "num_attention_heads", `5`)},
+		{"no heads", []string{textConfig, "num_attention_heads"}, set(textConfig, "num_attention_heads", `0`)},
+		{"an unknown activation", []string{textConfig, "hidden_act"}, set(textConfig, "hidden_act", `"relu"`)},
+		{"a vocabulary larger than the table", []string{"tokenizer/vocab.json"}, set(textConfig, "vocab_size", `100`)},
+		{"blocks of unequal number", []string{unetConfig, "down_block_types"}, set(unetConfig, "down_block_types", `["DownBlock2D"]`)},
+		{"very many blocks", []string{unetConfig, "block_out_channels"}, set(unetConfig, "block_out_channels", "["+strings.Repeat("16,", 1<<18)+"16]")},
+		{"scaling_factor 0", []string{vaeConfig, "scaling_factor"}, set(vaeConfig, "scaling_factor", `0`)},
+		{"sample_size 2^31", []string{unetConfig, "sample_size"}, set(unetConfig, "sample_size", `2147483648`)},
+		{"text of another width", []string{unetConfig, "cross_attention_dim"}, set(unetConfig, "cross_attention_dim", `48`)},
+		{"an unknown scheduler", []string{"scheduler/scheduler_config.json", "HeunDiscreteScheduler"}, set("scheduler/scheduler_config.json", "_class_name", `"HeunDiscreteScheduler"`)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fsys := goldenFS(t, "sd1")
+			c.change(fsys)
+			m, err := loader.OpenFS(fsys)
+			if err == nil {
+				var p *graphs.TextToImage
+				if p, err = graphs.NewTextToImage(m); err == nil {
+					p.Close()
+				}
+			}
+			if !errors.As(err, new(*loader.Error)) {
+				t.Fatalf("error %v, want a *loader.Error", err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %v, want %q in it", err, want)
+				}
+			}
+		})
+	}
+}
