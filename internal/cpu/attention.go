@@ -139,10 +139,8 @@ func (a *attention) tile(r, j, n int) {
 		a.off[tileRows+i] = 4 * ld * i
 	}
 	t := tile{rows: rows, segs: 1, k: a.D, a: a.q, off: a.off, stride: tileRows, zero: a.zero, t: dtype.F32, ldc: ld}
-	for p := 0; p < n; p += tileCols {
-		t.b, t.c = floatBytes(a.keys[p*a.D:][:tileCols*a.D]), a.scores[p:]
-		a.k.tile(&t)
-	}
+	t.b, t.bstep, t.c = floatBytes(a.keys), 4*tileCols*a.D, a.scores
+	a.panels(t, ld)
 	for i := range rows {
 		see := n
 		if a.Causal {
@@ -152,10 +150,17 @@ func (a *attention) tile(r, j, n int) {
 	}
 	d := a.width()
 	t = tile{rows: rows, segs: 1, k: n, a: a.scores, off: a.off[tileRows:], stride: tileRows, zero: a.zero,
-		t: dtype.F32, ldc: d, accumulate: true}
-	for p := 0; p < d; p += tileCols {
-		t.b, t.c = floatBytes(a.values[p*n:][:tileCols*n]), a.sums[r*d+p:]
+		t: dtype.F32, ldc: d, acc: 1}
+	t.b, t.bstep, t.c = floatBytes(a.values), 4*tileCols*n, a.sums[r*d:]
+	a.panels(t, d)
+}
+
+// panels runs the micro-kernel over the panels of n columns.
+func (a *attention) panels(t tile, n int) {
+	for left := n / tileCols; left > 0; left -= t.panels {
+		t.panels = min(left, a.k.panels)
 		a.k.tile(&t)
+		t.b, t.c = t.b[t.panels*t.bstep:], t.c[t.panels*tileCols:]
 	}
 }
 

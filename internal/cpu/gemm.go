@@ -95,44 +95,44 @@ func (g *gemm) item(s *scratch, row, panel int) {
 	g.offsets(off, row, rows)
 
 	t := tile{a: g.a, off: off, stride: tiles * tileRows, zero: g.p.zero, ldc: ld}
-	for q := range panels + gates {
-		at := panel + q
-		if q >= panels {
-			at = gate0 + q - panels
-		}
-		g.column(s, t, strip[q*tileCols:], at, rows)
-	}
+	g.columns(s, t, strip, panel, panels, rows)
+	g.columns(s, t, strip[panels*tileCols:], gate0, gates, rows)
 	g.store(s, strip, ld, row, rows, panel, panels, gate0)
 }
 
-// column adds up one panel's 16 columns for all rows of the item.
-func (g *gemm) column(s *scratch, t tile, c []float32, panel, rows int) {
-	size := g.w.DType.Size()
-	w := g.w.Data[panel*g.w.K*tileCols*size:][:g.w.K*tileCols*size]
+// columns adds up the columns of panels [panel,panel+panels) for all rows of the item.
+func (g *gemm) columns(s *scratch, t tile, c []float32, panel, panels, rows int) {
+	size, step := g.w.DType.Size(), g.p.k.panels
 	raw := rows <= 2*tileRows || (g.w.DType == dtype.F32 && g.p.k.name != "portable")
-	buf := grow(&s.panel, kcMax*tileCols)
-	for b := (kBlock{}); b.next(g.taps, g.cin); {
-		t.segs, t.k, t.accumulate = b.segs, b.k, b.at > 0
-		t.a = g.a[b.ci:]
-		src := w[b.at*tileCols*size:][:b.segs*b.k*tileCols*size]
-		if raw {
-			t.b, t.t = src, g.w.DType
-		} else {
-			dst := buf[:b.segs*b.k*tileCols]
-			g.p.k.toF32(dst, src, g.w.DType)
-			t.b, t.t = floatBytes(dst), dtype.F32
-		}
-		off := t.off[b.tap*t.stride:]
-		for r := 0; r < rows; r += tileRows {
-			u := t
-			u.off, u.rows, u.c = off[r:], min(tileRows, rows-r), c[r*t.ldc:]
-			g.p.k.tile(&u)
+	for ; panels > 0; panel, panels, c = panel+step, panels-step, c[min(step, panels)*tileCols:] {
+		t.panels = min(step, panels)
+		w := g.w.Data[panel*g.w.K*tileCols*size:][:t.panels*g.w.K*tileCols*size]
+		for b := (kBlock{max: g.p.k.kc}); b.next(g.taps, g.cin); {
+			t.segs, t.k, t.acc = b.segs, b.k, min(b.at, 1)
+			t.a = g.a[b.ci:]
+			n := b.segs * b.k * tileCols
+			if raw {
+				t.b, t.t, t.bstep = w[b.at*tileCols*size:], g.w.DType, g.w.K*tileCols*size
+			} else {
+				buf := grow(&s.panel, t.panels*n)
+				for p := range t.panels {
+					g.p.k.toF32(buf[p*n:(p+1)*n], w[(p*g.w.K+b.at)*tileCols*size:][:n*size], g.w.DType)
+				}
+				t.b, t.t, t.bstep = floatBytes(buf), dtype.F32, 4*n
+			}
+			off := t.off[b.tap*t.stride:]
+			for r := 0; r < rows; r += tileRows {
+				u := t
+				u.off, u.rows, u.c = off[r:], min(tileRows, rows-r), c[r*t.ldc:]
+				g.p.k.tile(&u)
+			}
 		}
 	}
 }
 
 // kBlock is a part of the sum: several whole taps, or a part of one.
 type kBlock struct {
+	max     int // rows of a block at most
 	tap, ci int // where it begins
 	segs, k int // runs, and their length
 	at      int // row of the weight panel
@@ -151,11 +151,11 @@ func (b *kBlock) next(taps, cin int) bool {
 	if b.tap >= taps || cin == 0 {
 		return false
 	}
-	if cin <= kcMax {
-		b.segs, b.k = min(kcMax/cin, taps-b.tap), cin
+	if cin <= b.max {
+		b.segs, b.k = min(b.max/cin, taps-b.tap), cin
 		return true
 	}
-	parts := ceilDiv(cin, kcMax)
+	parts := ceilDiv(cin, b.max)
 	b.segs, b.k = 1, min(ceilDiv(cin, parts), cin-b.ci)
 	return true
 }

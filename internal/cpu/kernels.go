@@ -5,7 +5,9 @@ import "github.com/euryale-ml/euryale/internal/dtype"
 // kernels is one twin of the inner loops: portable Go, or assembly. None of them starts threads. Unless said
 // otherwise all slices of a call have the same length and out may be one of the inputs.
 type kernels struct {
-	name string
+	name   string
+	panels int // neighbouring panels that tile likes best at once
+	kc     int // rows of weights converted and used per block, at most kcMax
 
 	tile      func(t *tile)                                   // see tile
 	toF32     func(dst []float32, src []byte, t dtype.Type)   // exact
@@ -28,26 +30,30 @@ type kernels struct {
 
 // tile is one call of the micro-kernel:
 //
-//	c[r][0:16] (+)= sum over s<segs, i<k of A(s,r)[i] * b[s*k+i][0:16]     r < rows
+//	c[r][16p:16p+16] (+)= sum over s<segs, i<k of A(s,r)[i] * b[p*bstep:][s*k+i][0:16]     r < rows, p < panels
 //
-// A(s,r) is the memory at byte offset off[s*stride+r] of a, or zeros when that is negative. Sums run in the
-// order of (s,i), one fused multiply-add per step, so blocking the sum over several calls changes no bits.
+// c, and off, have room for six rows; those of c from rows on are undefined after the call.
+// A(s,r) is the memory at byte offset off[s*stride+r] of a, or zeros when that is negative. A call adds up its
+// part of the sum from zero, in the order of (s,i), and then adds it to c: sums in blocks keep more digits than
+// one long sum.
 type tile struct {
-	rows, segs, k int
-	a             []float32
-	off           []int
-	stride        int
-	zero          []float32 // at least k zeros
-	b             []byte    // [segs*k][16] of type t
-	t             dtype.Type
-	c             []float32
-	ldc           int
-	accumulate    bool
+	rows, panels int // at most 6, at most kernels.panels
+	segs, k      int
+	a            []float32
+	off          []int
+	stride       int
+	zero         []float32 // at least k zeros
+	b            []byte    // panels of [segs*k][16] of type t
+	bstep        int       // bytes from panel to panel
+	t            dtype.Type
+	c            []float32
+	ldc          int
+	acc          int // 1: add to c, 0: overwrite it
 }
 
 const (
 	tileRows = 6
 	tileCols = 16
-	kcMax    = 384 // rows of a weight panel per block: 24 KiB of float32, so that it stays in the L1 cache
-	mcMax    = 192 // rows of A per block: with kcMax 288 KiB, so that they stay in the L2 cache
+	kcMax    = 384
+	mcMax    = 192 // rows of A per block: with kc 384 they are 288 KiB and stay in the L2 cache
 )

@@ -12,6 +12,8 @@ import (
 func portableKernels() kernels {
 	return kernels{
 		name:      "portable",
+		panels:    1,
+		kc:        kcMax,
 		tile:      tilePortable,
 		toF32:     dtype.ToF32,
 		add:       addPortable,
@@ -36,30 +38,32 @@ func tilePortable(t *tile) {
 	var row [tileCols]float32
 	size := tileCols * t.t.Size()
 	for r := range t.rows {
-		var acc [tileCols]float32
-		c := t.c[r*t.ldc : r*t.ldc+tileCols]
-		if t.accumulate {
-			copy(acc[:], c)
-		}
-		for s := range t.segs {
-			a := t.zero
-			if o := t.off[s*t.stride+r]; o >= 0 {
-				a = t.a[o/4:]
-			}
-			b := t.b[s*t.k*size:]
-			for i, v := range a[:t.k] {
-				w := &row
-				if t.t == dtype.F32 {
-					w = (*[tileCols]float32)(unsafe.Pointer(&b[i*size]))
-				} else {
-					dtype.ToF32(row[:], b[i*size:], t.t)
+		for p := range t.panels {
+			var acc [tileCols]float32
+			c := t.c[r*t.ldc+p*tileCols:][:tileCols]
+			for s := range t.segs {
+				a := t.zero
+				if o := t.off[s*t.stride+r]; o >= 0 {
+					a = t.a[o/4:]
 				}
-				for j := range acc {
-					acc[j] += v * w[j]
+				b := t.b[p*t.bstep+s*t.k*size:]
+				for i, v := range a[:t.k] {
+					w := &row
+					if t.t == dtype.F32 {
+						w = (*[tileCols]float32)(unsafe.Pointer(&b[i*size]))
+					} else {
+						dtype.ToF32(row[:], b[i*size:], t.t)
+					}
+					for j := range acc {
+						acc[j] += v * w[j]
+					}
 				}
 			}
+			if t.acc != 0 {
+				addPortable(acc[:], acc[:], c)
+			}
+			copy(c, acc[:])
 		}
-		copy(c, acc[:])
 	}
 }
 

@@ -1,0 +1,554 @@
+// Command asm writes the assembly twin of the inner loops: "make asm" runs it. It is a module of its own, so
+// that users of Euryale do not depend on avo.
+package main
+
+import (
+	"fmt"
+	"math"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+const (
+	tileRows = 6
+	nearest  = 0x08 // VROUNDPS: to nearest even, no exception
+)
+
+func main() {
+	ConstraintExpr("amd64")
+
+	cpuid()
+	tile("tileF32", 8, 1, func(b Mem, dst Register) { VMOVUPS(b, dst) })
+	tile("tileF16", 8, 1, func(b Mem, dst Register) { VCVTPH2PS(b, dst) })
+	tile("tileBF16", 8, 1, func(b Mem, dst Register) {
+		VPMOVZXWD(b, dst)
+		VPSLLD(Imm(16), dst, dst)
+	})
+	for panels := 1; panels <= 4; panels++ {
+		tile(fmt.Sprintf("tileWide%d", panels), 16, panels, func(b Mem, dst Register) { VMOVUPS(b, dst) })
+	}
+	peak("peakYMM", 8)
+	peak("peakZMM", 16)
+	convert("f16ToF32", func(b Mem, dst Register) { VCVTPH2PS(b, dst) })
+	convert("bf16ToF32", func(b Mem, dst Register) {
+		VPMOVZXWD(b, dst)
+		VPSLLD(Imm(16), dst, dst)
+	})
+
+	elementwise("addAVX", "a, b", "", func(in, _ []VecVirtual) { VADDPS(in[1], in[0], in[0]) })
+	elementwise("add3AVX", "a, b, c", "", func(in, _ []VecVirtual) {
+		VADDPS(in[1], in[0], in[0])
+		VADDPS(in[2], in[0], in[0])
+	})
+	elementwise("mulAVX", "a, b", "", func(in, _ []VecVirtual) { VMULPS(in[1], in[0], in[0]) })
+	elementwise("scaleAVX", "x", "s", func(in, s []VecVirtual) { VMULPS(s[0], in[0], in[0]) })
+	// s is -log2(e), or 1.702 times that: x * sigmoid(...) = x / (1 + 2^(s*x)).
+	elementwise("sigmoidAVX", "x", "s", func(in, s []VecVirtual) { xSigmoid(in[0], s[0]) })
+	elementwise("geluAVX", "x", "", func(in, _ []VecVirtual) { gelu(in[0]) })
+	elementwise("gegluAVX", "value, gate", "", func(in, _ []VecVirtual) {
+		gelu(in[1])
+		VMULPS(in[1], in[0], in[0])
+	})
+	elementwise("normAVX", "x, mean, scale, shift", "", func(in, _ []VecVirtual) { norm(in) })
+	elementwise("normSiLUAVX", "x, mean, scale, shift", "s", func(in, s []VecVirtual) {
+		norm(in)
+		xSigmoid(in[0], s[0])
+	})
+	elementwise("normRowAVX", "x, gamma, beta", "m, r", func(in, s []VecVirtual) {
+		VSUBPS(s[0], in[0], in[0])
+		VMULPS(s[1], in[0], in[0])
+		VFMADD213PS(in[2], in[1], in[0])
+	})
+
+	rowMax()
+	exp2Sum()
+	moments()
+	chMoments()
+	Generate()
+}
+
+// function begins a leaf function that keeps no pointers.
+func function(name, signature, doc string) {
+	TEXT(name, NOSPLIT, signature)
+	Pragma("noescape")
+	Doc(name + " " + doc)
+}
+
+// vec is a new vector register of 8 or 16 numbers.
+func vec(width int) VecVirtual {
+	if width == 16 {
+		return ZMM()
+	}
+	return YMM()
+}
+
+var constants = map[uint32]Mem{}
+
+// constant is the memory of eight times f.
+func constant(f float64) Mem { return bits(math.Float32bits(float32(f))) }
+
+func bits(b uint32) Mem {
+	if m, ok := constants[b]; ok {
+		return m
+	}
+	m := GLOBL(fmt.Sprintf("c%08x", b), RODATA|NOPTR)
+	for i := range 8 {
+		DATA(4*i, U32(b))
+	}
+	constants[b] = m
+	return m
+}
+
+// loop emits body as often as count, a register it counts down by step, allows.
+func loop(name string, count Register, step int, body func()) {
+	Label(name)
+	CMPQ(count, U32(uint32(step)))
+	JL(LabelRef(name + "End"))
+	body()
+	SUBQ(U32(uint32(step)), count)
+	JMP(LabelRef(name))
+	Label(name + "End")
+}
+
+func cpuid() {
+	TEXT("cpuidECX", NOSPLIT, "func(leaf uint32) uint32")
+	Doc("cpuidECX is ECX of a CPUID leaf.")
+	Load(Param("leaf"), EAX)
+	XORL(ECX, ECX)
+	CPUID()
+	Store(ECX, ReturnIndex(0))
+	RET()
+}
+
+// tile is the micro-kernel of kernels.go over six rows and panels neighbouring panels, bstep bytes apart: all
+// sums are in registers, each step loads its row of every panel once and broadcasts one number of A per row.
+// With 8 lanes a panel takes two registers, with 16 one.
+func tile(name string, lanes, panels int, load func(b Mem, dst Register)) {
+	function(name, "func(a, zero *float32, off *int, stride, segs, k int, b *byte, bstep int, c *float32, ldc, accumulate int)",
+		fmt.Sprintf("is the micro-kernel over %d panel(s), %d numbers to a register.", panels, lanes))
+	halves := 16 / lanes
+	cols := panels * halves
+	size := 4
+	if name == "tileF16" || name == "tileBF16" {
+		size = 2
+	}
+	acc := make([][]VecVirtual, tileRows)
+	for r := range acc {
+		acc[r] = make([]VecVirtual, cols)
+		for j := range acc[r] {
+			acc[r][j] = vec(lanes)
+		}
+	}
+	eachC := func(do func(m Mem, acc VecVirtual)) {
+		c, ld := Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
+		SHLQ(Imm(2), ld)
+		for r := range acc {
+			for j := range acc[r] {
+				do(Mem{Base: c, Disp: 4 * lanes * j}, acc[r][j])
+			}
+			if r < tileRows-1 {
+				ADDQ(ld, c)
+			}
+		}
+	}
+
+	for r := range acc {
+		for j := range acc[r] {
+			if lanes == 16 {
+				VPXORD(acc[r][j], acc[r][j], acc[r][j])
+			} else {
+				VXORPS(acc[r][j], acc[r][j], acc[r][j])
+			}
+		}
+	}
+	off, segs := Load(Param("off"), GP64()), Load(Param("segs"), GP64())
+	b := Load(Param("b"), GP64())
+	bstep := b
+	if panels > 1 {
+		bstep = Load(Param("bstep"), GP64())
+	}
+	Label("seg")
+	a, zero := Load(Param("a"), GP64()), Load(Param("zero"), GP64())
+	rows := make([]GPVirtual, tileRows)
+	for r := range rows {
+		rows[r] = GP64()
+		o := GP64()
+		MOVQ(Mem{Base: off, Disp: 8 * r}, o)
+		LEAQ(Mem{Base: a, Index: o, Scale: 1}, rows[r])
+		TESTQ(o, o)
+		CMOVQMI(zero, rows[r])
+	}
+	k := Load(Param("k"), GP64())
+	third := GP64() // of four panels: the place of the third
+	step := func(i int) {
+		row := make([]VecVirtual, cols)
+		if panels == 4 {
+			LEAQ(Mem{Base: b, Index: bstep, Scale: 2}, third)
+		}
+		for j := range row {
+			row[j] = vec(lanes)
+			m := Mem{Base: b, Disp: i*16*size + j%halves*lanes*size}
+			switch j / halves {
+			case 1:
+				m.Index, m.Scale = bstep, 1
+			case 2:
+				m.Index, m.Scale = bstep, 2
+			case 3:
+				m.Base, m.Index, m.Scale = third, bstep, 1
+			}
+			load(m, row[j])
+		}
+		for r := range acc {
+			x := vec(lanes)
+			VBROADCASTSS(Mem{Base: rows[r], Disp: 4 * i}, x)
+			for j := range row {
+				VFMADD231PS(row[j], x, acc[r][j])
+			}
+		}
+	}
+	advance := func(n int) {
+		ADDQ(U32(uint32(n*16*size)), b)
+		for _, r := range rows {
+			ADDQ(U32(uint32(4*n)), r)
+		}
+	}
+	for _, n := range []int{4, 1} {
+		loop(fmt.Sprintf("k%d", n), k, n, func() {
+			for i := range n {
+				step(i)
+			}
+			advance(n)
+		})
+	}
+	next := Load(Param("stride"), GP64())
+	LEAQ(Mem{Base: off, Index: next, Scale: 8}, off)
+	DECQ(segs)
+	JNZ(LabelRef("seg"))
+
+	accumulate := Load(Param("accumulate"), GP64())
+	TESTQ(accumulate, accumulate)
+	JZ(LabelRef("store"))
+	eachC(func(m Mem, acc VecVirtual) { VADDPS(m, acc, acc) })
+	Label("store")
+	eachC(func(m Mem, acc VecVirtual) { VMOVUPS(acc, m) })
+	VZEROUPPER()
+	RET()
+}
+
+func peak(name string, lanes int) {
+	function(name, "func(iters int)", "does iters times twelve independent fused multiply-adds.")
+	n := Load(Param("iters"), GP64())
+	x := vec(lanes)
+	acc := make([]VecVirtual, 12)
+	for i := range acc {
+		acc[i] = vec(lanes)
+	}
+	for _, v := range append(acc, x) {
+		if lanes == 16 {
+			VPXORD(v, v, v)
+		} else {
+			VXORPS(v, v, v)
+		}
+	}
+	Label("loop")
+	for range 4 {
+		for i := range acc {
+			VFMADD231PS(x, x, acc[i])
+		}
+	}
+	SUBQ(Imm(4), n)
+	JG(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+func convert(name string, load func(b Mem, dst Register)) {
+	function(name, "func(dst *float32, src *byte, n int)", "converts n numbers, a multiple of 16.")
+	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	loop("loop", n, 16, func() {
+		for i := range 2 {
+			x := YMM()
+			load(Mem{Base: src, Disp: 16 * i}, x)
+			VMOVUPS(x, Mem{Base: dst, Disp: 32 * i})
+		}
+		ADDQ(Imm(32), src)
+		ADDQ(Imm(64), dst)
+	})
+	VZEROUPPER()
+	RET()
+}
+
+// elementwise emits out[i] = f(inputs[i]) for any n: whole registers, then one masked. body leaves its result
+// in in[0].
+func elementwise(name, inputs, scalars string, body func(in, s []VecVirtual)) {
+	signature := "func(out, " + inputs + " *float32, n int"
+	if scalars != "" {
+		signature += ", " + scalars + " float32"
+	}
+	function(name, signature+")", "is the loop of its namesake in kernels.")
+	out, n := Load(Param("out"), GP64()), Load(Param("n"), GP64())
+	var in []Register
+	for _, p := range names(inputs) {
+		in = append(in, Load(Param(p), GP64()))
+	}
+	var s []VecVirtual
+	for _, p := range names(scalars) {
+		v := YMM()
+		m, err := Param(p).Resolve()
+		if err != nil {
+			panic(err)
+		}
+		VBROADCASTSS(m.Addr, v)
+		s = append(s, v)
+	}
+	vectors := func() []VecVirtual {
+		v := make([]VecVirtual, len(in))
+		for i := range v {
+			v[i] = YMM()
+		}
+		return v
+	}
+	loop("loop", n, 8, func() {
+		v := vectors()
+		for i := range v {
+			VMOVUPS(Mem{Base: in[i]}, v[i])
+			ADDQ(Imm(32), in[i])
+		}
+		body(v, s)
+		VMOVUPS(v[0], Mem{Base: out})
+		ADDQ(Imm(32), out)
+	})
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	mask, v := tailMask(n), vectors()
+	for i := range v {
+		VMASKMOVPS(Mem{Base: in[i]}, mask, v[i])
+	}
+	body(v, s)
+	VMASKMOVPS(v[0], mask, Mem{Base: out})
+	Label("done")
+	VZEROUPPER()
+	RET()
+}
+
+func names(list string) (out []string) {
+	for i, j := 0, 0; j <= len(list); j++ {
+		if j == len(list) || list[j] == ',' {
+			if j > i {
+				out = append(out, list[i:j])
+			}
+			i = j + 2
+		}
+	}
+	return out
+}
+
+var masks Mem
+
+// tailMask selects the first n lanes, n from 1 to 7.
+func tailMask(n Register) VecVirtual {
+	if masks.Symbol.Name == "" {
+		masks = GLOBL("tailMasks", RODATA|NOPTR)
+		for i := range 16 {
+			DATA(4*i, I32(int32(i-8)>>31))
+		}
+	}
+	at, base, mask := GP64(), GP64(), YMM()
+	LEAQ(masks, base)
+	MOVQ(U32(8), at)
+	SUBQ(n, at)
+	VMOVUPS(Mem{Base: base, Index: at, Scale: 4}, mask)
+	return mask
+}
+
+// exp2 makes x = 2^x with an error of 2e-7: 2^round(x), put together from its exponent, times a polynomial for
+// the rest. Below -127 it is 0, above 127 it stays 2^127; NaN stays NaN because VMAXPS and VMINPS return their
+// last operand then.
+func exp2(x VecVirtual) {
+	n, lo, p := YMM(), YMM(), YMM()
+	VMOVUPS(constant(-127), lo)
+	VMAXPS(x, lo, x)
+	VMOVUPS(constant(127), lo)
+	VMINPS(x, lo, x)
+	VROUNDPS(Imm(nearest), x, n)
+	VSUBPS(n, x, x)
+	VMOVUPS(constant(0.00015353362), p)
+	// Minimax of the relative error on [-1/2, 1/2].
+	for _, c := range []float64{0.0013398875, 0.009618437, 0.055503324, 0.24022648, 0.6931472, 1} {
+		VFMADD213PS(constant(c), x, p)
+	}
+	VCVTPS2DQ(n, n)
+	VPADDD(bits(127), n, n)
+	VPSLLD(Imm(23), n, n)
+	VMULPS(n, p, x)
+}
+
+// xSigmoid makes x = x / (1 + 2^(s*x)).
+func xSigmoid(x, s VecVirtual) {
+	e := YMM()
+	VMULPS(s, x, e)
+	exp2(e)
+	VADDPS(constant(1), e, e)
+	VDIVPS(e, x, x)
+}
+
+// gelu makes x = x * Phi(x) = max(x, 0) - |x| * Phi(-|x|). Phi(-a) is exp(-a^2/2) times a function that falls
+// slowly, here t*P(t) with t = 1/(1 + 0.3a): a minimax fit of the relative error up to a = 14, 3e-7.
+func gelu(x VecVirtual) {
+	a, t, p, e := YMM(), YMM(), YMM(), YMM()
+	VANDPS(bits(0x7fffffff), x, a)
+	VMOVUPS(constant(15), t) // Phi(-15) is 0 here, and 0 * Inf would be NaN
+	VMINPS(a, t, a)
+	VMOVUPS(constant(0.3), t)
+	VFMADD213PS(constant(1), a, t)
+	VMOVUPS(constant(1), e)
+	VDIVPS(t, e, t)
+	VMULPS(a, a, e)
+	VMULPS(constant(-math.Log2E/2), e, e)
+	exp2(e)
+	VMOVUPS(constant(0.035674777), p)
+	for _, c := range []float64{-0.15720311, 0.20635353, -0.053683672, 0.12856165, 0.099913485, 0.12075396, 0.1196293} {
+		VFMADD213PS(constant(c), t, p)
+	}
+	VMULPS(t, p, p)
+	VMULPS(e, p, p)
+	VXORPS(e, e, e)
+	VMAXPS(x, e, x)
+	VFNMADD231PS(a, p, x)
+}
+
+func norm(in []VecVirtual) {
+	VSUBPS(in[1], in[0], in[0])
+	VFMADD213PS(in[3], in[2], in[0])
+}
+
+// fold combines the lanes of x into one number, in a fixed order.
+func fold(x VecVirtual, two func(a, b, dst Op)) VecVirtual {
+	h, y := XMM(), XMM()
+	VEXTRACTF128(Imm(1), x, h)
+	two(h, x.AsX(), y)
+	VPERMILPS(Imm(0x4e), y, h)
+	two(h, y, y)
+	VPERMILPS(Imm(0xb1), y, h)
+	two(h, y, y)
+	return y
+}
+
+func rowMax() {
+	function("rowMaxAVX", "func(x *float32, n int) float32", "is the maximum of n numbers, a positive multiple of 16.")
+	x, n := Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	a, b := YMM(), YMM()
+	VMOVUPS(Mem{Base: x}, a)
+	VMOVUPS(Mem{Base: x, Disp: 32}, b)
+	loop("loop", n, 16, func() {
+		VMAXPS(Mem{Base: x}, a, a)
+		VMAXPS(Mem{Base: x, Disp: 32}, b, b)
+		ADDQ(Imm(64), x)
+	})
+	VMAXPS(b, a, a)
+	Store(fold(a, func(a, b, dst Op) { VMAXPS(a, b, dst) }), ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+func exp2Sum() {
+	function("exp2SumAVX", "func(x *float32, n int, m float32) float32", "makes x = 2^(x-m) and returns the sum; n is a multiple of 16.")
+	x, n := Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	m := YMM()
+	p, err := Param("m").Resolve()
+	if err != nil {
+		panic(err)
+	}
+	VBROADCASTSS(p.Addr, m)
+	sums := []VecVirtual{YMM(), YMM()}
+	for _, s := range sums {
+		VXORPS(s, s, s)
+	}
+	loop("loop", n, 16, func() {
+		for i, s := range sums {
+			v := YMM()
+			VMOVUPS(Mem{Base: x, Disp: 32 * i}, v)
+			VSUBPS(m, v, v)
+			exp2(v)
+			VADDPS(v, s, s)
+			VMOVUPS(v, Mem{Base: x, Disp: 32 * i})
+		}
+		ADDQ(Imm(64), x)
+	})
+	VADDPS(sums[1], sums[0], sums[0])
+	Store(fold(sums[0], func(a, b, dst Op) { VADDPS(a, b, dst) }), ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// double widens four numbers of memory.
+func double(m Mem) VecVirtual {
+	v := YMM()
+	VCVTPS2PD(m, v)
+	return v
+}
+
+func moments() {
+	function("momentsAVX", "func(sums *float64, x *float32, n int)", "stores four partial sums and four of squares; n is a multiple of 16.")
+	x, n := Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	sum, squares := make([]VecVirtual, 4), make([]VecVirtual, 4)
+	for i := range sum {
+		sum[i], squares[i] = YMM(), YMM()
+		VXORPD(sum[i], sum[i], sum[i])
+		VXORPD(squares[i], squares[i], squares[i])
+	}
+	loop("loop", n, 16, func() {
+		for i := range sum {
+			v := double(Mem{Base: x, Disp: 16 * i})
+			VADDPD(v, sum[i], sum[i])
+			VFMADD231PD(v, v, squares[i])
+		}
+		ADDQ(Imm(64), x)
+	})
+	out := Load(Param("sums"), GP64())
+	for i, v := range [][]VecVirtual{sum, squares} {
+		VADDPD(v[1], v[0], v[0])
+		VADDPD(v[3], v[2], v[2])
+		VADDPD(v[2], v[0], v[0])
+		VMOVUPD(v[0], Mem{Base: out, Disp: 32 * i})
+	}
+	VZEROUPPER()
+	RET()
+}
+
+func chMoments() {
+	function("chMomentsAVX", "func(sum, squares *float64, x *float32, c, n, rows int)",
+		"adds rows rows of n channels, a multiple of 16, c apart, to the sums and squares of each.")
+	sum, squares := Load(Param("sum"), GP64()), Load(Param("squares"), GP64())
+	x, c, n := Load(Param("x"), GP64()), Load(Param("c"), GP64()), Load(Param("n"), GP64())
+	SHLQ(Imm(2), c)
+	loop("columns", n, 16, func() {
+		s, q := make([]VecVirtual, 4), make([]VecVirtual, 4)
+		for i := range s {
+			s[i], q[i] = YMM(), YMM()
+			VMOVUPD(Mem{Base: sum, Disp: 32 * i}, s[i])
+			VMOVUPD(Mem{Base: squares, Disp: 32 * i}, q[i])
+		}
+		at, rows := GP64(), Load(Param("rows"), GP64())
+		MOVQ(x, at)
+		loop("rows", rows, 1, func() {
+			for i := range s {
+				v := double(Mem{Base: at, Disp: 16 * i})
+				VADDPD(v, s[i], s[i])
+				VFMADD231PD(v, v, q[i])
+			}
+			ADDQ(c, at)
+		})
+		for i := range s {
+			VMOVUPD(s[i], Mem{Base: sum, Disp: 32 * i})
+			VMOVUPD(q[i], Mem{Base: squares, Disp: 32 * i})
+		}
+		ADDQ(U32(128), sum)
+		ADDQ(U32(128), squares)
+		ADDQ(Imm(64), x)
+	})
+	VZEROUPPER()
+	RET()
+}

@@ -1,0 +1,543 @@
+package cpu
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/euryale-ml/euryale/internal/dtype"
+)
+
+// Every kernel here is compared with its definition, written out in float64, for each twin of the inner loops
+// this machine can run and for several numbers of threads, which must not change one bit.
+
+func twins() []kernels {
+	all := []kernels{portableKernels()}
+	return append(all, fasterKernels()...)
+}
+
+// onTwins runs body with a pool of each twin and number of threads; it returns the result.
+func onTwins(t *testing.T, body func(t *testing.T, p *Pool) []float32) {
+	for _, k := range twins() {
+		t.Run(k.name, func(t *testing.T) {
+			var first []float32
+			for _, threads := range []int{1, 2, 5} {
+				p := NewPool(threads)
+				p.k = k
+				got := body(t, p)
+				p.Close()
+				if first == nil {
+					first = got
+				}
+				for i := range got {
+					if math.Float32bits(got[i]) != math.Float32bits(first[i]) {
+						t.Fatalf("%d threads: element %d is %v, with one thread %v", threads, i, got[i], first[i])
+					}
+				}
+			}
+		})
+	}
+}
+
+func random(rng *rand.Rand, n int, std float64) []float32 {
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(rng.NormFloat64() * std)
+	}
+	return x
+}
+
+func near(t *testing.T, what string, got []float32, want []float64, tol float64) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d elements, want %d", what, len(got), len(want))
+	}
+	var scale float64
+	for _, w := range want {
+		if !math.IsNaN(w) && !math.IsInf(w, 0) {
+			scale = max(scale, math.Abs(w))
+		}
+	}
+	for i, w := range want {
+		g := float64(got[i])
+		if math.IsNaN(w) && math.IsNaN(g) || g == w {
+			continue
+		}
+		if d := math.Abs(g - w); !(d <= tol*max(scale, 1e-20)) {
+			t.Fatalf("%s: element %d is %v, want %v (off by %.2g of the largest, %.2g allowed)", what, i, g, w, d/scale, tol)
+		}
+	}
+}
+
+// stored converts to a stored type and returns the bytes and the numbers they stand for.
+func stored(x []float32, t dtype.Type) ([]byte, []float32) {
+	b := make([]byte, 0, len(x)*t.Size())
+	for _, v := range x {
+		switch t {
+		case dtype.F16:
+			b = binary.LittleEndian.AppendUint16(b, dtype.F32ToF16(v))
+		case dtype.BF16:
+			b = binary.LittleEndian.AppendUint16(b, uint16(math.Float32bits(v)>>16))
+		default:
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+		}
+	}
+	y := make([]float32, len(x))
+	dtype.ToF32(y, b, t)
+	return b, y
+}
+
+func act(a Activation, x float64) float64 {
+	switch a {
+	case SiLU:
+		return silu(x)
+	case GELU:
+		return gelu(x)
+	case QuickGELU:
+		return quickGELU(x)
+	}
+	return x
+}
+
+// epilogue is the definition of Epilogue on sums [m n].
+func epilogue(sums []float64, m, n int, ep Epilogue) []float64 {
+	cols := ep.cols(n)
+	out := make([]float64, m*cols)
+	for r := range m {
+		v := sums[r*n : (r+1)*n]
+		for j := range v {
+			if ep.Bias != nil {
+				v[j] += float64(ep.Bias[j])
+			}
+			if ep.Channels != nil {
+				v[j] += float64(ep.Channels[r/ep.ChannelsStride*n+j])
+			}
+		}
+		for j := range cols {
+			y := act(ep.Act, v[j])
+			if ep.Act == GEGLU {
+				y = v[j] * gelu(v[cols+j])
+			}
+			if ep.Residual != nil {
+				y += float64(ep.Residual[r*cols+j])
+			}
+			out[r*cols+j] = y
+		}
+	}
+	return out
+}
+
+func TestLinear(t *testing.T) {
+	types := []dtype.Type{dtype.F32, dtype.F16, dtype.BF16}
+	for i, c := range []struct {
+		m, k, n int
+		ep      Epilogue
+	}{
+		{1, 1, 1, Epilogue{}}, {1, 7, 16, Epilogue{}}, {2, 320, 1280, Epilogue{Act: SiLU}}, {6, 64, 17, Epilogue{}},
+		{7, 385, 33, Epilogue{Act: GELU}}, {13, 1000, 100, Epilogue{Act: QuickGELU}}, {200, 771, 130, Epilogue{}},
+		{77, 96, 288, Epilogue{}}, {400, 48, 4, Epilogue{}}, {50, 40, 136, Epilogue{Act: GEGLU}},
+		{20, 33, 70, Epilogue{Act: GEGLU}}, {24, 20, 64, Epilogue{Act: GEGLU}}, {0, 5, 5, Epilogue{}}, {5, 0, 5, Epilogue{}},
+	} {
+		for _, typ := range types {
+			for _, extras := range []bool{false, true} {
+				name := fmt.Sprintf("%dx%dx%d %s %s extras=%v", c.m, c.k, c.n, typ, c.ep.Act, extras)
+				t.Run(name, func(t *testing.T) {
+					rng := rand.New(rand.NewPCG(1, uint64(i)))
+					a := random(rng, c.m*c.k, 1)
+					src, w := stored(random(rng, c.n*c.k, 1), typ)
+					ep := c.ep
+					if extras {
+						ep.Bias = random(rng, c.n, 3)
+						ep.Residual = random(rng, c.m*ep.cols(c.n), 3)
+						if c.m%2 == 0 && c.m > 0 {
+							ep.ChannelsStride = c.m / 2
+							ep.Channels = random(rng, 2*c.n, 3)
+						}
+					}
+					sums := make([]float64, c.m*c.n)
+					for r := range c.m {
+						for j := range c.n {
+							for x := range c.k {
+								sums[r*c.n+j] += float64(a[r*c.k+x]) * float64(w[j*c.k+x])
+							}
+						}
+					}
+					want := epilogue(sums, c.m, c.n, ep)
+					packed := make([]byte, PanelBytes(c.n, c.k, typ))
+					PackLinear(packed, src, typ, c.n, c.k)
+					onTwins(t, func(t *testing.T, p *Pool) []float32 {
+						got := make([]float32, len(want))
+						p.Linear(got, a, c.m, Panels{Data: packed, DType: typ, N: c.n, K: c.k}, ep)
+						near(t, name, got, want, 2e-6)
+						return got
+					})
+				})
+			}
+		}
+	}
+}
+
+func TestConv(t *testing.T) {
+	for i, s := range []ConvShape{
+		{B: 1, H: 1, W: 1, Cin: 1, Cout: 1, KH: 1, KW: 1},
+		{B: 2, H: 9, W: 7, Cin: 5, Cout: 20, KH: 3, KW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1},
+		{B: 1, H: 16, W: 16, Cin: 64, Cout: 70, KH: 3, KW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1},
+		{B: 2, H: 8, W: 8, Cin: 33, Cout: 16, KH: 3, KW: 3, Stride: 2, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1},
+		{B: 1, H: 8, W: 6, Cin: 12, Cout: 48, KH: 3, KW: 3, Stride: 2, PadBottom: 1, PadRight: 1},
+		{B: 1, H: 5, W: 6, Cin: 450, Cout: 32, KH: 3, KW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1},
+		{B: 2, H: 5, W: 4, Cin: 20, Cout: 19, KH: 3, KW: 3, PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1, Upsample: 2},
+		{B: 1, H: 20, W: 20, Cin: 8, Cout: 4, KH: 1, KW: 1},
+	} {
+		for _, typ := range []dtype.Type{dtype.F32, dtype.F16} {
+			t.Run(fmt.Sprintf("%+v %s", s, typ), func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(2, uint64(i)))
+				in := random(rng, s.B*s.H*s.W*s.Cin, 1)
+				src, w := stored(random(rng, s.Cout*s.Cin*s.KH*s.KW, 1), typ)
+				h, wd := s.Out()
+				m := s.B * h * wd
+				ep := Epilogue{Bias: random(rng, s.Cout, 3), Act: SiLU, Channels: random(rng, s.B*s.Cout, 3), ChannelsStride: h * wd, Residual: random(rng, m*s.Cout, 3)}
+				sums := make([]float64, m*s.Cout)
+				for r := range m {
+					b, y, x := r/(h*wd), r/wd%h, r%wd
+					for o := range s.Cout {
+						for ky := range s.KH {
+							for kx := range s.KW {
+								iy, ix := y*s.stride()+ky-s.PadTop, x*s.stride()+kx-s.PadLeft
+								if iy < 0 || ix < 0 || iy >= s.H*s.up() || ix >= s.W*s.up() {
+									continue
+								}
+								at := ((b*s.H+iy/s.up())*s.W + ix/s.up()) * s.Cin
+								for c := range s.Cin {
+									sums[r*s.Cout+o] += float64(in[at+c]) * float64(w[((o*s.Cin+c)*s.KH+ky)*s.KW+kx])
+								}
+							}
+						}
+					}
+				}
+				want := epilogue(sums, m, s.Cout, ep)
+				packed := make([]byte, PanelBytes(s.Cout, s.Cin*s.KH*s.KW, typ))
+				PackConv(packed, src, typ, s.Cout, s.Cin, s.KH, s.KW)
+				onTwins(t, func(t *testing.T, p *Pool) []float32 {
+					got := make([]float32, len(want))
+					p.Conv(got, in, s, Panels{Data: packed, DType: typ, N: s.Cout, K: s.KH * s.KW * s.Cin}, ep)
+					near(t, "conv", got, want, 2e-6)
+					return got
+				})
+			})
+		}
+	}
+}
+
+func TestAttention(t *testing.T) {
+	for i, s := range []AttentionShape{
+		{B: 1, Sq: 1, Skv: 1, Heads: 1, D: 1}, {B: 2, Sq: 7, Skv: 77, Heads: 3, D: 40}, {B: 1, Sq: 130, Skv: 600, Heads: 2, D: 64},
+		{B: 1, Sq: 400, Skv: 400, Heads: 1, D: 8}, {B: 2, Sq: 33, Skv: 33, Heads: 2, D: 20, Causal: true}, {B: 1, Sq: 20, Skv: 300, Heads: 1, D: 160},
+		{B: 1, Sq: 12, Skv: 100, Heads: 1, D: 512}, {B: 1, Sq: 300, Skv: 300, Heads: 1, D: 16, Causal: true},
+	} {
+		// With a standard deviation of 20 the scores are hundreds apart: the running maximum must hold.
+		for _, std := range []float64{1, 20} {
+			t.Run(fmt.Sprintf("%+v std %v", s, std), func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(3, uint64(i)))
+				s.Scale = float32(1 / math.Sqrt(float64(s.D)))
+				w := s.Heads * s.D
+				q, k, v := random(rng, s.B*s.Sq*w, std), random(rng, s.B*s.Skv*w, std), random(rng, s.B*s.Skv*w, 1)
+				want := attentionDefinition(q, k, v, s)
+				onTwins(t, func(t *testing.T, p *Pool) []float32 {
+					got := make([]float32, len(q))
+					p.Attention(got, q, k, v, s)
+					near(t, "attention", got, want, 4e-6*std)
+					return got
+				})
+			})
+		}
+	}
+}
+
+func attentionDefinition(q, k, v []float32, s AttentionShape) []float64 {
+	w := s.Heads * s.D
+	out := make([]float64, len(q))
+	for b := range s.B {
+		for h := range s.Heads {
+			for i := range s.Sq {
+				score, top := make([]float64, s.Skv), math.Inf(-1)
+				for j := range score {
+					for d := range s.D {
+						score[j] += float64(q[(b*s.Sq+i)*w+h*s.D+d]) * float64(k[(b*s.Skv+j)*w+h*s.D+d])
+					}
+					score[j] *= float64(s.Scale)
+					if s.Causal && j > i {
+						score[j] = math.Inf(-1)
+					}
+					top = max(top, score[j])
+				}
+				var sum float64
+				for j := range score {
+					score[j] = math.Exp(score[j] - top)
+					sum += score[j]
+				}
+				for j := range score {
+					for d := range s.D {
+						out[(b*s.Sq+i)*w+h*s.D+d] += score[j] / sum * float64(v[(b*s.Skv+j)*w+h*s.D+d])
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+func TestNorms(t *testing.T) {
+	for i, c := range []struct{ b, hw, c, groups int }{
+		{1, 1, 8, 2}, {2, 50, 32, 8}, {1, 1200, 40, 4}, {2, 17, 320, 32}, {1, 9, 7, 7}, {1, 300, 20, 1}, {1, 3000, 64, 32},
+	} {
+		for _, silu := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%+v silu=%v", c, silu), func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(4, uint64(i)))
+				x, gamma, beta := random(rng, c.b*c.hw*c.c, 2), random(rng, c.c, 1), random(rng, c.c, 1)
+				for j := range x {
+					x[j] += 30 // a mean much larger than the deviation
+				}
+				group, layer := make([]float64, len(x)), make([]float64, len(x))
+				per := c.c / c.groups
+				for b := range c.b {
+					for g := range c.groups {
+						var at []int
+						for p := range c.hw {
+							for j := range per {
+								at = append(at, (b*c.hw+p)*c.c+g*per+j)
+							}
+						}
+						normalise(group, x, at, gamma, beta, c.c, 1e-5)
+					}
+					for p := range c.hw {
+						var at []int
+						for j := range c.c {
+							at = append(at, (b*c.hw+p)*c.c+j)
+						}
+						normalise(layer, x, at, gamma, beta, c.c, 1e-5)
+					}
+				}
+				if silu {
+					for j := range group {
+						group[j] = act(SiLU, group[j])
+					}
+				}
+				onTwins(t, func(t *testing.T, p *Pool) []float32 {
+					got := make([]float32, len(x))
+					p.GroupNorm(got, x, c.b, c.hw, c.c, c.groups, gamma, beta, 1e-5, silu)
+					near(t, "group norm", got, group, 4e-6)
+					rows := make([]float32, len(x))
+					p.LayerNorm(rows, x, c.b*c.hw, c.c, gamma, beta, 1e-5)
+					near(t, "layer norm", rows, layer, 4e-6)
+					return append(got, rows...)
+				})
+			})
+		}
+	}
+}
+
+func normalise(out []float64, x []float32, at []int, gamma, beta []float32, c int, eps float64) {
+	var mean, variance float64
+	for _, i := range at {
+		mean += float64(x[i]) / float64(len(at))
+	}
+	for _, i := range at {
+		variance += (float64(x[i]) - mean) * (float64(x[i]) - mean) / float64(len(at))
+	}
+	for _, i := range at {
+		out[i] = (float64(x[i])-mean)/math.Sqrt(variance+eps)*float64(gamma[i%c]) + float64(beta[i%c])
+	}
+}
+
+// TestElementwise takes every length up to three registers, and one with several work items.
+func TestElementwise(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 0))
+	lengths := []int{3*chunk + 5}
+	for n := range 25 {
+		lengths = append(lengths, n)
+	}
+	for _, n := range lengths {
+		a, b := random(rng, n, 3), random(rng, n, 3)
+		for i, v := range []float32{float32(math.Inf(1)), float32(math.NaN()), 0, -200, 200, -20, 20, float32(math.Copysign(0, -1))} {
+			if i < n {
+				a[n-1-i] = v
+			}
+		}
+		want := make([]float64, n)
+		check := func(name string, tol float64, def func(i int) float64, run func(p *Pool, out []float32)) {
+			t.Run(fmt.Sprintf("%s %d", name, n), func(t *testing.T) {
+				for i := range want {
+					want[i] = def(i)
+				}
+				onTwins(t, func(t *testing.T, p *Pool) []float32 {
+					out := make([]float32, n)
+					run(p, out)
+					near(t, name, out, want, tol)
+					inPlace := append([]float32(nil), a...)
+					if name != "add" && name != "mul" {
+						return out
+					}
+					if name == "add" {
+						p.Add(inPlace, inPlace, b)
+					} else {
+						p.Mul(inPlace, inPlace, b)
+					}
+					near(t, name+" in place", inPlace, want, tol)
+					return out
+				})
+			})
+		}
+		check("add", 1e-7, func(i int) float64 { return float64(a[i] + b[i]) }, func(p *Pool, out []float32) { p.Add(out, a, b) })
+		check("mul", 1e-7, func(i int) float64 { return float64(a[i] * b[i]) }, func(p *Pool, out []float32) { p.Mul(out, a, b) })
+		check("scale", 1e-7, func(i int) float64 { return float64(a[i] * 0.3) }, func(p *Pool, out []float32) { p.Scale(out, a, 0.3) })
+		for _, f := range []Activation{SiLU, GELU, QuickGELU} {
+			check(f.String(), 1e-8, func(i int) float64 { return act(f, float64(a[i])) }, func(p *Pool, out []float32) { p.Activate(out, a, f) })
+		}
+	}
+}
+
+// TestPowers checks 2^x over its whole range, where softmax uses it: relative error, zero far below, NaN kept.
+func TestPowers(t *testing.T) {
+	var x []float32
+	for v := -140.0; v <= 0; v += 0.0137 {
+		x = append(x, float32(v))
+	}
+	x = append(x, float32(math.Inf(-1)), -1e30, 0)
+	for len(x)%16 != 0 {
+		x = append(x, -1)
+	}
+	for _, k := range twins() {
+		got := append([]float32(nil), x...)
+		sum := k.exp2Sum(got, 0)
+		var total float64
+		for i, v := range x {
+			want := math.Exp2(float64(v))
+			total += want
+			if want < 1e-38 {
+				if got[i] > 1e-37 || got[i] < 0 {
+					t.Errorf("%s: 2^%v = %v", k.name, v, got[i])
+				}
+			} else if e := math.Abs(float64(got[i])/want - 1); !(e < 3e-7) {
+				t.Errorf("%s: 2^%v = %v, off by %.2g", k.name, v, got[i], e)
+			}
+		}
+		if e := math.Abs(float64(sum)/total - 1); !(e < 1e-6) {
+			t.Errorf("%s: sum %v, want %v", k.name, sum, total)
+		}
+		row := make([]float32, 16)
+		row[3] = float32(math.NaN())
+		if s := k.exp2Sum(row, 0); s == s {
+			t.Errorf("%s: the sum of powers of NaN is %v", k.name, s)
+		}
+	}
+}
+
+// TestNaN: a NaN among the inputs reaches every output it is part of, through each kernel.
+func TestNaN(t *testing.T) {
+	nan := float32(math.NaN())
+	onTwins(t, func(t *testing.T, p *Pool) []float32 {
+		x := make([]float32, 4*32)
+		x[32+5] = nan
+		w := make([]byte, PanelBytes(16, 32, dtype.F32))
+		out := make([]float32, 4*16)
+		p.Linear(out, x, 4, Panels{Data: w, DType: dtype.F32, N: 16, K: 32}, Epilogue{Act: SiLU})
+		for i, v := range out {
+			if (v != v) != (i/16 == 1) {
+				t.Errorf("linear: element %d is %v", i, v)
+			}
+		}
+		y := make([]float32, len(x))
+		p.Attention(y, x, x, x, AttentionShape{B: 1, Sq: 4, Skv: 4, Heads: 1, D: 32, Scale: 1})
+		for i, v := range y {
+			if v == v {
+				t.Errorf("attention: element %d is %v", i, v)
+			}
+		}
+		p.GroupNorm(y, x, 2, 2, 32, 1, x[:32], x[:32], 1e-5, true)
+		for i, v := range y {
+			if (v != v) != (i < 64) {
+				t.Errorf("group norm: element %d is %v", i, v)
+			}
+		}
+		p.LayerNorm(y, x, 4, 32, x[:32], x[:32], 1e-5)
+		for i, v := range y {
+			if (v != v) != (i/32 == 1) {
+				t.Errorf("layer norm: element %d is %v", i, v)
+			}
+		}
+		return nil
+	})
+}
+
+func TestMoving(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 0))
+	onTwins(t, func(t *testing.T, p *Pool) []float32 {
+		a, b := random(rng, 3*5, 1), random(rng, 3*2, 1)
+		out := make([]float32, 3*7)
+		p.Concat(out, a, b, 3, 5, 2)
+		for r := range 3 {
+			for c := range 7 {
+				want := a[r*5+min(c, 4)]
+				if c >= 5 {
+					want = b[r*2+c-5]
+				}
+				if out[r*7+c] != want {
+					t.Fatalf("concat: [%d %d] is %v, want %v", r, c, out[r*7+c], want)
+				}
+			}
+		}
+		x := random(rng, 2*3*4*5, 1)
+		up := make([]float32, 4*len(x))
+		p.Upsample2(up, x, 2, 3, 4, 5)
+		for i := range up {
+			b, y, xx, c := i/(6*8*5), i/(8*5)%6, i/5%8, i%5
+			if want := x[((b*3+y/2)*4+xx/2)*5+c]; up[i] != want {
+				t.Fatalf("upsample: element %d is %v, want %v", i, up[i], want)
+			}
+		}
+		ch := random(rng, 2*5, 1)
+		got := make([]float32, len(x))
+		p.AddChannels(got, x, 2, 12, 5, ch)
+		for i := range got {
+			if want := x[i] + ch[i/60*5+i%5]; got[i] != want {
+				t.Fatalf("add channels: element %d is %v, want %v", i, got[i], want)
+			}
+		}
+		return nil
+	})
+}
+
+func TestPool(t *testing.T) {
+	p := NewPool(3)
+	defer p.Close()
+	seen := make([]int, 1000)
+	p.For(len(seen), func(_, i int) { seen[i]++ })
+	for i, n := range seen {
+		if n != 1 {
+			t.Fatalf("item %d ran %d times", i, n)
+		}
+	}
+	mustPanic := func(want string, body func()) {
+		t.Helper()
+		defer func() {
+			if r := recover(); fmt.Sprint(r) != want {
+				t.Errorf("panic %v, want %s", r, want)
+			}
+		}()
+		body()
+	}
+	mustPanic("item 5", func() {
+		p.For(100, func(_, i int) {
+			if i == 5 {
+				panic("item 5")
+			}
+		})
+	})
+	mustPanic("cpu: Pool used from two goroutines, or from inside a body", func() {
+		p.For(1, func(_, _ int) { p.For(1, func(_, _ int) {}) })
+	})
+	mustPanic("cpu: linear: a has 3 elements, want 4", func() { p.Linear(nil, make([]float32, 3), 2, Panels{K: 2}, Epilogue{}) })
+	p.For(10, func(_, _ int) {}) // and it still works
+}
