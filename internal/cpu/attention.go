@@ -17,7 +17,7 @@ type AttentionShape struct {
 //
 // An item is one head of one image and a block of queries. It walks the keys in blocks, lays each block out
 // as weight panels (keys as columns, times Scale*log2(e); values as they are) and runs the GEMM micro-kernel
-// on six queries at a time: scores, then powers of two of score minus running maximum, then their product
+// on 48 queries at a time: scores, then powers of two of score minus running maximum, then their product
 // with the values, added to the query's sums. When a maximum grows, the sums so far are scaled down. That is
 // the online softmax of Milakov and Gimelshein (arXiv 1805.02867) as FlashAttention arranges it; the matrix
 // of all scores never exists.
@@ -52,10 +52,13 @@ func (p *Pool) Attention(out, q, k, v []float32, s AttentionShape) {
 	})
 }
 
+// queryRows is the number of queries whose scores exist at a time: 48 KiB for 256 keys.
+const queryRows = 8 * tileRows
+
 // queryBlock is the number of queries of an item: many, because each lays out all keys again, but their sums
-// stay within 192 KiB.
+// stay within 256 KiB.
 func (s AttentionShape) queryBlock() int {
-	return max(tileRows, min(384, 48*1024/s.width()/tileRows*tileRows))
+	return max(queryRows, min(16*queryRows, 64*1024/s.width()/queryRows*queryRows))
 }
 
 // keyBlock is the number of keys laid out at a time: up to 256 KiB with their values.
@@ -76,10 +79,10 @@ type attention struct {
 	row, rows int       // the first query, and how many
 
 	keys, values []float32 // panels of the block of keys
-	scores       []float32 // [6][keyBlock]
+	scores       []float32 // [queryRows][keyBlock]
 	sums         []float32 // [rows rounded up to 6][width]
 	max, total   []float32 // per query: of the scores so far, and of their powers
-	off          []int
+	queries, own []int     // byte offsets of the queries, and of rows of scores
 }
 
 func (a *attention) run(k, v []float32) {
@@ -88,9 +91,13 @@ func (a *attention) run(k, v []float32) {
 	panels := grow(&a.s.panel, kb*(a.D+d))
 	a.keys, a.values = panels[:kb*a.D], panels[kb*a.D:]
 	a.sums = grow(&a.s.strip, rows*d)
-	row := grow(&a.s.row, tileRows*kb+2*rows)
-	a.scores, a.max, a.total = row[:tileRows*kb], row[tileRows*kb:][:rows], row[tileRows*kb+rows:]
-	a.off = grow(&a.s.offsets, 2*tileRows)
+	row := grow(&a.s.row, queryRows*kb+2*rows)
+	a.scores, a.max, a.total = row[:queryRows*kb], row[queryRows*kb:][:rows], row[queryRows*kb+rows:]
+	off := grow(&a.s.offsets, rows+queryRows)
+	a.queries, a.own = off[:rows], off[rows:]
+	for i := range a.queries {
+		a.queries[i] = 4 * a.Heads * a.D * min(i, a.rows-1)
+	}
 	clear(a.sums)
 	for i := range a.max {
 		a.max[i], a.total[i] = float32(math.Inf(-1)), 0
@@ -105,7 +112,7 @@ func (a *attention) run(k, v []float32) {
 		n := min(kb, last-j)
 		a.k.keys(a.keys, k[j*w:], w, n, a.D, a.Scale*math.Log2E)
 		packValues(a.values, v[j*w:], w, n, a.D)
-		for r := 0; r < a.rows; r += tileRows {
+		for r := 0; r < a.rows; r += queryRows {
 			a.tile(r, j, n)
 		}
 	}
@@ -127,19 +134,15 @@ func packValues(dst, src []float32, ld, n, d int) {
 	}
 }
 
-// tile takes queries [r,r+6) of the item over keys [j,j+n).
+// tile takes queries [r,r+queryRows) of the item over keys [j,j+n).
 func (a *attention) tile(r, j, n int) {
-	if a.Causal && j > a.row+min(r+tileRows, a.rows)-1 {
+	rows := min(queryRows, a.rows-r)
+	if a.Causal && j > a.row+r+rows-1 {
 		return
 	}
-	rows := min(tileRows, a.rows-r)
 	ld := ceilDiv(n, tileCols) * tileCols
-	for i := range tileRows {
-		a.off[i] = 4 * a.Heads * a.D * min(r+i, a.rows-1)
-		a.off[tileRows+i] = 4 * ld * i
-	}
-	t := tile{rows: rows, segs: 1, k: a.D, a: a.q, off: a.off, stride: tileRows, zero: a.zero, t: dtype.F32, ldc: ld}
-	t.b, t.bstep, t.c = floatBytes(a.keys), 4*tileCols*a.D, a.scores
+	t := tile{rows: rows, segs: 1, k: a.D, a: a.q, off: a.queries[r:], zero: a.zero, t: dtype.F32}
+	t.b, t.bstep, t.c, t.ldc = floatBytes(a.keys), 4*tileCols*a.D, a.scores, ld
 	a.panels(t, ld)
 	for i := range rows {
 		see := n
@@ -148,17 +151,19 @@ func (a *attention) tile(r, j, n int) {
 		}
 		a.softmax(r+i, a.scores[i*ld:(i+1)*ld], see)
 	}
+	for i := range a.own {
+		a.own[i] = 4 * ld * i
+	}
 	d := a.width()
-	t = tile{rows: rows, segs: 1, k: n, a: a.scores, off: a.off[tileRows:], stride: tileRows, zero: a.zero,
-		t: dtype.F32, ldc: d, acc: 1}
-	t.b, t.bstep, t.c = floatBytes(a.values), 4*tileCols*n, a.sums[r*d:]
+	t = tile{rows: rows, segs: 1, k: n, a: a.scores, off: a.own, zero: a.zero, t: dtype.F32}
+	t.b, t.bstep, t.c, t.ldc, t.acc = floatBytes(a.values), 4*tileCols*n, a.sums[r*d:], d, 1
 	a.panels(t, d)
 }
 
 // panels runs the micro-kernel over the panels of n columns.
 func (a *attention) panels(t tile, n int) {
 	for left := n / tileCols; left > 0; left -= t.panels {
-		t.panels = min(left, a.k.panels)
+		t.panels = a.k.group(left)
 		a.k.tile(&t)
 		t.b, t.c = t.b[t.panels*t.bstep:], t.c[t.panels*tileCols:]
 	}

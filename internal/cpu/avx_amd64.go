@@ -7,40 +7,40 @@ package cpu
 // cpuidECX is ECX of a CPUID leaf.
 func cpuidECX(leaf uint32) uint32
 
-// tileF32 is the micro-kernel over 1 panel(s), 8 numbers to a register.
+// tileF32 is the micro-kernel over 1 panel(s), 8 numbers to a register, down tiles times six rows.
 //
 //go:noescape
-func tileF32(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+func tileF32(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 
-// tileF16 is the micro-kernel over 1 panel(s), 8 numbers to a register.
+// tileF16 is the micro-kernel over 1 panel(s), 8 numbers to a register, down tiles times six rows.
 //
 //go:noescape
-func tileF16(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+func tileF16(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 
-// tileBF16 is the micro-kernel over 1 panel(s), 8 numbers to a register.
+// tileBF16 is the micro-kernel over 1 panel(s), 8 numbers to a register, down tiles times six rows.
 //
 //go:noescape
-func tileBF16(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+func tileBF16(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 
-// tileWide1 is the micro-kernel over 1 panel(s), 16 numbers to a register.
+// tileWide1 is the micro-kernel over 1 panel(s), 16 numbers to a register, down tiles times six rows.
 //
 //go:noescape
-func tileWide1(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+func tileWide1(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 
-// tileWide2 is the micro-kernel over 2 panel(s), 16 numbers to a register.
+// tileWide2 is the micro-kernel over 2 panel(s), 16 numbers to a register, down tiles times six rows.
 //
 //go:noescape
-func tileWide2(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+func tileWide2(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 
-// tileWide3 is the micro-kernel over 3 panel(s), 16 numbers to a register.
+// tileWide3 is the micro-kernel over 3 panel(s), 16 numbers to a register, down tiles times six rows.
 //
 //go:noescape
-func tileWide3(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+func tileWide3(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 
-// tileWide4 is the micro-kernel over 4 panel(s), 16 numbers to a register.
+// tileWide4 is the micro-kernel over 4 panel(s), 16 numbers to a register, down tiles times six rows.
 //
 //go:noescape
-func tileWide4(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+func tileWide4(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 
 // peakYMM does iters times twelve independent fused multiply-adds.
 //
@@ -112,15 +112,25 @@ func normSiLUAVX(out *float32, x *float32, mean *float32, scale *float32, shift 
 //go:noescape
 func normRowAVX(out *float32, x *float32, gamma *float32, beta *float32, n int, m float32, r float32)
 
-// rowMaxAVX is the maximum of n numbers, a positive multiple of 16.
+// rowMaxYMM is the maximum of n numbers, a positive multiple of 16.
 //
 //go:noescape
-func rowMaxAVX(x *float32, n int) float32
+func rowMaxYMM(x *float32, n int) float32
 
-// exp2SumAVX makes x = 2^(x-m) and returns the sum; n is a multiple of 16.
+// rowMaxZMM is the maximum of n numbers, a positive multiple of 16.
 //
 //go:noescape
-func exp2SumAVX(x *float32, n int, m float32) float32
+func rowMaxZMM(x *float32, n int) float32
+
+// exp2SumYMM makes x = 2^(x-m) and returns the sum; n is a multiple of 16.
+//
+//go:noescape
+func exp2SumYMM(x *float32, n int, m float32) float32
+
+// exp2SumZMM makes x = 2^(x-m) and returns the sum; n is a multiple of 16.
+//
+//go:noescape
+func exp2SumZMM(x *float32, n int, m float32) float32
 
 // momentsAVX stores four partial sums and four of squares; n is a multiple of 16.
 //

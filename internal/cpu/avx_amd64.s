@@ -13,9 +13,10 @@ TEXT ·cpuidECX(SB), NOSPLIT, $0-12
 	MOVL CX, ret+8(FP)
 	RET
 
-// func tileF32(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+// func tileF32(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 // Requires: AVX, CMOV, FMA3
-TEXT ·tileF32(SB), NOSPLIT, $0-88
+TEXT ·tileF32(SB), NOSPLIT, $0-96
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -238,12 +239,18 @@ store:
 	ADDQ    CX, AX
 	VMOVUPS Y10, (AX)
 	VMOVUPS Y11, 32(AX)
+	ADDQ    CX, AX
+	MOVQ    AX, c+64(FP)
+	ADDQ    $0x30, off+16(FP)
+	DECQ    tiles+88(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func tileF16(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+// func tileF16(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 // Requires: AVX, CMOV, F16C, FMA3
-TEXT ·tileF16(SB), NOSPLIT, $0-88
+TEXT ·tileF16(SB), NOSPLIT, $0-96
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -466,12 +473,18 @@ store:
 	ADDQ    CX, AX
 	VMOVUPS Y10, (AX)
 	VMOVUPS Y11, 32(AX)
+	ADDQ    CX, AX
+	MOVQ    AX, c+64(FP)
+	ADDQ    $0x30, off+16(FP)
+	DECQ    tiles+88(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func tileBF16(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+// func tileBF16(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 // Requires: AVX, AVX2, CMOV, FMA3
-TEXT ·tileBF16(SB), NOSPLIT, $0-88
+TEXT ·tileBF16(SB), NOSPLIT, $0-96
+tile:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
@@ -704,12 +717,18 @@ store:
 	ADDQ    CX, AX
 	VMOVUPS Y10, (AX)
 	VMOVUPS Y11, 32(AX)
+	ADDQ    CX, AX
+	MOVQ    AX, c+64(FP)
+	ADDQ    $0x30, off+16(FP)
+	DECQ    tiles+88(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func tileWide1(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+// func tileWide1(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·tileWide1(SB), NOSPLIT, $0-88
+TEXT ·tileWide1(SB), NOSPLIT, $0-96
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -879,12 +898,18 @@ store:
 	VMOVUPS Z4, (AX)
 	ADDQ    CX, AX
 	VMOVUPS Z5, (AX)
+	ADDQ    CX, AX
+	MOVQ    AX, c+64(FP)
+	ADDQ    $0x30, off+16(FP)
+	DECQ    tiles+88(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func tileWide2(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+// func tileWide2(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·tileWide2(SB), NOSPLIT, $0-88
+TEXT ·tileWide2(SB), NOSPLIT, $0-96
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1108,12 +1133,18 @@ store:
 	ADDQ    CX, AX
 	VMOVUPS Z10, (AX)
 	VMOVUPS Z11, 64(AX)
+	ADDQ    CX, AX
+	MOVQ    AX, c+64(FP)
+	ADDQ    $0x30, off+16(FP)
+	DECQ    tiles+88(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func tileWide3(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+// func tileWide3(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·tileWide3(SB), NOSPLIT, $0-88
+TEXT ·tileWide3(SB), NOSPLIT, $0-96
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1390,12 +1421,18 @@ store:
 	VMOVUPS Z15, (AX)
 	VMOVUPS Z16, 64(AX)
 	VMOVUPS Z17, 128(AX)
+	ADDQ    CX, AX
+	MOVQ    AX, c+64(FP)
+	ADDQ    $0x30, off+16(FP)
+	DECQ    tiles+88(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
-// func tileWide4(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int)
+// func tileWide4(a *float32, zero *float32, off *int, stride int, segs int, k int, b *byte, bstep int, c *float32, ldc int, accumulate int, tiles int)
 // Requires: AVX, AVX512F, CMOV
-TEXT ·tileWide4(SB), NOSPLIT, $0-88
+TEXT ·tileWide4(SB), NOSPLIT, $0-96
+tile:
 	VPXORD Z0, Z0, Z0
 	VPXORD Z1, Z1, Z1
 	VPXORD Z2, Z2, Z2
@@ -1730,6 +1767,11 @@ store:
 	VMOVUPS Z21, 64(AX)
 	VMOVUPS Z22, 128(AX)
 	VMOVUPS Z23, 192(AX)
+	ADDQ    CX, AX
+	MOVQ    AX, c+64(FP)
+	ADDQ    $0x30, off+16(FP)
+	DECQ    tiles+88(FP)
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -2103,64 +2145,64 @@ TEXT ·sigmoidAVX(SB), NOSPLIT, $0-28
 	VBROADCASTSS s+24(FP), Y0
 
 loop:
-	CMPQ        CX, $0x00000008
-	JL          loopEnd
-	VMOVUPS     (DX), Y1
-	ADDQ        $0x20, DX
-	VMULPS      Y0, Y1, Y2
-	VMOVUPS     cc2fe0000<>+0(SB), Y3
-	VMAXPS      Y2, Y3, Y2
-	VMOVUPS     c42fe0000<>+0(SB), Y3
-	VMINPS      Y2, Y3, Y2
-	VROUNDPS    $0x08, Y2, Y3
-	VSUBPS      Y3, Y2, Y2
-	VMOVUPS     c3920fdde<>+0(SB), Y4
-	VFMADD213PS c3aaf9f2a<>+0(SB), Y2, Y4
-	VFMADD213PS c3c1d96a6<>+0(SB), Y2, Y4
-	VFMADD213PS c3d635774<>+0(SB), Y2, Y4
-	VFMADD213PS c3e75fdee<>+0(SB), Y2, Y4
-	VFMADD213PS c3f317218<>+0(SB), Y2, Y4
-	VFMADD213PS c3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ   Y3, Y3
-	VPADDD      c0000007f<>+0(SB), Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VMULPS      Y3, Y4, Y2
-	VADDPS      c3f800000<>+0(SB), Y2, Y2
-	VDIVPS      Y2, Y1, Y1
-	VMOVUPS     Y1, (AX)
-	ADDQ        $0x20, AX
-	SUBQ        $0x00000008, CX
-	JMP         loop
+	CMPQ         CX, $0x00000008
+	JL           loopEnd
+	VMOVUPS      (DX), Y1
+	ADDQ         $0x20, DX
+	VMULPS       Y0, Y1, Y2
+	VBROADCASTSS cc2fe0000<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VBROADCASTSS c42fe0000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VROUNDPS     $0x08, Y2, Y3
+	VSUBPS       Y3, Y2, Y2
+	VBROADCASTSS c3920fdde<>+0(SB), Y4
+	VFMADD213PS  c3aaf9f2a<>+0(SB), Y2, Y4
+	VFMADD213PS  c3c1d96a6<>+0(SB), Y2, Y4
+	VFMADD213PS  c3d635774<>+0(SB), Y2, Y4
+	VFMADD213PS  c3e75fdee<>+0(SB), Y2, Y4
+	VFMADD213PS  c3f317218<>+0(SB), Y2, Y4
+	VFMADD213PS  c3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       c0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VADDPS       c3f800000<>+0(SB), Y2, Y2
+	VDIVPS       Y2, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	ADDQ         $0x20, AX
+	SUBQ         $0x00000008, CX
+	JMP          loop
 
 loopEnd:
-	TESTQ       CX, CX
-	JZ          done
-	LEAQ        tailMasks<>+0(SB), SI
-	MOVQ        $0x00000008, BX
-	SUBQ        CX, BX
-	VMOVUPS     (SI)(BX*4), Y1
-	VMASKMOVPS  (DX), Y1, Y2
-	VMULPS      Y0, Y2, Y0
-	VMOVUPS     cc2fe0000<>+0(SB), Y3
-	VMAXPS      Y0, Y3, Y0
-	VMOVUPS     c42fe0000<>+0(SB), Y3
-	VMINPS      Y0, Y3, Y0
-	VROUNDPS    $0x08, Y0, Y3
-	VSUBPS      Y3, Y0, Y0
-	VMOVUPS     c3920fdde<>+0(SB), Y4
-	VFMADD213PS c3aaf9f2a<>+0(SB), Y0, Y4
-	VFMADD213PS c3c1d96a6<>+0(SB), Y0, Y4
-	VFMADD213PS c3d635774<>+0(SB), Y0, Y4
-	VFMADD213PS c3e75fdee<>+0(SB), Y0, Y4
-	VFMADD213PS c3f317218<>+0(SB), Y0, Y4
-	VFMADD213PS c3f800000<>+0(SB), Y0, Y4
-	VCVTPS2DQ   Y3, Y3
-	VPADDD      c0000007f<>+0(SB), Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VMULPS      Y3, Y4, Y0
-	VADDPS      c3f800000<>+0(SB), Y0, Y0
-	VDIVPS      Y0, Y2, Y2
-	VMASKMOVPS  Y2, Y1, (AX)
+	TESTQ        CX, CX
+	JZ           done
+	LEAQ         tailMasks<>+0(SB), SI
+	MOVQ         $0x00000008, BX
+	SUBQ         CX, BX
+	VMOVUPS      (SI)(BX*4), Y1
+	VMASKMOVPS   (DX), Y1, Y2
+	VMULPS       Y0, Y2, Y0
+	VBROADCASTSS cc2fe0000<>+0(SB), Y3
+	VMAXPS       Y0, Y3, Y0
+	VBROADCASTSS c42fe0000<>+0(SB), Y3
+	VMINPS       Y0, Y3, Y0
+	VROUNDPS     $0x08, Y0, Y3
+	VSUBPS       Y3, Y0, Y0
+	VBROADCASTSS c3920fdde<>+0(SB), Y4
+	VFMADD213PS  c3aaf9f2a<>+0(SB), Y0, Y4
+	VFMADD213PS  c3c1d96a6<>+0(SB), Y0, Y4
+	VFMADD213PS  c3d635774<>+0(SB), Y0, Y4
+	VFMADD213PS  c3e75fdee<>+0(SB), Y0, Y4
+	VFMADD213PS  c3f317218<>+0(SB), Y0, Y4
+	VFMADD213PS  c3f800000<>+0(SB), Y0, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       c0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y0
+	VADDPS       c3f800000<>+0(SB), Y0, Y0
+	VDIVPS       Y0, Y2, Y2
+	VMASKMOVPS   Y2, Y1, (AX)
 
 done:
 	VZEROUPPER
@@ -2287,13 +2329,13 @@ loop:
 	VDIVPS       Y2, Y4, Y2
 	VMULPS       Y1, Y1, Y4
 	VMULPS       cbf38aa3b<>+0(SB), Y4, Y4
-	VMOVUPS      cc2fe0000<>+0(SB), Y3
+	VBROADCASTSS cc2fe0000<>+0(SB), Y3
 	VMAXPS       Y4, Y3, Y4
-	VMOVUPS      c42fe0000<>+0(SB), Y3
+	VBROADCASTSS c42fe0000<>+0(SB), Y3
 	VMINPS       Y4, Y3, Y4
 	VROUNDPS     $0x08, Y4, Y3
 	VSUBPS       Y3, Y4, Y4
-	VMOVUPS      c3920fdde<>+0(SB), Y5
+	VBROADCASTSS c3920fdde<>+0(SB), Y5
 	VFMADD213PS  c3aaf9f2a<>+0(SB), Y4, Y5
 	VFMADD213PS  c3c1d96a6<>+0(SB), Y4, Y5
 	VFMADD213PS  c3d635774<>+0(SB), Y4, Y5
@@ -2339,13 +2381,13 @@ loopEnd:
 	VDIVPS       Y3, Y5, Y3
 	VMULPS       Y2, Y2, Y5
 	VMULPS       cbf38aa3b<>+0(SB), Y5, Y5
-	VMOVUPS      cc2fe0000<>+0(SB), Y4
+	VBROADCASTSS cc2fe0000<>+0(SB), Y4
 	VMAXPS       Y5, Y4, Y5
-	VMOVUPS      c42fe0000<>+0(SB), Y4
+	VBROADCASTSS c42fe0000<>+0(SB), Y4
 	VMINPS       Y5, Y4, Y5
 	VROUNDPS     $0x08, Y5, Y4
 	VSUBPS       Y4, Y5, Y5
-	VMOVUPS      c3920fdde<>+0(SB), Y6
+	VBROADCASTSS c3920fdde<>+0(SB), Y6
 	VFMADD213PS  c3aaf9f2a<>+0(SB), Y5, Y6
 	VFMADD213PS  c3c1d96a6<>+0(SB), Y5, Y6
 	VFMADD213PS  c3d635774<>+0(SB), Y5, Y6
@@ -2519,13 +2561,13 @@ loop:
 	VDIVPS       Y3, Y5, Y3
 	VMULPS       Y2, Y2, Y5
 	VMULPS       cbf38aa3b<>+0(SB), Y5, Y5
-	VMOVUPS      cc2fe0000<>+0(SB), Y4
+	VBROADCASTSS cc2fe0000<>+0(SB), Y4
 	VMAXPS       Y5, Y4, Y5
-	VMOVUPS      c42fe0000<>+0(SB), Y4
+	VBROADCASTSS c42fe0000<>+0(SB), Y4
 	VMINPS       Y5, Y4, Y5
 	VROUNDPS     $0x08, Y5, Y4
 	VSUBPS       Y4, Y5, Y5
-	VMOVUPS      c3920fdde<>+0(SB), Y6
+	VBROADCASTSS c3920fdde<>+0(SB), Y6
 	VFMADD213PS  c3aaf9f2a<>+0(SB), Y5, Y6
 	VFMADD213PS  c3c1d96a6<>+0(SB), Y5, Y6
 	VFMADD213PS  c3d635774<>+0(SB), Y5, Y6
@@ -2573,13 +2615,13 @@ loopEnd:
 	VDIVPS       Y4, Y6, Y4
 	VMULPS       Y3, Y3, Y6
 	VMULPS       cbf38aa3b<>+0(SB), Y6, Y6
-	VMOVUPS      cc2fe0000<>+0(SB), Y5
+	VBROADCASTSS cc2fe0000<>+0(SB), Y5
 	VMAXPS       Y6, Y5, Y6
-	VMOVUPS      c42fe0000<>+0(SB), Y5
+	VBROADCASTSS c42fe0000<>+0(SB), Y5
 	VMINPS       Y6, Y5, Y6
 	VROUNDPS     $0x08, Y6, Y5
 	VSUBPS       Y5, Y6, Y6
-	VMOVUPS      c3920fdde<>+0(SB), Y7
+	VBROADCASTSS c3920fdde<>+0(SB), Y7
 	VFMADD213PS  c3aaf9f2a<>+0(SB), Y6, Y7
 	VFMADD213PS  c3c1d96a6<>+0(SB), Y6, Y7
 	VFMADD213PS  c3d635774<>+0(SB), Y6, Y7
@@ -2669,77 +2711,77 @@ TEXT ·normSiLUAVX(SB), NOSPLIT, $0-52
 	VBROADCASTSS s+48(FP), Y0
 
 loop:
-	CMPQ        CX, $0x00000008
-	JL          loopEnd
-	VMOVUPS     (DX), Y1
-	ADDQ        $0x20, DX
-	VMOVUPS     (BX), Y2
-	ADDQ        $0x20, BX
-	VMOVUPS     (SI), Y3
-	ADDQ        $0x20, SI
-	VMOVUPS     (DI), Y4
-	ADDQ        $0x20, DI
-	VSUBPS      Y2, Y1, Y1
-	VFMADD213PS Y4, Y3, Y1
-	VMULPS      Y0, Y1, Y2
-	VMOVUPS     cc2fe0000<>+0(SB), Y3
-	VMAXPS      Y2, Y3, Y2
-	VMOVUPS     c42fe0000<>+0(SB), Y3
-	VMINPS      Y2, Y3, Y2
-	VROUNDPS    $0x08, Y2, Y3
-	VSUBPS      Y3, Y2, Y2
-	VMOVUPS     c3920fdde<>+0(SB), Y4
-	VFMADD213PS c3aaf9f2a<>+0(SB), Y2, Y4
-	VFMADD213PS c3c1d96a6<>+0(SB), Y2, Y4
-	VFMADD213PS c3d635774<>+0(SB), Y2, Y4
-	VFMADD213PS c3e75fdee<>+0(SB), Y2, Y4
-	VFMADD213PS c3f317218<>+0(SB), Y2, Y4
-	VFMADD213PS c3f800000<>+0(SB), Y2, Y4
-	VCVTPS2DQ   Y3, Y3
-	VPADDD      c0000007f<>+0(SB), Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VMULPS      Y3, Y4, Y2
-	VADDPS      c3f800000<>+0(SB), Y2, Y2
-	VDIVPS      Y2, Y1, Y1
-	VMOVUPS     Y1, (AX)
-	ADDQ        $0x20, AX
-	SUBQ        $0x00000008, CX
-	JMP         loop
+	CMPQ         CX, $0x00000008
+	JL           loopEnd
+	VMOVUPS      (DX), Y1
+	ADDQ         $0x20, DX
+	VMOVUPS      (BX), Y2
+	ADDQ         $0x20, BX
+	VMOVUPS      (SI), Y3
+	ADDQ         $0x20, SI
+	VMOVUPS      (DI), Y4
+	ADDQ         $0x20, DI
+	VSUBPS       Y2, Y1, Y1
+	VFMADD213PS  Y4, Y3, Y1
+	VMULPS       Y0, Y1, Y2
+	VBROADCASTSS cc2fe0000<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VBROADCASTSS c42fe0000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VROUNDPS     $0x08, Y2, Y3
+	VSUBPS       Y3, Y2, Y2
+	VBROADCASTSS c3920fdde<>+0(SB), Y4
+	VFMADD213PS  c3aaf9f2a<>+0(SB), Y2, Y4
+	VFMADD213PS  c3c1d96a6<>+0(SB), Y2, Y4
+	VFMADD213PS  c3d635774<>+0(SB), Y2, Y4
+	VFMADD213PS  c3e75fdee<>+0(SB), Y2, Y4
+	VFMADD213PS  c3f317218<>+0(SB), Y2, Y4
+	VFMADD213PS  c3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       c0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VADDPS       c3f800000<>+0(SB), Y2, Y2
+	VDIVPS       Y2, Y1, Y1
+	VMOVUPS      Y1, (AX)
+	ADDQ         $0x20, AX
+	SUBQ         $0x00000008, CX
+	JMP          loop
 
 loopEnd:
-	TESTQ       CX, CX
-	JZ          done
-	LEAQ        tailMasks<>+0(SB), R9
-	MOVQ        $0x00000008, R8
-	SUBQ        CX, R8
-	VMOVUPS     (R9)(R8*4), Y1
-	VMASKMOVPS  (DX), Y1, Y2
-	VMASKMOVPS  (BX), Y1, Y3
-	VMASKMOVPS  (SI), Y1, Y4
-	VMASKMOVPS  (DI), Y1, Y5
-	VSUBPS      Y3, Y2, Y2
-	VFMADD213PS Y5, Y4, Y2
-	VMULPS      Y0, Y2, Y0
-	VMOVUPS     cc2fe0000<>+0(SB), Y3
-	VMAXPS      Y0, Y3, Y0
-	VMOVUPS     c42fe0000<>+0(SB), Y3
-	VMINPS      Y0, Y3, Y0
-	VROUNDPS    $0x08, Y0, Y3
-	VSUBPS      Y3, Y0, Y0
-	VMOVUPS     c3920fdde<>+0(SB), Y4
-	VFMADD213PS c3aaf9f2a<>+0(SB), Y0, Y4
-	VFMADD213PS c3c1d96a6<>+0(SB), Y0, Y4
-	VFMADD213PS c3d635774<>+0(SB), Y0, Y4
-	VFMADD213PS c3e75fdee<>+0(SB), Y0, Y4
-	VFMADD213PS c3f317218<>+0(SB), Y0, Y4
-	VFMADD213PS c3f800000<>+0(SB), Y0, Y4
-	VCVTPS2DQ   Y3, Y3
-	VPADDD      c0000007f<>+0(SB), Y3, Y3
-	VPSLLD      $0x17, Y3, Y3
-	VMULPS      Y3, Y4, Y0
-	VADDPS      c3f800000<>+0(SB), Y0, Y0
-	VDIVPS      Y0, Y2, Y2
-	VMASKMOVPS  Y2, Y1, (AX)
+	TESTQ        CX, CX
+	JZ           done
+	LEAQ         tailMasks<>+0(SB), R9
+	MOVQ         $0x00000008, R8
+	SUBQ         CX, R8
+	VMOVUPS      (R9)(R8*4), Y1
+	VMASKMOVPS   (DX), Y1, Y2
+	VMASKMOVPS   (BX), Y1, Y3
+	VMASKMOVPS   (SI), Y1, Y4
+	VMASKMOVPS   (DI), Y1, Y5
+	VSUBPS       Y3, Y2, Y2
+	VFMADD213PS  Y5, Y4, Y2
+	VMULPS       Y0, Y2, Y0
+	VBROADCASTSS cc2fe0000<>+0(SB), Y3
+	VMAXPS       Y0, Y3, Y0
+	VBROADCASTSS c42fe0000<>+0(SB), Y3
+	VMINPS       Y0, Y3, Y0
+	VROUNDPS     $0x08, Y0, Y3
+	VSUBPS       Y3, Y0, Y0
+	VBROADCASTSS c3920fdde<>+0(SB), Y4
+	VFMADD213PS  c3aaf9f2a<>+0(SB), Y0, Y4
+	VFMADD213PS  c3c1d96a6<>+0(SB), Y0, Y4
+	VFMADD213PS  c3d635774<>+0(SB), Y0, Y4
+	VFMADD213PS  c3e75fdee<>+0(SB), Y0, Y4
+	VFMADD213PS  c3f317218<>+0(SB), Y0, Y4
+	VFMADD213PS  c3f800000<>+0(SB), Y0, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       c0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y0
+	VADDPS       c3f800000<>+0(SB), Y0, Y0
+	VDIVPS       Y0, Y2, Y2
+	VMASKMOVPS   Y2, Y1, (AX)
 
 done:
 	VZEROUPPER
@@ -2792,9 +2834,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func rowMaxAVX(x *float32, n int) float32
+// func rowMaxYMM(x *float32, n int) float32
 // Requires: AVX, SSE
-TEXT ·rowMaxAVX(SB), NOSPLIT, $0-20
+TEXT ·rowMaxYMM(SB), NOSPLIT, $0-20
 	MOVQ    x+0(FP), AX
 	MOVQ    n+8(FP), CX
 	VMOVUPS (AX), Y0
@@ -2821,9 +2863,37 @@ loopEnd:
 	VZEROUPPER
 	RET
 
-// func exp2SumAVX(x *float32, n int, m float32) float32
+// func rowMaxZMM(x *float32, n int) float32
+// Requires: AVX, AVX512F, SSE
+TEXT ·rowMaxZMM(SB), NOSPLIT, $0-20
+	MOVQ    x+0(FP), AX
+	MOVQ    n+8(FP), CX
+	VMOVUPS (AX), Z0
+
+loop:
+	CMPQ   CX, $0x00000010
+	JL     loopEnd
+	VMAXPS (AX), Z0, Z0
+	ADDQ   $0x40, AX
+	SUBQ   $0x00000010, CX
+	JMP    loop
+
+loopEnd:
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VMAXPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VMAXPS        X1, X0, X0
+	VPERMILPS     $0x4e, X0, X1
+	VMAXPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VMAXPS        X1, X0, X0
+	MOVSS         X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func exp2SumYMM(x *float32, n int, m float32) float32
 // Requires: AVX, AVX2, FMA3, SSE
-TEXT ·exp2SumAVX(SB), NOSPLIT, $0-28
+TEXT ·exp2SumYMM(SB), NOSPLIT, $0-28
 	MOVQ         x+0(FP), AX
 	MOVQ         n+8(FP), CX
 	VBROADCASTSS m+16(FP), Y0
@@ -2831,53 +2901,53 @@ TEXT ·exp2SumAVX(SB), NOSPLIT, $0-28
 	VXORPS       Y2, Y2, Y2
 
 loop:
-	CMPQ        CX, $0x00000010
-	JL          loopEnd
-	VMOVUPS     (AX), Y3
-	VSUBPS      Y0, Y3, Y3
-	VMOVUPS     cc2fe0000<>+0(SB), Y4
-	VMAXPS      Y3, Y4, Y3
-	VMOVUPS     c42fe0000<>+0(SB), Y4
-	VMINPS      Y3, Y4, Y3
-	VROUNDPS    $0x08, Y3, Y4
-	VSUBPS      Y4, Y3, Y3
-	VMOVUPS     c3920fdde<>+0(SB), Y5
-	VFMADD213PS c3aaf9f2a<>+0(SB), Y3, Y5
-	VFMADD213PS c3c1d96a6<>+0(SB), Y3, Y5
-	VFMADD213PS c3d635774<>+0(SB), Y3, Y5
-	VFMADD213PS c3e75fdee<>+0(SB), Y3, Y5
-	VFMADD213PS c3f317218<>+0(SB), Y3, Y5
-	VFMADD213PS c3f800000<>+0(SB), Y3, Y5
-	VCVTPS2DQ   Y4, Y4
-	VPADDD      c0000007f<>+0(SB), Y4, Y4
-	VPSLLD      $0x17, Y4, Y4
-	VMULPS      Y4, Y5, Y3
-	VADDPS      Y3, Y1, Y1
-	VMOVUPS     Y3, (AX)
-	VMOVUPS     32(AX), Y3
-	VSUBPS      Y0, Y3, Y3
-	VMOVUPS     cc2fe0000<>+0(SB), Y4
-	VMAXPS      Y3, Y4, Y3
-	VMOVUPS     c42fe0000<>+0(SB), Y4
-	VMINPS      Y3, Y4, Y3
-	VROUNDPS    $0x08, Y3, Y4
-	VSUBPS      Y4, Y3, Y3
-	VMOVUPS     c3920fdde<>+0(SB), Y5
-	VFMADD213PS c3aaf9f2a<>+0(SB), Y3, Y5
-	VFMADD213PS c3c1d96a6<>+0(SB), Y3, Y5
-	VFMADD213PS c3d635774<>+0(SB), Y3, Y5
-	VFMADD213PS c3e75fdee<>+0(SB), Y3, Y5
-	VFMADD213PS c3f317218<>+0(SB), Y3, Y5
-	VFMADD213PS c3f800000<>+0(SB), Y3, Y5
-	VCVTPS2DQ   Y4, Y4
-	VPADDD      c0000007f<>+0(SB), Y4, Y4
-	VPSLLD      $0x17, Y4, Y4
-	VMULPS      Y4, Y5, Y3
-	VADDPS      Y3, Y2, Y2
-	VMOVUPS     Y3, 32(AX)
-	ADDQ        $0x40, AX
-	SUBQ        $0x00000010, CX
-	JMP         loop
+	CMPQ         CX, $0x00000010
+	JL           loopEnd
+	VMOVUPS      (AX), Y3
+	VSUBPS       Y0, Y3, Y3
+	VBROADCASTSS cc2fe0000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y3
+	VBROADCASTSS c42fe0000<>+0(SB), Y4
+	VMINPS       Y3, Y4, Y3
+	VROUNDPS     $0x08, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS c3920fdde<>+0(SB), Y5
+	VFMADD213PS  c3aaf9f2a<>+0(SB), Y3, Y5
+	VFMADD213PS  c3c1d96a6<>+0(SB), Y3, Y5
+	VFMADD213PS  c3d635774<>+0(SB), Y3, Y5
+	VFMADD213PS  c3e75fdee<>+0(SB), Y3, Y5
+	VFMADD213PS  c3f317218<>+0(SB), Y3, Y5
+	VFMADD213PS  c3f800000<>+0(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
+	VPADDD       c0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y5, Y3
+	VADDPS       Y3, Y1, Y1
+	VMOVUPS      Y3, (AX)
+	VMOVUPS      32(AX), Y3
+	VSUBPS       Y0, Y3, Y3
+	VBROADCASTSS cc2fe0000<>+0(SB), Y4
+	VMAXPS       Y3, Y4, Y3
+	VBROADCASTSS c42fe0000<>+0(SB), Y4
+	VMINPS       Y3, Y4, Y3
+	VROUNDPS     $0x08, Y3, Y4
+	VSUBPS       Y4, Y3, Y3
+	VBROADCASTSS c3920fdde<>+0(SB), Y5
+	VFMADD213PS  c3aaf9f2a<>+0(SB), Y3, Y5
+	VFMADD213PS  c3c1d96a6<>+0(SB), Y3, Y5
+	VFMADD213PS  c3d635774<>+0(SB), Y3, Y5
+	VFMADD213PS  c3e75fdee<>+0(SB), Y3, Y5
+	VFMADD213PS  c3f317218<>+0(SB), Y3, Y5
+	VFMADD213PS  c3f800000<>+0(SB), Y3, Y5
+	VCVTPS2DQ    Y4, Y4
+	VPADDD       c0000007f<>+0(SB), Y4, Y4
+	VPSLLD       $0x17, Y4, Y4
+	VMULPS       Y4, Y5, Y3
+	VADDPS       Y3, Y2, Y2
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         $0x40, AX
+	SUBQ         $0x00000010, CX
+	JMP          loop
 
 loopEnd:
 	VADDPS       Y2, Y1, Y1
@@ -2888,6 +2958,55 @@ loopEnd:
 	VPERMILPS    $0xb1, X1, X0
 	VADDPS       X0, X1, X1
 	MOVSS        X1, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func exp2SumZMM(x *float32, n int, m float32) float32
+// Requires: AVX, AVX512F, SSE
+TEXT ·exp2SumZMM(SB), NOSPLIT, $0-28
+	MOVQ         x+0(FP), AX
+	MOVQ         n+8(FP), CX
+	VBROADCASTSS m+16(FP), Z0
+	VPXORD       Z1, Z1, Z1
+
+loop:
+	CMPQ             CX, $0x00000010
+	JL               loopEnd
+	VMOVUPS          (AX), Z2
+	VSUBPS           Z0, Z2, Z2
+	VBROADCASTSS     cc2fe0000<>+0(SB), Z3
+	VMAXPS           Z2, Z3, Z2
+	VBROADCASTSS     c42fe0000<>+0(SB), Z3
+	VMINPS           Z2, Z3, Z2
+	VRNDSCALEPS      $0x08, Z2, Z3
+	VSUBPS           Z3, Z2, Z2
+	VBROADCASTSS     c3920fdde<>+0(SB), Z4
+	VFMADD213PS.BCST c3aaf9f2a<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST c3c1d96a6<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST c3d635774<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST c3e75fdee<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST c3f317218<>+0(SB), Z2, Z4
+	VFMADD213PS.BCST c3f800000<>+0(SB), Z2, Z4
+	VCVTPS2DQ        Z3, Z3
+	VPADDD.BCST      c0000007f<>+0(SB), Z3, Z3
+	VPSLLD           $0x17, Z3, Z3
+	VMULPS           Z3, Z4, Z2
+	VADDPS           Z2, Z1, Z1
+	VMOVUPS          Z2, (AX)
+	ADDQ             $0x40, AX
+	SUBQ             $0x00000010, CX
+	JMP              loop
+
+loopEnd:
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VADDPS        Y0, Y1, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0x4e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0xb1, X0, X1
+	VADDPS        X1, X0, X0
+	MOVSS         X0, ret+24(FP)
 	VZEROUPPER
 	RET
 

@@ -61,7 +61,7 @@ func (g *gemm) run() {
 	if g.m == 0 || n == 0 {
 		return
 	}
-	blocks := ceilDiv(g.m, mcMax)
+	blocks := ceilDiv(g.m, g.p.k.mc)
 	g.mc = ceilDiv(ceilDiv(g.m, blocks), tileRows) * tileRows
 	blocks = ceilDiv(g.m, g.mc)
 
@@ -102,12 +102,12 @@ func (g *gemm) item(s *scratch, row, panel int) {
 
 // columns adds up the columns of panels [panel,panel+panels) for all rows of the item.
 func (g *gemm) columns(s *scratch, t tile, c []float32, panel, panels, rows int) {
-	size, step := g.w.DType.Size(), g.p.k.panels
+	size := g.w.DType.Size()
 	raw := rows <= 2*tileRows || (g.w.DType == dtype.F32 && g.p.k.name != "portable")
-	for ; panels > 0; panel, panels, c = panel+step, panels-step, c[min(step, panels)*tileCols:] {
-		t.panels = min(step, panels)
+	for ; panels > 0; panel, panels, c = panel+t.panels, panels-t.panels, c[t.panels*tileCols:] {
+		t.panels = g.p.k.group(panels)
 		w := g.w.Data[panel*g.w.K*tileCols*size:][:t.panels*g.w.K*tileCols*size]
-		for b := (kBlock{max: g.p.k.kc}); b.next(g.taps, g.cin); {
+		for b := (kBlock{}); b.next(g.taps, g.cin); {
 			t.segs, t.k, t.acc = b.segs, b.k, min(b.at, 1)
 			t.a = g.a[b.ci:]
 			n := b.segs * b.k * tileCols
@@ -120,19 +120,15 @@ func (g *gemm) columns(s *scratch, t tile, c []float32, panel, panels, rows int)
 				}
 				t.b, t.t, t.bstep = floatBytes(buf), dtype.F32, 4*n
 			}
-			off := t.off[b.tap*t.stride:]
-			for r := 0; r < rows; r += tileRows {
-				u := t
-				u.off, u.rows, u.c = off[r:], min(tileRows, rows-r), c[r*t.ldc:]
-				g.p.k.tile(&u)
-			}
+			u := t
+			u.off, u.rows, u.c = t.off[b.tap*t.stride:], rows, c
+			g.p.k.tile(&u)
 		}
 	}
 }
 
 // kBlock is a part of the sum: several whole taps, or a part of one.
 type kBlock struct {
-	max     int // rows of a block at most
 	tap, ci int // where it begins
 	segs, k int // runs, and their length
 	at      int // row of the weight panel
@@ -151,11 +147,11 @@ func (b *kBlock) next(taps, cin int) bool {
 	if b.tap >= taps || cin == 0 {
 		return false
 	}
-	if cin <= b.max {
-		b.segs, b.k = min(b.max/cin, taps-b.tap), cin
+	if cin <= kcMax {
+		b.segs, b.k = min(kcMax/cin, taps-b.tap), cin
 		return true
 	}
-	parts := ceilDiv(cin, b.max)
+	parts := ceilDiv(cin, kcMax)
 	b.segs, b.k = 1, min(ceilDiv(cin, parts), cin-b.ci)
 	return true
 }

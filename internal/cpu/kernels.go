@@ -7,7 +7,7 @@ import "github.com/euryale-ml/euryale/internal/dtype"
 type kernels struct {
 	name   string
 	panels int // neighbouring panels that tile likes best at once
-	kc     int // rows of weights converted and used per block, at most kcMax
+	mc     int // rows of A per work item: with kcMax 192 make 288 KiB, which stays in the L2 cache
 
 	tile      func(t *tile)                                   // see tile
 	toF32     func(dst []float32, src []byte, t dtype.Type)   // exact
@@ -28,11 +28,14 @@ type kernels struct {
 	peak      func(iters int) (flops float64) // register-only FMA
 }
 
+// group is how many of n panels to take next: all calls of about the same number.
+func (k *kernels) group(n int) int { return ceilDiv(n, ceilDiv(n, k.panels)) }
+
 // tile is one call of the micro-kernel:
 //
 //	c[r][16p:16p+16] (+)= sum over s<segs, i<k of A(s,r)[i] * b[p*bstep:][s*k+i][0:16]     r < rows, p < panels
 //
-// c, and off, have room for six rows; those of c from rows on are undefined after the call.
+// c and off have room for a multiple of six rows; those of c from rows on are undefined after the call.
 // A(s,r) is the memory at byte offset off[s*stride+r] of a, or zeros when that is negative. A call adds up its
 // part of the sum from zero, in the order of (s,i), and then adds it to c: sums in blocks keep more digits than
 // one long sum.
@@ -54,6 +57,5 @@ type tile struct {
 const (
 	tileRows = 6
 	tileCols = 16
-	kcMax    = 384
-	mcMax    = 192 // rows of A per block: with kc 384 they are 288 KiB and stay in the L2 cache
+	kcMax    = 384 // rows of a weight panel per block: 24 KiB of float32
 )

@@ -22,19 +22,21 @@ func bestKernels() kernels {
 	return avx2Kernels()
 }
 
-// avx512Kernels has a micro-kernel and a peak of its own; what only streams through memory gains nothing from
-// wider registers.
+// avx512Kernels has products and softmax of its own; what only streams through memory gains nothing from wider
+// registers.
 func avx512Kernels() kernels {
 	k := avx2Kernels()
-	k.name, k.panels, k.kc = "AVX-512", 4, 256
+	k.name, k.panels, k.mc = "AVX-512", 4, 384
 	k.tile = func(t *tile) {
 		if t.t != dtype.F32 {
 			tileAVX(t)
 			return
 		}
 		f := [...]tileFunc{nil, tileWide1, tileWide2, tileWide3, tileWide4}[t.panels]
-		f(at(t.a), &t.zero[0], &t.off[0], t.stride, t.segs, t.k, &t.b[0], t.bstep, &t.c[0], t.ldc, t.acc)
+		f(at(t.a), &t.zero[0], &t.off[0], t.stride, t.segs, t.k, &t.b[0], t.bstep, &t.c[0], t.ldc, t.acc, ceilDiv(t.rows, tileRows))
 	}
+	k.rowMax = func(x []float32) float32 { return rowMaxZMM(at(x), len(x)) }
+	k.exp2Sum = func(x []float32, m float32) float32 { return exp2SumZMM(at(x), len(x), m) }
 	k.peak = func(iters int) float64 {
 		peakZMM(iters)
 		return float64(iters) * 12 * 16 * 2
@@ -42,7 +44,7 @@ func avx512Kernels() kernels {
 	return k
 }
 
-type tileFunc = func(a, zero *float32, off *int, stride, segs, k int, b *byte, bstep int, c *float32, ldc, accumulate int)
+type tileFunc = func(a, zero *float32, off *int, stride, segs, k int, b *byte, bstep int, c *float32, ldc, accumulate, tiles int)
 
 func tileAVX(t *tile) {
 	f := tileF32
@@ -53,7 +55,7 @@ func tileAVX(t *tile) {
 		f = tileBF16
 	}
 	for p := range t.panels {
-		f(at(t.a), &t.zero[0], &t.off[0], t.stride, t.segs, t.k, &t.b[p*t.bstep], 0, &t.c[p*tileCols], t.ldc, t.acc)
+		f(at(t.a), &t.zero[0], &t.off[0], t.stride, t.segs, t.k, &t.b[p*t.bstep], 0, &t.c[p*tileCols], t.ldc, t.acc, ceilDiv(t.rows, tileRows))
 	}
 }
 
@@ -61,7 +63,7 @@ func avx2Kernels() kernels {
 	return kernels{
 		name:   "AVX2",
 		panels: 1,
-		kc:     384,
+		mc:     192,
 		tile:   tileAVX,
 		toF32: func(dst []float32, src []byte, t dtype.Type) {
 			whole := len(dst) &^ 15
@@ -93,9 +95,9 @@ func avx2Kernels() kernels {
 		},
 		geglu: func(out, value, gate []float32) { gegluAVX(at(out), at(value), at(gate), len(out)) },
 		rowMax: func(x []float32) float32 {
-			return rowMaxAVX(at(x), len(x))
+			return rowMaxYMM(at(x), len(x))
 		},
-		exp2Sum: func(x []float32, m float32) float32 { return exp2SumAVX(at(x), len(x), m) },
+		exp2Sum: func(x []float32, m float32) float32 { return exp2SumYMM(at(x), len(x), m) },
 		moments: func(x []float32) (sum, squares float64) {
 			var part [8]float64
 			whole := len(x) &^ 15

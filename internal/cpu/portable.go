@@ -13,7 +13,7 @@ func portableKernels() kernels {
 	return kernels{
 		name:      "portable",
 		panels:    1,
-		kc:        kcMax,
+		mc:        192,
 		tile:      tilePortable,
 		toF32:     dtype.ToF32,
 		add:       addPortable,

@@ -62,8 +62,10 @@ func main() {
 		VFMADD213PS(in[2], in[1], in[0])
 	})
 
-	rowMax()
-	exp2Sum()
+	rowMax("rowMaxYMM", 8)
+	rowMax("rowMaxZMM", 16)
+	exp2Sum("exp2SumYMM", 8)
+	exp2Sum("exp2SumZMM", 16)
 	moments()
 	chMoments()
 	Generate()
@@ -82,6 +84,30 @@ func vec(width int) VecVirtual {
 		return ZMM()
 	}
 	return YMM()
+}
+
+func zero(v VecVirtual) {
+	if v.Size() == 64 {
+		VPXORD(v, v, v)
+	} else {
+		VXORPS(v, v, v)
+	}
+}
+
+// argument is the memory of a parameter.
+func argument(name string) Mem {
+	p, err := Param(name).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return p.Addr
+}
+
+// broadcast loads a float32 parameter into every lane.
+func broadcast(name string, lanes int) VecVirtual {
+	v := vec(lanes)
+	VBROADCASTSS(argument(name), v)
+	return v
 }
 
 var constants = map[uint32]Mem{}
@@ -126,8 +152,8 @@ func cpuid() {
 // sums are in registers, each step loads its row of every panel once and broadcasts one number of A per row.
 // With 8 lanes a panel takes two registers, with 16 one.
 func tile(name string, lanes, panels int, load func(b Mem, dst Register)) {
-	function(name, "func(a, zero *float32, off *int, stride, segs, k int, b *byte, bstep int, c *float32, ldc, accumulate int)",
-		fmt.Sprintf("is the micro-kernel over %d panel(s), %d numbers to a register.", panels, lanes))
+	function(name, "func(a, zero *float32, off *int, stride, segs, k int, b *byte, bstep int, c *float32, ldc, accumulate, tiles int)",
+		fmt.Sprintf("is the micro-kernel over %d panel(s), %d numbers to a register, down tiles times six rows.", panels, lanes))
 	halves := 16 / lanes
 	cols := panels * halves
 	size := 4
@@ -141,8 +167,10 @@ func tile(name string, lanes, panels int, load func(b Mem, dst Register)) {
 			acc[r][j] = vec(lanes)
 		}
 	}
-	eachC := func(do func(m Mem, acc VecVirtual)) {
-		c, ld := Load(Param("c"), GP64()), Load(Param("ldc"), GP64())
+	eachC := func(do func(m Mem, acc VecVirtual)) (c, ld GPVirtual) {
+		c, ld = GP64(), GP64()
+		MOVQ(argument("c"), c)
+		MOVQ(argument("ldc"), ld)
 		SHLQ(Imm(2), ld)
 		for r := range acc {
 			for j := range acc[r] {
@@ -152,15 +180,14 @@ func tile(name string, lanes, panels int, load func(b Mem, dst Register)) {
 				ADDQ(ld, c)
 			}
 		}
+		return c, ld
 	}
+
+	Label("tile")
 
 	for r := range acc {
 		for j := range acc[r] {
-			if lanes == 16 {
-				VPXORD(acc[r][j], acc[r][j], acc[r][j])
-			} else {
-				VXORPS(acc[r][j], acc[r][j], acc[r][j])
-			}
+			zero(acc[r][j])
 		}
 	}
 	off, segs := Load(Param("off"), GP64()), Load(Param("segs"), GP64())
@@ -170,7 +197,7 @@ func tile(name string, lanes, panels int, load func(b Mem, dst Register)) {
 		bstep = Load(Param("bstep"), GP64())
 	}
 	Label("seg")
-	a, zero := Load(Param("a"), GP64()), Load(Param("zero"), GP64())
+	a, zeros := Load(Param("a"), GP64()), Load(Param("zero"), GP64())
 	rows := make([]GPVirtual, tileRows)
 	for r := range rows {
 		rows[r] = GP64()
@@ -178,7 +205,7 @@ func tile(name string, lanes, panels int, load func(b Mem, dst Register)) {
 		MOVQ(Mem{Base: off, Disp: 8 * r}, o)
 		LEAQ(Mem{Base: a, Index: o, Scale: 1}, rows[r])
 		TESTQ(o, o)
-		CMOVQMI(zero, rows[r])
+		CMOVQMI(zeros, rows[r])
 	}
 	k := Load(Param("k"), GP64())
 	third := GP64() // of four panels: the place of the third
@@ -232,7 +259,13 @@ func tile(name string, lanes, panels int, load func(b Mem, dst Register)) {
 	JZ(LabelRef("store"))
 	eachC(func(m Mem, acc VecVirtual) { VADDPS(m, acc, acc) })
 	Label("store")
-	eachC(func(m Mem, acc VecVirtual) { VMOVUPS(acc, m) })
+	c, ld := eachC(func(m Mem, acc VecVirtual) { VMOVUPS(acc, m) })
+	// The next six rows: the arguments' own memory counts them.
+	ADDQ(ld, c)
+	MOVQ(c, argument("c"))
+	ADDQ(Imm(8*tileRows), argument("off"))
+	DECQ(argument("tiles"))
+	JNZ(LabelRef("tile"))
 	VZEROUPPER()
 	RET()
 }
@@ -246,11 +279,7 @@ func peak(name string, lanes int) {
 		acc[i] = vec(lanes)
 	}
 	for _, v := range append(acc, x) {
-		if lanes == 16 {
-			VPXORD(v, v, v)
-		} else {
-			VXORPS(v, v, v)
-		}
+		zero(v)
 	}
 	Label("loop")
 	for range 4 {
@@ -295,13 +324,7 @@ func elementwise(name, inputs, scalars string, body func(in, s []VecVirtual)) {
 	}
 	var s []VecVirtual
 	for _, p := range names(scalars) {
-		v := YMM()
-		m, err := Param(p).Resolve()
-		if err != nil {
-			panic(err)
-		}
-		VBROADCASTSS(m.Addr, v)
-		s = append(s, v)
+		s = append(s, broadcast(p, 8))
 	}
 	vectors := func() []VecVirtual {
 		v := make([]VecVirtual, len(in))
@@ -367,20 +390,33 @@ func tailMask(n Register) VecVirtual {
 // the rest. Below -127 it is 0, above 127 it stays 2^127; NaN stays NaN because VMAXPS and VMINPS return their
 // last operand then.
 func exp2(x VecVirtual) {
-	n, lo, p := YMM(), YMM(), YMM()
-	VMOVUPS(constant(-127), lo)
+	wide := x.Size() == 64
+	n, lo, p := vec(int(x.Size())/4), vec(int(x.Size())/4), vec(int(x.Size())/4)
+	VBROADCASTSS(constant(-127), lo)
 	VMAXPS(x, lo, x)
-	VMOVUPS(constant(127), lo)
+	VBROADCASTSS(constant(127), lo)
 	VMINPS(x, lo, x)
-	VROUNDPS(Imm(nearest), x, n)
+	if wide {
+		VRNDSCALEPS(Imm(nearest), x, n)
+	} else {
+		VROUNDPS(Imm(nearest), x, n)
+	}
 	VSUBPS(n, x, x)
-	VMOVUPS(constant(0.00015353362), p)
+	VBROADCASTSS(constant(0.00015353362), p)
 	// Minimax of the relative error on [-1/2, 1/2].
 	for _, c := range []float64{0.0013398875, 0.009618437, 0.055503324, 0.24022648, 0.6931472, 1} {
-		VFMADD213PS(constant(c), x, p)
+		if wide {
+			VFMADD213PS_BCST(constant(c), x, p)
+		} else {
+			VFMADD213PS(constant(c), x, p)
+		}
 	}
 	VCVTPS2DQ(n, n)
-	VPADDD(bits(127), n, n)
+	if wide {
+		VPADDD_BCST(bits(127), n, n)
+	} else {
+		VPADDD(bits(127), n, n)
+	}
 	VPSLLD(Imm(23), n, n)
 	VMULPS(n, p, x)
 }
@@ -426,6 +462,12 @@ func norm(in []VecVirtual) {
 
 // fold combines the lanes of x into one number, in a fixed order.
 func fold(x VecVirtual, two func(a, b, dst Op)) VecVirtual {
+	if x.Size() == 64 {
+		h, y := YMM(), YMM()
+		VEXTRACTF64X4(Imm(1), x, h)
+		two(h, x.AsY(), y)
+		x = y
+	}
 	h, y := XMM(), XMM()
 	VEXTRACTF128(Imm(1), x, h)
 	two(h, x.AsX(), y)
@@ -436,48 +478,53 @@ func fold(x VecVirtual, two func(a, b, dst Op)) VecVirtual {
 	return y
 }
 
-func rowMax() {
-	function("rowMaxAVX", "func(x *float32, n int) float32", "is the maximum of n numbers, a positive multiple of 16.")
+// rowMax and exp2Sum take 16 numbers a step: in two registers, or in one.
+func rowMax(name string, lanes int) {
+	function(name, "func(x *float32, n int) float32", "is the maximum of n numbers, a positive multiple of 16.")
 	x, n := Load(Param("x"), GP64()), Load(Param("n"), GP64())
-	a, b := YMM(), YMM()
-	VMOVUPS(Mem{Base: x}, a)
-	VMOVUPS(Mem{Base: x, Disp: 32}, b)
+	var top []VecVirtual
+	for i := range 16 / lanes {
+		top = append(top, vec(lanes))
+		VMOVUPS(Mem{Base: x, Disp: 4 * lanes * i}, top[i])
+	}
 	loop("loop", n, 16, func() {
-		VMAXPS(Mem{Base: x}, a, a)
-		VMAXPS(Mem{Base: x, Disp: 32}, b, b)
+		for i, t := range top {
+			VMAXPS(Mem{Base: x, Disp: 4 * lanes * i}, t, t)
+		}
 		ADDQ(Imm(64), x)
 	})
-	VMAXPS(b, a, a)
-	Store(fold(a, func(a, b, dst Op) { VMAXPS(a, b, dst) }), ReturnIndex(0))
+	if len(top) == 2 {
+		VMAXPS(top[1], top[0], top[0])
+	}
+	Store(fold(top[0], func(a, b, dst Op) { VMAXPS(a, b, dst) }), ReturnIndex(0))
 	VZEROUPPER()
 	RET()
 }
 
-func exp2Sum() {
-	function("exp2SumAVX", "func(x *float32, n int, m float32) float32", "makes x = 2^(x-m) and returns the sum; n is a multiple of 16.")
+func exp2Sum(name string, lanes int) {
+	function(name, "func(x *float32, n int, m float32) float32", "makes x = 2^(x-m) and returns the sum; n is a multiple of 16.")
 	x, n := Load(Param("x"), GP64()), Load(Param("n"), GP64())
-	m := YMM()
-	p, err := Param("m").Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(p.Addr, m)
-	sums := []VecVirtual{YMM(), YMM()}
-	for _, s := range sums {
-		VXORPS(s, s, s)
+	m := broadcast("m", lanes)
+	var sums []VecVirtual
+	for range 16 / lanes {
+		s := vec(lanes)
+		zero(s)
+		sums = append(sums, s)
 	}
 	loop("loop", n, 16, func() {
 		for i, s := range sums {
-			v := YMM()
-			VMOVUPS(Mem{Base: x, Disp: 32 * i}, v)
+			v := vec(lanes)
+			VMOVUPS(Mem{Base: x, Disp: 4 * lanes * i}, v)
 			VSUBPS(m, v, v)
 			exp2(v)
 			VADDPS(v, s, s)
-			VMOVUPS(v, Mem{Base: x, Disp: 32 * i})
+			VMOVUPS(v, Mem{Base: x, Disp: 4 * lanes * i})
 		}
 		ADDQ(Imm(64), x)
 	})
-	VADDPS(sums[1], sums[0], sums[0])
+	if len(sums) == 2 {
+		VADDPS(sums[1], sums[0], sums[0])
+	}
 	Store(fold(sums[0], func(a, b, dst Op) { VADDPS(a, b, dst) }), ReturnIndex(0))
 	VZEROUPPER()
 	RET()
