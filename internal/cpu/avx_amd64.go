@@ -132,6 +132,11 @@ func exp2SumYMM(x *float32, n int, m float32) float32
 //go:noescape
 func exp2SumZMM(x *float32, n int, m float32) float32
 
+// keysAVX stores eight rows of src, ld apart, times s as columns of dst [d][16]; d is a multiple of 8.
+//
+//go:noescape
+func keysAVX(dst *float32, src *float32, ld int, d int, s float32)
+
 // momentsAVX stores four partial sums and four of squares; n is a multiple of 16.
 //
 //go:noescape

@@ -3010,6 +3010,77 @@ loopEnd:
 	VZEROUPPER
 	RET
 
+// func keysAVX(dst *float32, src *float32, ld int, d int, s float32)
+// Requires: AVX
+TEXT ·keysAVX(SB), NOSPLIT, $0-36
+	MOVQ         dst+0(FP), AX
+	MOVQ         src+8(FP), CX
+	MOVQ         ld+16(FP), DX
+	MOVQ         d+24(FP), BX
+	VBROADCASTSS s+32(FP), Y0
+	SHLQ         $0x02, DX
+
+loop:
+	CMPQ       BX, $0x00000008
+	JL         loopEnd
+	MOVQ       CX, SI
+	VMULPS     (SI), Y0, Y1
+	ADDQ       DX, SI
+	VMULPS     (SI), Y0, Y3
+	ADDQ       DX, SI
+	VMULPS     (SI), Y0, Y5
+	ADDQ       DX, SI
+	VMULPS     (SI), Y0, Y6
+	ADDQ       DX, SI
+	VMULPS     (SI), Y0, Y8
+	ADDQ       DX, SI
+	VMULPS     (SI), Y0, Y10
+	ADDQ       DX, SI
+	VMULPS     (SI), Y0, Y12
+	ADDQ       DX, SI
+	VMULPS     (SI), Y0, Y13
+	ADDQ       DX, SI
+	VUNPCKLPS  Y3, Y1, Y2
+	VUNPCKHPS  Y3, Y1, Y4
+	VUNPCKLPS  Y6, Y5, Y3
+	VUNPCKHPS  Y6, Y5, Y7
+	VUNPCKLPS  Y10, Y8, Y9
+	VUNPCKHPS  Y10, Y8, Y11
+	VUNPCKLPS  Y13, Y12, Y10
+	VUNPCKHPS  Y13, Y12, Y13
+	VSHUFPS    $0x44, Y3, Y2, Y1
+	VSHUFPS    $0xee, Y3, Y2, Y3
+	VSHUFPS    $0x44, Y7, Y4, Y5
+	VSHUFPS    $0xee, Y7, Y4, Y6
+	VSHUFPS    $0x44, Y10, Y9, Y8
+	VSHUFPS    $0xee, Y10, Y9, Y10
+	VSHUFPS    $0x44, Y13, Y11, Y12
+	VSHUFPS    $0xee, Y13, Y11, Y13
+	VPERM2F128 $0x20, Y8, Y1, Y2
+	VPERM2F128 $0x31, Y8, Y1, Y9
+	VPERM2F128 $0x20, Y10, Y3, Y4
+	VPERM2F128 $0x31, Y10, Y3, Y11
+	VPERM2F128 $0x20, Y12, Y5, Y3
+	VPERM2F128 $0x31, Y12, Y5, Y10
+	VPERM2F128 $0x20, Y13, Y6, Y7
+	VPERM2F128 $0x31, Y13, Y6, Y13
+	VMOVUPS    Y2, (AX)
+	VMOVUPS    Y4, 64(AX)
+	VMOVUPS    Y3, 128(AX)
+	VMOVUPS    Y7, 192(AX)
+	VMOVUPS    Y9, 256(AX)
+	VMOVUPS    Y11, 320(AX)
+	VMOVUPS    Y10, 384(AX)
+	VMOVUPS    Y13, 448(AX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x00000200, AX
+	SUBQ       $0x00000008, BX
+	JMP        loop
+
+loopEnd:
+	VZEROUPPER
+	RET
+
 // func momentsAVX(sums *float64, x *float32, n int)
 // Requires: AVX, FMA3
 TEXT ·momentsAVX(SB), NOSPLIT, $0-24

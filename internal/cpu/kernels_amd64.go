@@ -119,7 +119,16 @@ func avx2Kernels() kernels {
 		normRow: func(out, x, gamma, beta []float32, m, r float32) {
 			normRowAVX(at(out), at(x), at(gamma), at(beta), len(out), m, r)
 		},
-		keys: keysPortable,
+		keys: func(dst, src []float32, ld, n, d int, s float32) {
+			whole := 0
+			if d%8 == 0 {
+				whole = n / tileCols * tileCols
+			}
+			for j := 0; j < whole; j += 8 {
+				keysAVX(&dst[j/tileCols*tileCols*d+j%tileCols], &src[j*ld], ld, d, s)
+			}
+			keysPortable(dst[whole*d:], src[whole*ld:], ld, n-whole, d, s)
+		},
 		peak: func(iters int) float64 {
 			peakYMM(iters)
 			return float64(iters) * 12 * 8 * 2

@@ -66,6 +66,7 @@ func main() {
 	rowMax("rowMaxZMM", 16)
 	exp2Sum("exp2SumYMM", 8)
 	exp2Sum("exp2SumZMM", 16)
+	keys()
 	moments()
 	chMoments()
 	Generate()
@@ -526,6 +527,46 @@ func exp2Sum(name string, lanes int) {
 		VADDPS(sums[1], sums[0], sums[0])
 	}
 	Store(fold(sums[0], func(a, b, dst Op) { VADDPS(a, b, dst) }), ReturnIndex(0))
+	VZEROUPPER()
+	RET()
+}
+
+// keys transposes blocks of eight by eight numbers in registers: pairs, then fours, then halves.
+func keys() {
+	function("keysAVX", "func(dst, src *float32, ld, d int, s float32)",
+		"stores eight rows of src, ld apart, times s as columns of dst [d][16]; d is a multiple of 8.")
+	dst, src, ld, d := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("ld"), GP64()), Load(Param("d"), GP64())
+	s := broadcast("s", 8)
+	SHLQ(Imm(2), ld)
+	loop("loop", d, 8, func() {
+		at := GP64()
+		MOVQ(src, at)
+		var r, t [8]VecVirtual
+		for i := range r {
+			r[i], t[i] = YMM(), YMM()
+			VMULPS(Mem{Base: at}, s, r[i])
+			ADDQ(ld, at)
+		}
+		for i := 0; i < 8; i += 2 {
+			VUNPCKLPS(r[i+1], r[i], t[i])
+			VUNPCKHPS(r[i+1], r[i], t[i+1])
+		}
+		for i := 0; i < 8; i += 4 {
+			VSHUFPS(Imm(0x44), t[i+2], t[i], r[i])
+			VSHUFPS(Imm(0xee), t[i+2], t[i], r[i+1])
+			VSHUFPS(Imm(0x44), t[i+3], t[i+1], r[i+2])
+			VSHUFPS(Imm(0xee), t[i+3], t[i+1], r[i+3])
+		}
+		for i := range 4 {
+			VPERM2F128(Imm(0x20), r[i+4], r[i], t[i])
+			VPERM2F128(Imm(0x31), r[i+4], r[i], t[i+4])
+		}
+		for i := range t {
+			VMOVUPS(t[i], Mem{Base: dst, Disp: 64 * i})
+		}
+		ADDQ(Imm(32), src)
+		ADDQ(U32(512), dst)
+	})
 	VZEROUPPER()
 	RET()
 }
