@@ -127,7 +127,9 @@ func avx2Kernels() kernels {
 			for j := 0; j < whole; j += 8 {
 				keysAVX(&dst[j/tileCols*tileCols*d+j%tileCols], &src[j*ld], ld, d, s)
 			}
-			keysPortable(dst[whole*d:], src[whole*ld:], ld, n-whole, d, s)
+			if whole < n {
+				keysPortable(dst[whole*d:], src[whole*ld:], ld, n-whole, d, s)
+			}
 		},
 		peak: func(iters int) float64 {
 			peakYMM(iters)

@@ -126,7 +126,7 @@ def train_unet(train, vae, tok, sched, steps, batch, rng, save):
     ids = lambda prompts: tok(prompts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
     table = {s: ids(scenes.prompt(*s))[0] for s in train}
     nothing, start, running = ids("")[0], time.time(), 0
-    cache_scenes, cache = encode(train, vae, 128, rng)
+    cache_scenes, cache = encode(train, vae, 64, rng)
     scale = vae.config.scaling_factor
     for step in range(steps):
         for group in opt.param_groups:
@@ -186,7 +186,7 @@ def main():
         vae.save_pretrained(str(args.out) + "-vae")
     # Linear betas end with almost no signal, so the colour of the ground is not guessed from the noise.
     sched = DDIMScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear", clip_sample=False, set_alpha_to_one=True,
-                          prediction_type="v_prediction", timestep_spacing="trailing", steps_offset=0)
+                          prediction_type="v_prediction", timestep_spacing="trailing", steps_offset=1)
 
     def save(both):
         text, net = both
