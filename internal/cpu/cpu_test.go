@@ -247,7 +247,7 @@ func TestAttention(t *testing.T) {
 				onTwins(t, func(t *testing.T, p *Pool) []float32 {
 					got := make([]float32, len(q))
 					p.Attention(got, q, k, v, s)
-					near(t, "attention", got, want, 4e-6*std)
+					near(t, "attention", got, want, 4e-6*max(1, std*std/8)) // scores grow with std*std, and their rounding
 					return got
 				})
 			})
