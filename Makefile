@@ -7,11 +7,13 @@ test:
 	go test ./...
 
 race:
-	go test -race -short ./internal/cpu ./internal/program ./loader ./graphs
+	go test -race -short ./internal/cpu ./internal/program ./loader ./graphs ./cmd/euryale
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	go vet ./...
+	GOOS=windows go vet ./...
+	GOOS=darwin GOARCH=arm64 go vet ./...
 
 bench:
 	go test -run '^$$' -bench . -timeout 60m ./bench
@@ -27,4 +29,4 @@ golden: .venv
 
 # Assembly is generated; the generator is a module of its own, so that avo is no dependency of ours.
 asm:
-	cd internal/cpu/asm && go generate ./...
+	go generate ./internal/cpu

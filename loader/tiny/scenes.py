@@ -42,15 +42,14 @@ def distance(shape, x, y, r):
 
 
 def draw(scenes, rng):
-    """Pictures of scenes, [B 3 64 64] from -1 to 1, at places and sizes taken from rng."""
+    """Pictures of scenes, [B 3 64 64] from -1 to 1, sizes and places, near the middle, taken from rng."""
     grid = torch.arange(SIDE) + 0.5
     y, x = torch.meshgrid(grid, grid, indexing="ij")
     out = torch.empty(len(scenes), 3, SIDE, SIDE)
     for i, (figure, shape, ground) in enumerate(scenes):
         r, dx, dy = torch.rand(3, generator=rng).tolist()
-        r = 13 + 9 * r
-        room = SIDE / 2 - 1.15 * r - 2
-        cx, cy = SIDE / 2 + room * (2 * dx - 1), SIDE / 2 + room * (2 * dy - 1)
+        r = 15 + 5 * r
+        cx, cy = SIDE / 2 + 6 * (dx - 0.5), SIDE / 2 + 6 * (dy - 0.5)
         inside = (0.5 - distance(shape, x - cx, y - cy, r)).clamp(0, 1)
         f, g = (torch.tensor(COLOURS[c]).view(3, 1, 1) / 127.5 - 1 for c in (figure, ground))
         out[i] = g + (f - g) * inside

@@ -82,7 +82,7 @@ def train_vae(train, steps, rng):
         down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
     )
     # One group: with more, a norm over an almost plain picture would take its colour away.
-    torch.nn.init.constant_(vae.quant_conv.bias[4:], -4)  # begin with little noise on the latents
+    torch.nn.init.constant_(vae.quant_conv.bias[4:], -4)  # begin with little noise on the latents; the KL term adds it
     opt = torch.optim.AdamW(vae.parameters(), lr=1e-3, weight_decay=1e-4)
     average, start = Average(vae), time.time()
     for step, (_, x) in zip(range(steps), batches(train, 8, rng)):
@@ -91,7 +91,7 @@ def train_vae(train, steps, rng):
         dist = vae.encode(x).latent_dist
         z = dist.mean + dist.std * torch.randn(dist.mean.shape, generator=rng)
         y = vae.decode(z).sample
-        loss = F.mse_loss(y, x) + 0.3 * F.l1_loss(y, x) + 1e-5 * dist.kl().mean() / dist.mean[0].numel()
+        loss = F.mse_loss(y, x) + 0.3 * F.l1_loss(y, x) + 3e-3 * dist.kl().mean() / dist.mean[0].numel()
         opt.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1)
@@ -126,7 +126,7 @@ def train_unet(train, vae, tok, sched, steps, batch, rng, save):
     ids = lambda prompts: tok(prompts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
     table = {s: ids(scenes.prompt(*s))[0] for s in train}
     nothing, start, running = ids("")[0], time.time(), 0
-    cache_scenes, cache = encode(train, vae, 64, rng)
+    cache_scenes, cache = encode(train, vae, 48, rng)
     scale = vae.config.scaling_factor
     for step in range(steps):
         for group in opt.param_groups:
@@ -167,7 +167,7 @@ def encode(train, vae, per, rng):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "model")
-    p.add_argument("--vae-steps", type=int, default=4000)
+    p.add_argument("--vae-steps", type=int, default=3000)
     p.add_argument("--steps", type=int, default=6000)
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--vae", type=pathlib.Path, help="take the autoencoder from this folder")
