@@ -26,7 +26,9 @@ const red = "a red circle on a blue background"
 
 func TestRequestsThatAreRefused(t *testing.T) {
 	p, xl := openGolden(t, "sd1"), openGolden(t, "sdxl")
-	floats := func(shape ...int) *tensor.Dense { return tensor.New(tensor.WithShape(shape...), tensor.Of(tensor.Float32)) }
+	floats := func(shape ...int) *tensor.Dense {
+		return tensor.New(tensor.WithShape(shape...), tensor.Of(tensor.Float32))
+	}
 	nan := float32(math.NaN())
 	for _, c := range []struct {
 		want string
