@@ -1,7 +1,10 @@
 # The two that matter: make test, make bench. The others make what is committed.
 PYTHON ?= .venv/bin/python
 
-.PHONY: test race lint bench golden asm
+# How long each fuzz target runs.
+FUZZTIME ?= 5s
+
+.PHONY: test race lint fuzz bench golden asm
 
 test:
 	go test ./...
@@ -14,6 +17,13 @@ lint:
 	go vet ./...
 	GOOS=windows go vet ./...
 	GOOS=darwin GOARCH=arm64 go vet ./...
+
+# go test fuzzes one target at a time.
+fuzz:
+	@grep -rno --include=*_test.go "^func Fuzz[A-Za-z0-9]*" . | while IFS=: read -r file _ target; do \
+		echo "$$(dirname $$file) $${target#func }"; \
+		go test "$$(dirname $$file)" -run "^$$" -fuzz "^$${target#func }\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s || exit 1; \
+	done
 
 bench:
 	go test -run '^$$' -bench . -timeout 60m ./bench

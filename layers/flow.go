@@ -30,7 +30,11 @@ func (f Flow) Then(name string, step func(Scope, *G.Node) (*G.Node, error)) Flow
 		return f
 	}
 	n, err := step(f.s.Sub(name), f.n)
-	if err != nil {
+	switch {
+	case f.s.hopeless(): // what is missing says more than where building stopped
+		f.err = f.s.Err()
+		return f
+	case err != nil:
 		f.err = fmt.Errorf("%s: %w", f.s.Sub(name).Name(), err)
 		return f
 	}

@@ -86,9 +86,21 @@ func (s Scope) Has(name string) bool {
 	return ok
 }
 
-func (s Scope) problem(err error) { *s.problems = append(*s.problems, err) }
+// maxProblems ends the building of a graph: a config may ask for millions of layers that no checkpoint has.
+const maxProblems = 1000
 
-// Err joins every problem with a weight met so far.
+func (s Scope) problem(err error) {
+	if len(*s.problems) == maxProblems {
+		err = fmt.Errorf("%s: more than %d weights are missing or of another shape; the rest was not looked at", s.component, maxProblems)
+	}
+	if !s.hopeless() {
+		*s.problems = append(*s.problems, err)
+	}
+}
+
+func (s Scope) hopeless() bool { return len(*s.problems) > maxProblems }
+
+// Err joins the problems with weights met so far.
 func (s Scope) Err() error { return errors.Join(*s.problems...) }
 
 // Input adds a leaf the user binds before each run.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/bits"
 	"sort"
 	"strconv"
@@ -316,13 +317,11 @@ func entry(d decoder) (t TensorInfo, err error) {
 	case supported[stored] == dtype.Invalid:
 		return t, fmt.Errorf("stored as %s, want F32, F16 or BF16", stored)
 	}
-	size := width
+	size, ok := tensorBits(width, shape)
+	if !ok {
+		return t, fmt.Errorf("shape %v is too large", shape)
+	}
 	for _, n := range shape {
-		over, low := bits.Mul64(size, n)
-		if over != 0 || n > maxDim {
-			return t, fmt.Errorf("shape %v is too large", shape)
-		}
-		size = low
 		t.Shape = append(t.Shape, int(n))
 	}
 	if size%8 != 0 || size/8 != offsets[1]-offsets[0] {
@@ -330,4 +329,18 @@ func entry(d decoder) (t TensorInfo, err error) {
 	}
 	t.DType, t.Bytes, t.begin = supported[stored], int64(size/8), int64(offsets[0])
 	return t, nil
+}
+
+// tensorBits is the size of a tensor of elements of width bits, or false if it overflows or a dimension is more
+// than any file has.
+func tensorBits(width uint64, shape []uint64) (uint64, bool) {
+	size := width
+	for _, n := range shape {
+		over, low := bits.Mul64(size, n)
+		if over != 0 || n > min(maxDim, math.MaxInt) {
+			return 0, false
+		}
+		size = low
+	}
+	return size, true
 }

@@ -12,9 +12,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
@@ -79,7 +79,8 @@ func open(fsys fs.FS, close func() error, opts []Option) (*Model, error) {
 	if err := json.Unmarshal(m.index["_class_name"], &m.class); err != nil {
 		return nil, &Error{File: indexFile, Field: "_class_name", Got: "missing or not a string", Want: "a diffusers pipeline class"}
 	}
-	for key, raw := range m.index {
+	for _, key := range slices.Sorted(maps.Keys(m.index)) {
+		raw := m.index[key]
 		// Every pair of strings is a component; other values are settings.
 		var pair []*string
 		if strings.HasPrefix(key, "_") || json.Unmarshal(raw, &pair) != nil || len(pair) != 2 || pair[0] == nil || pair[1] == nil {
@@ -90,7 +91,6 @@ func open(fsys fs.FS, close func() error, opts []Option) (*Model, error) {
 		}
 		m.components = append(m.components, &Component{Name: key, Library: *pair[0], Class: *pair[1], m: m})
 	}
-	sort.Slice(m.components, func(i, j int) bool { return m.components[i].Name < m.components[j].Name })
 	return m, nil
 }
 

@@ -140,7 +140,8 @@ func (w *Weights) addShards(m *Model, index string) error {
 		return &Error{File: index, Field: "weight_map", Got: "empty or missing"}
 	}
 	shards := map[string]bool{}
-	for name, shard := range shardOf {
+	for _, name := range slices.Sorted(maps.Keys(shardOf)) {
+		shard := shardOf[name]
 		if strings.ContainsAny(shard, `/\`) || !fs.ValidPath(shard) || !strings.HasSuffix(shard, ".safetensors") {
 			return &Error{File: index, Tensor: name, Field: "weight_map", Got: badmodel.Quote(shard), Want: "the name of a safetensors file beside the index"}
 		}
@@ -159,7 +160,8 @@ func (w *Weights) addShards(m *Model, index string) error {
 			}
 		}
 	}
-	for name, shard := range shardOf {
+	for _, name := range slices.Sorted(maps.Keys(shardOf)) {
+		shard := shardOf[name]
 		if _, ok := w.tensors[name]; !ok {
 			return &Error{File: path.Join(path.Dir(index), shard), Tensor: name, Got: "missing", Want: "a tensor that " + index + " lists"}
 		}

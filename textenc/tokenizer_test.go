@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 )
@@ -171,11 +170,13 @@ func TestLongWordsAreQuick(t *testing.T) {
 	}
 }
 
+// good is a tokenizer of two letters.
+func good() TokenizerFiles {
+	return TokenizerFiles{Dir: "tokenizer", Vocab: []byte(`{"a": 0, "b": 1, "ab": 2, "<|startoftext|>": 3, "<|endoftext|>": 4}`),
+		Merges: []byte("#version: 0.2\na b\n"), TokenizerConfig: []byte(`{}`)}
+}
+
 func TestBadTokenizerFiles(t *testing.T) {
-	good := func() TokenizerFiles {
-		return TokenizerFiles{Dir: "tokenizer", Vocab: []byte(`{"a": 0, "b": 1, "ab": 2, "<|startoftext|>": 3, "<|endoftext|>": 4}`),
-			Merges: []byte("#version: 0.2\na b\n"), TokenizerConfig: []byte(`{}`)}
-	}
 	if _, err := NewTokenizer(good()); err != nil {
 		t.Fatal(err)
 	}
@@ -210,23 +211,4 @@ func TestBadTokenizerFiles(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-}
-
-func FuzzEncode(f *testing.F) {
-	tok, err := NewTokenizer(published(f))
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, s := range []string{"", "a cat", "İ<|endoftext|>", "👩‍👩‍👧", "\xff"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		enc, err := tok.Encode(s)
-		if (err == nil) != (utf8.ValidString(s) && len(s) <= maxPrompt) {
-			t.Fatalf("%q: %v", s, err)
-		}
-		if err == nil && len(enc.IDs) != 77 {
-			t.Fatalf("%q: %d ids", s, len(enc.IDs))
-		}
-	})
 }

@@ -25,7 +25,8 @@ func parameters(s *summary) string {
 }
 
 // encodePNG writes a picture with a text chunk "parameters". PNG's international text chunk is used, since
-// prompts are UTF-8 (https://www.w3.org/TR/png-3/#11iTXt).
+// prompts are UTF-8 (https://www.w3.org/TR/png-3/#11iTXt). It takes no NUL, and a file name may be no UTF-8: the replacement
+// character stands for both.
 func encodePNG(w io.Writer, img image.Image, text string) error {
 	var b bytes.Buffer
 	if err := png.Encode(&b, img); err != nil {
@@ -33,6 +34,7 @@ func encodePNG(w io.Writer, img image.Image, text string) error {
 	}
 	const header = 8 + 25 // signature and the IHDR chunk, which must come first
 	raw := b.Bytes()
+	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "\ufffd"), "\ufffd")
 	data := append([]byte("parameters\x00\x00\x00\x00\x00"), text...)
 	chunk := binary.BigEndian.AppendUint32(nil, uint32(len(data)))
 	chunk = append(append(chunk, "iTXt"...), data...)

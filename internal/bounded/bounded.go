@@ -1,0 +1,30 @@
+// Package bounded checks in tests that bad input takes little memory and little time.
+package bounded
+
+import (
+	"runtime/metrics"
+	"testing"
+	"time"
+)
+
+// Do runs f and fails the test if it allocates more than mib MiB, freed or not, or takes longer than limit.
+func Do(t testing.TB, mib uint64, limit time.Duration, f func()) {
+	t.Helper()
+	before, start := allocated(), time.Now()
+	f()
+	took, n := time.Since(start), allocated()-before
+	if n > mib<<20 {
+		t.Errorf("%d MiB were allocated, want at most %d", n>>20, mib)
+	}
+	if took > limit {
+		t.Errorf("it took %v, want at most %v", took, limit)
+	}
+}
+
+// allocated is what the process has allocated so far. runtime.ReadMemStats would stop every goroutine, which is
+// slow under a fuzzer.
+func allocated() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}

@@ -1,0 +1,92 @@
+package textenc
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/bounded"
+)
+
+// A prompt is refused if it is too long or not UTF-8, and only then; otherwise it becomes as many ids as the
+// encoder takes, all of the vocabulary.
+func FuzzEncode(f *testing.F) {
+	tok, err := NewTokenizer(published(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{"", "a cat", "İ<|endoftext|>", "👩‍👩‍👧", "\xff", "a\x00b", "it's </w> 漢字 12", strings.Repeat("ab", 200)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var enc Encoding
+		var err error
+		bounded.Do(t, 256, 5*time.Second, func() { enc, err = tok.Encode(s) })
+		if (err == nil) != (utf8.ValidString(s) && len(s) <= maxPrompt) {
+			t.Fatalf("%q: %v", s, err)
+		}
+		if err != nil {
+			return
+		}
+		checkEncoding(t, tok, s, enc)
+		// The words in the ids are those of the prompt, byte for byte, but for the spaces between them.
+		if text := strings.ToLower(s); !strings.Contains(text, wordEnd) && !strings.Contains(text, "<|") {
+			got, want := tok.decode(tok.tokens(s)), clean(s)
+			if strings.ReplaceAll(got, " ", "") != strings.ReplaceAll(want, " ", "") {
+				t.Fatalf("%q: the ids say %q, the prompt %q", s, got, want)
+			}
+		}
+	})
+}
+
+// Files are refused with an error that names one, or they make a tokenizer that takes any text.
+func FuzzTokenizerFiles(f *testing.F) {
+	g := good()
+	f.Add(string(g.Vocab), string(g.Merges), string(g.TokenizerConfig), "")
+	f.Add(`{"a": 0, "a</w>": 1, "<|startoftext|>": 5, "<|endoftext|>": 9}`, "a a</w>\r\n", `{"model_max_length": 9, "pad_token": "a"}`, `{"pad_token": {"content": "a"}}`)
+	f.Add(`{"": 0, "a": 1}`, "", `{"bos_token": "a", "eos_token": "a", "pad_token": "a"}`, `{}`)
+	f.Add(`{"a": -1, "b": 1048576}`, "a\nb b b\n", `{"model_max_length": 1e30}`, `[]`)
+	f.Fuzz(func(t *testing.T, vocab, merges, config, specials string) {
+		var tok *Tokenizer
+		var err error
+		bounded.Do(t, 64, 5*time.Second, func() {
+			tok, err = NewTokenizer(TokenizerFiles{"tokenizer", []byte(vocab), []byte(merges), []byte(config), []byte(specials)})
+		})
+		if err != nil {
+			var e *badmodel.Error
+			if !errors.As(err, &e) || !strings.HasPrefix(e.File, "tokenizer/") {
+				t.Fatalf("%v names no file", err)
+			}
+			return
+		}
+		for _, s := range []string{"", "ab aab abab", "<|startoftext|> é 漢"} {
+			var enc Encoding
+			bounded.Do(t, 64, 5*time.Second, func() { enc, err = tok.Encode(s) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkEncoding(t, tok, s, enc)
+		}
+	})
+}
+
+// checkEncoding checks what every encoding has: begin, ids of the vocabulary, end, padding.
+func checkEncoding(t *testing.T, tok *Tokenizer, s string, enc Encoding) {
+	t.Helper()
+	if len(enc.IDs) != tok.MaxLength() || enc.IDs[0] != tok.bos {
+		t.Fatalf("%q: %d ids, the first %d", s, len(enc.IDs), enc.IDs[0])
+	}
+	end := false
+	for _, id := range enc.IDs {
+		if _, known := tok.text[id]; !known || int(id) >= tok.VocabSize() {
+			t.Fatalf("%q: id %d is not in the vocabulary", s, id)
+		}
+		end = end || id == tok.eos
+	}
+	if !end || !utf8.ValidString(enc.Truncated) {
+		t.Fatalf("%q: no end, or the rest %q is not text", s, enc.Truncated)
+	}
+}
