@@ -15,7 +15,7 @@ import (
 
 // Generate makes pictures. The context is looked at before each operation of a network.
 func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, err error) {
-	defer recovered(&err)
+	defer program.Recovered(&err)
 	p.host.mu.Lock()
 	defer p.host.mu.Unlock()
 	if p.host.closed {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/textenc"
@@ -62,28 +63,34 @@ func WithVAETiling() Option { return func(o *options) { o.tiling = true } }
 
 // NewTextToImage checks a model and makes a pipeline of it. Every problem found is reported; weights are read
 // when a picture first needs them, so the model must stay open as long as the pipeline.
-func NewTextToImage(m *loader.Model, opts ...Option) (p *TextToImage, err error) {
-	defer recovered(&err)
-	p = &TextToImage{parameters: map[string]layers.Params{}, networks: map[string]any{}}
+func NewTextToImage(m *loader.Model, opts ...Option) (*TextToImage, error) {
+	p := &TextToImage{parameters: map[string]layers.Params{}, networks: map[string]any{}}
 	for _, opt := range opts {
 		opt(&p.opt)
 	}
+	if err := p.open(m); err != nil {
+		if p.host != nil {
+			p.host.close()
+		}
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *TextToImage) open(m *loader.Model) (err error) {
+	defer program.Recovered(&err)
 	switch m.Class() {
 	case "StableDiffusionPipeline":
 	case "StableDiffusionXLPipeline":
 		p.xl = true
 	default:
-		return nil, &badmodel.Error{File: "model_index.json", Field: "_class_name", Got: badmodel.Quote(m.Class()),
+		return &badmodel.Error{File: "model_index.json", Field: "_class_name", Got: badmodel.Quote(m.Class()),
 			Want: "StableDiffusionPipeline or StableDiffusionXLPipeline"}
 	}
 	if p.host, err = newHost(p.opt.threads, m); err != nil {
-		return nil, err
+		return err
 	}
-	if err := p.read(m); err != nil {
-		p.host.pool.Close()
-		return nil, err
-	}
-	return p, nil
+	return p.read(m)
 }
 
 // Close ends the pipeline's threads.

@@ -7,6 +7,7 @@ import (
 	"image"
 	"math"
 
+	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
 
@@ -90,7 +91,8 @@ const (
 
 // Resolve fills in the model's defaults, a seed among them, and refuses what cannot be run. Generate does it
 // by itself.
-func (p *TextToImage) Resolve(r Request) (Request, error) {
+func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
+	defer program.Recovered(&err)
 	side := p.unet.SampleSize * p.vae.Scale()
 	guidance := float32(7.5)
 	if p.xl {

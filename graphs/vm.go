@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"unsafe"
@@ -82,8 +81,7 @@ func WithModel(m *loader.Model) VMOption { return func(o *vmOptions) { o.model =
 func WithOutputs(nodes ...*G.Node) VMOption { return func(o *vmOptions) { o.outputs = nodes } }
 
 // NewVM compiles a graph. The graph must not change afterwards.
-func NewVM(g *G.ExprGraph, opts ...VMOption) (vm *VM, err error) {
-	defer recovered(&err)
+func NewVM(g *G.ExprGraph, opts ...VMOption) (*VM, error) {
 	var o vmOptions
 	for _, opt := range opts {
 		opt(&o)
@@ -92,16 +90,23 @@ func NewVM(g *G.ExprGraph, opts ...VMOption) (vm *VM, err error) {
 	if err != nil {
 		return nil, err
 	}
-	outputs := o.outputs
+	vm, err := h.compileGraph(g, o.outputs)
+	if err != nil {
+		h.close()
+		return nil, err
+	}
+	return vm, nil
+}
+
+// compileGraph makes a VM for the outputs, by default the graph's roots.
+func (h *host) compileGraph(g *G.ExprGraph, outputs []*G.Node) (vm *VM, err error) {
+	defer program.Recovered(&err)
 	if outputs == nil {
 		outputs = g.Roots()
 		// Roots come from a map.
 		slices.SortFunc(outputs, func(a, b *G.Node) int { return int(a.ID() - b.ID()) })
 	}
-	if vm, err = h.compile(outputs); err != nil {
-		h.pool.Close()
-	}
-	return vm, err
+	return h.compile(outputs)
 }
 
 // compile makes a VM for the outputs that shares the host's weights, threads and arena.
@@ -124,7 +129,7 @@ func (vm *VM) RunAll() error { return vm.Run(context.Background()) }
 
 // Run runs the graph once. The context is looked at before each operation.
 func (vm *VM) Run(ctx context.Context) (err error) {
-	defer recovered(&err)
+	defer program.Recovered(&err)
 	vm.host.mu.Lock()
 	defer vm.host.mu.Unlock()
 	if err := vm.run(ctx); err != nil {
@@ -218,13 +223,9 @@ func (vm *VM) Stats() Stats {
 // ErrClosed is returned by a VM or pipeline after Close.
 var ErrClosed = errors.New("used after Close")
 
-// recovered turns a panic into an error: Gorgonia and tensor panic at many places, and a program that uses
-// this package should outlive a bug in one graph.
-func recovered(err *error) {
-	if r := recover(); r != nil {
-		*err = fmt.Errorf("internal error: %v\n%s", r, debug.Stack())
-	}
-}
+// PanicError is a panic inside an op, Gorgonia or tensor that a call of this package ran into. VM and pipeline can
+// be used afterwards.
+type PanicError = program.PanicError
 
 // read is a gorgonia.Read of one output.
 type read struct {

@@ -78,8 +78,12 @@ func usage(w io.Writer) {
 }
 
 func message(err error) string {
-	if errors.Is(err, context.Canceled) {
+	var p *graphs.PanicError
+	switch {
+	case errors.Is(err, context.Canceled):
 		return "cancelled"
+	case errors.As(err, &p):
+		return fmt.Sprintf("%v\nThis is a bug in Euryale; please report it with what follows.\n%s", err, p.Stack)
 	}
 	return err.Error()
 }

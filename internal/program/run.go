@@ -114,7 +114,8 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
-func (r *Runner) call(c Call) error {
+func (r *Runner) call(c Call) (err error) {
+	defer Recovered(&err)
 	out := r.args[c.Out]
 	r.scratch = r.scratch[:0]
 	for _, in := range c.In {

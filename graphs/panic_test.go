@@ -1,0 +1,142 @@
+package graphs_test
+
+import (
+	"errors"
+	"fmt"
+	"hash"
+	"hash/fnv"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chewxy/hm"
+	"github.com/euryale-ml/euryale/graphs"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// userOp is an op as a user of Gorgonia writes one: y is what do makes of x.
+type userOp struct {
+	do func(x G.Value) (G.Value, error)
+}
+
+func (userOp) Arity() int { return 1 }
+func (userOp) Type() hm.Type {
+	a := hm.TypeVariable('a')
+	return hm.NewFnType(a, a)
+}
+func (userOp) InferShape(ds ...G.DimSizer) (tensor.Shape, error) { return ds[0].(tensor.Shape), nil }
+func (op userOp) Do(in ...G.Value) (G.Value, error)              { return op.do(in[0]) }
+func (userOp) ReturnsPtr() bool                                  { return false }
+func (userOp) CallsExtern() bool                                 { return false }
+func (userOp) OverwritesInput() int                              { return -1 }
+func (userOp) WriteHash(h hash.Hash)                             { fmt.Fprint(h, "userOp") }
+func (op userOp) Hashcode() uint32                               { h := fnv.New32a(); op.WriteHash(h); return h.Sum32() }
+func (userOp) String() string                                    { return "userOp" }
+
+// userGraph is tanh of the user's op of x, which is named "mine".
+func userGraph(t *testing.T, do func(G.Value) (G.Value, error)) (*G.ExprGraph, *G.Node) {
+	t.Helper()
+	g := G.NewGraph()
+	x := G.NewVector(g, G.Float32, G.WithShape(3), G.WithName("x"), G.WithValue(tensor.New(tensor.WithBacking([]float32{1, 2, 3}))))
+	y, err := G.ApplyOp(userOp{do}, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	G.WithName("mine")(y)
+	return g, G.Must(G.Tanh(y))
+}
+
+var errMine = errors.New("an error of the user's own")
+
+// A panic in an op, or in Gorgonia or tensor below it, is an error that names the layer; the VM goes on.
+func TestPanicsAreErrors(t *testing.T) {
+	for _, c := range []struct {
+		name, want, stack string
+		do                func(G.Value) (G.Value, error)
+	}{
+		{"in the op", "index out of range", "userOp", func(x G.Value) (G.Value, error) { return nil, fmt.Errorf("%v", x.Data().([]float32)[x.Shape()[0]:][0]) }},
+		{"with an error", errMine.Error(), "userOp", func(G.Value) (G.Value, error) { panic(errMine) }},
+		{"in tensor", "", "gorgonia.org/tensor.", func(G.Value) (G.Value, error) {
+			return tensor.New(tensor.WithShape(2), tensor.WithBacking([]float32{1, 2, 3})), nil
+		}},
+		{"in Gorgonia", "", "gorgonia.org/gorgonia.", func(G.Value) (G.Value, error) { return G.Must(G.Add(nil, nil)).Value(), nil }},
+		{"for want of a result", "nil pointer", "", func(G.Value) (G.Value, error) { return nil, nil }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bad := true
+			g, y := userGraph(t, func(x G.Value) (G.Value, error) {
+				if bad {
+					return c.do(x)
+				}
+				return x, nil
+			})
+			vm, err := graphs.NewVM(g, graphs.WithVMThreads(2), graphs.WithOutputs(y))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer vm.Close()
+			err = vm.RunAll()
+			var p *graphs.PanicError
+			if !errors.As(err, &p) || !strings.HasPrefix(err.Error(), "mine: internal error: ") || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %v", err)
+			}
+			if !strings.Contains(string(p.Stack), c.stack) {
+				t.Errorf("the panic is not of %s:\n%s", c.stack, p.Stack)
+			}
+			if c.name == "with an error" && !errors.Is(err, errMine) {
+				t.Errorf("%v hides the error", err)
+			}
+			bad = false
+			if err := vm.RunAll(); err != nil {
+				t.Fatalf("the run after it: %v", err)
+			}
+			if got := floats(y.Value()); !(relL2(got, []float32{0.7615942, 0.9640276, 0.9950547}) <= 1e-6) {
+				t.Errorf("the run after it gives %v", got)
+			}
+		})
+	}
+}
+
+// A graph that cannot even be looked at is an error too, and no thread is left behind.
+func TestPanicsOnConstructionAreErrors(t *testing.T) {
+	before := runtime.NumGoroutine()
+	for name, build := range map[string]func() error{
+		"no graph":     func() error { _, err := graphs.NewVM(nil, graphs.WithVMThreads(4)); return err },
+		"no such node": func() error { _, err := graphs.NewVM(G.NewGraph(), graphs.WithOutputs(nil, nil)); return err },
+		"no model":     func() error { _, err := graphs.NewTextToImage(nil); return err },
+	} {
+		if err := build(); !errors.As(err, new(*graphs.PanicError)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	noMoreGoroutines(t, before)
+}
+
+// A panic of the caller's own function does not leave the pipeline locked.
+func TestPanicsInCallbacksAreErrors(t *testing.T) {
+	p := openGolden(t, "sd1")
+	want := generate(t, p, graphs.Request{Prompt: red})
+	_, err := p.Generate(t.Context(), graphs.Request{Prompt: red, NumInferenceSteps: 2, OnStepEnd: func(graphs.Step) error { panic(errMine) }})
+	if !errors.As(err, new(*graphs.PanicError)) || !errors.Is(err, errMine) {
+		t.Errorf("error %v", err)
+	}
+	if got := generate(t, p, graphs.Request{Prompt: red}); !equal(got, want) {
+		t.Error("the run after it gives another picture")
+	}
+	if _, err := p.Resolve(graphs.Request{Latents: new(tensor.Dense)}); err == nil {
+		t.Error("an empty tensor is taken for latents")
+	}
+}
+
+// noMoreGoroutines waits until there are at most n.
+func noMoreGoroutines(t *testing.T, n int) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			buf := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines, before %d\n%s", runtime.NumGoroutine(), n, buf[:runtime.Stack(buf, true)])
+		}
+	}
+}
