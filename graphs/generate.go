@@ -13,14 +13,21 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// Generate makes pictures. The context is looked at before each operation of a network.
+// Generate makes pictures. The context is looked at while waiting for other calls and before each operation of a
+// network.
 func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, err error) {
 	defer program.Recovered(&err)
-	p.host.mu.Lock()
-	defer p.host.mu.Unlock()
-	if p.host.closed {
-		return nil, ErrClosed
+	err = p.host.do(ctx, func(ctx context.Context) error {
+		res, err = p.generate(ctx, req)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	return res, nil
+}
+
+func (p *TextToImage) generate(ctx context.Context, req Request) (*Result, error) {
 	r, err := p.Resolve(req)
 	if err != nil {
 		return nil, err
@@ -41,7 +48,7 @@ func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, e
 	if err := p.denoise(ctx, r, sched, cond, latents, noise); err != nil {
 		return nil, err
 	}
-	res = &Result{Seed: *r.Seed, Steps: len(sched.Timesteps()), Warnings: cond.warnings}
+	res := &Result{Seed: *r.Seed, Steps: len(sched.Timesteps()), Warnings: cond.warnings}
 	res.Images, err = p.decode(ctx, r, latents)
 	res.Latents = tensor.New(tensor.WithShape(p.latentShape(r)...), tensor.WithBacking(latents))
 	return res, err
@@ -141,7 +148,8 @@ func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, c
 			return err
 		}
 		if r.OnStepEnd != nil {
-			if err := r.OnStepEnd(Step{i, len(timesteps), t, latents}); err != nil {
+			err := p.host.callback(func() error { return r.OnStepEnd(Step{i, len(timesteps), t, latents}) })
+			if err != nil {
 				return err
 			}
 		}

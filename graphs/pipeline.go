@@ -93,7 +93,8 @@ func (p *TextToImage) open(m *loader.Model) (err error) {
 	return p.read(m)
 }
 
-// Close ends the pipeline's threads.
+// Close ends the pipeline's threads. A call under way, and every later one, returns ErrClosed. Close may be called
+// from any goroutine, in OnStepEnd too, and more than once.
 func (p *TextToImage) Close() error { return p.host.close() }
 
 // read parses every config and checks the weights against them, collecting the problems.

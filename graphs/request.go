@@ -49,7 +49,8 @@ type Request struct {
 	CropsCoordsTopLeft [2]int
 	TargetSize         [2]int
 
-	// OnStepEnd, if set, is called after each step. An error from it ends the call.
+	// OnStepEnd, if set, is called after each step. An error from it ends the call. It may call Close, but another
+	// Generate of the pipeline would wait for this one.
 	OnStepEnd func(Step) error
 }
 

@@ -2,15 +2,11 @@ package graphs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
-	"sync"
 	"unsafe"
 
-	"github.com/euryale-ml/euryale/internal/cpu"
-	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/internal/sysmem"
 	"github.com/euryale-ml/euryale/loader"
@@ -34,32 +30,6 @@ type VM struct {
 }
 
 var _ G.VM = (*VM)(nil)
-
-// host is what the VMs of one pipeline share.
-type host struct {
-	mu      sync.Mutex // held while something runs
-	closed  bool
-	pool    *cpu.Pool
-	weights *program.Weights
-	arena   *program.Arena
-}
-
-func newHost(threads int, m *loader.Model) (*host, error) {
-	src := checkpoints{}
-	if m != nil {
-		for _, c := range m.Components() {
-			if !slices.Contains(weighted, c.Class) {
-				continue
-			}
-			w, err := c.Weights()
-			if err != nil {
-				return nil, err
-			}
-			src[c.Name] = w
-		}
-	}
-	return &host{pool: cpu.NewPool(threads), weights: program.NewWeights(src), arena: new(program.Arena)}, nil
-}
 
 // VMOption is a choice made for a VM.
 type VMOption func(*vmOptions)
@@ -127,11 +97,14 @@ func (h *host) compile(outputs []*G.Node) (*VM, error) {
 // RunAll runs the graph once.
 func (vm *VM) RunAll() error { return vm.Run(context.Background()) }
 
-// Run runs the graph once. The context is looked at before each operation.
+// Run runs the graph once. The context is looked at while waiting for other runs and before each operation.
 func (vm *VM) Run(ctx context.Context) (err error) {
 	defer program.Recovered(&err)
-	vm.host.mu.Lock()
-	defer vm.host.mu.Unlock()
+	return vm.host.do(ctx, vm.runAndLet)
+}
+
+// runAndLet is run, and then the output nodes hold their values.
+func (vm *VM) runAndLet(ctx context.Context) error {
 	if err := vm.run(ctx); err != nil {
 		return err
 	}
@@ -150,7 +123,7 @@ func (vm *VM) Run(ctx context.Context) (err error) {
 
 // run is Run for callers that hold the host and read the runner's outputs.
 func (vm *VM) run(ctx context.Context) error {
-	if vm.host.closed {
+	if vm.host.closed() {
 		return ErrClosed
 	}
 	if vm.runner == nil {
@@ -186,18 +159,9 @@ func (e *MemoryError) Error() string {
 // Reset does nothing: every run starts at the beginning.
 func (vm *VM) Reset() {}
 
-// Close ends the VM's threads. Values of nodes stay.
+// Close ends the VM's threads; values of nodes stay. A run under way, and every later one, returns ErrClosed. Close
+// may be called from any goroutine, but not by an op, and more than once.
 func (vm *VM) Close() error { return vm.host.close() }
-
-func (h *host) close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.closed {
-		h.closed = true
-		h.pool.Close()
-	}
-	return nil
-}
 
 // Stats says what a compiled graph takes.
 type Stats struct {
@@ -219,9 +183,6 @@ func (vm *VM) Stats() Stats {
 	}
 	return s
 }
-
-// ErrClosed is returned by a VM or pipeline after Close.
-var ErrClosed = errors.New("used after Close")
 
 // PanicError is a panic inside an op, Gorgonia or tensor that a call of this package ran into. VM and pipeline can
 // be used afterwards.
@@ -251,35 +212,4 @@ func readNode(n *G.Node) (into *G.Value, child *G.Node, ok bool) {
 func bind[T float32 | int32](n *G.Node) ([]T, error) {
 	data := make([]T, n.Shape().TotalSize())
 	return data, G.Let(n, tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(data)))
-}
-
-// weighted are the classes whose weights the pipelines run.
-var weighted = []string{"CLIPTextModel", "CLIPTextModelWithProjection", "UNet2DConditionModel", "AutoencoderKL"}
-
-// checkpoints are the weights of a model's components. Node names are "component.key".
-type checkpoints map[string]*loader.Weights
-
-func (c checkpoints) split(node string) (*loader.Weights, string) {
-	for i := range node {
-		if node[i] == '.' {
-			return c[node[:i]], node[i+1:]
-		}
-	}
-	return nil, ""
-}
-
-// Stored implements program.Source.
-func (c checkpoints) Stored(node string) ([]int, dtype.Type, bool) {
-	w, key := c.split(node)
-	if w == nil {
-		return nil, dtype.Invalid, false
-	}
-	info, ok := w.Info(key)
-	return info.Shape, info.DType, ok
-}
-
-// ReadTensor implements program.Source.
-func (c checkpoints) ReadTensor(ctx context.Context, node string, dst []byte) error {
-	w, key := c.split(node)
-	return w.ReadTensor(ctx, key, dst)
 }

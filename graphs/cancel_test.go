@@ -1,0 +1,194 @@
+package graphs_test
+
+import (
+	"context"
+	"errors"
+	"image"
+	"io/fs"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/loader"
+)
+
+// small is a request whose every operation can be waited for.
+func small() graphs.Request {
+	return graphs.Request{Prompt: red, NumInferenceSteps: 2, Height: 16, Width: 16, Seed: graphs.Seed(3)}
+}
+
+// outcome is the bits of a result: latents and pixels.
+type outcome struct {
+	latents []float32
+	pix     []uint8
+}
+
+func run(t *testing.T, p *graphs.TextToImage, r graphs.Request) outcome {
+	t.Helper()
+	res, err := p.Generate(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bitsOf(res)
+}
+
+func bitsOf(res *graphs.Result) (o outcome) {
+	o.latents = res.Latents.Float32s()
+	for _, img := range res.Images {
+		o.pix = append(o.pix, img.(*image.NRGBA).Pix...)
+	}
+	return o
+}
+
+func (o outcome) equal(p outcome) bool {
+	return slices.Equal(o.latents, p.latents) && slices.Equal(o.pix, p.pix)
+}
+
+// some is every n-th of the points under -short, else all of them.
+func some(n int) int {
+	if testing.Short() {
+		return n
+	}
+	return 1
+}
+
+// A run that is cancelled from another goroutine during any of its operations begins no further one; nothing of
+// it is left, and the next run gives the same bits.
+func TestCancelledAtEveryOperation(t *testing.T) {
+	p := openGolden(t, "sd1", graphs.WithThreads(2))
+	want := run(t, p, small())
+	total := 0
+	graphs.TraceOps(p, func(string) { total++ })
+	run(t, p, small())
+	goroutines := runtime.NumGoroutine()
+	points := 0
+	for at := 1; at <= total; at += some(8) {
+		points++
+		ctx, cancel := context.WithCancel(t.Context())
+		now, cancelled := make(chan bool), make(chan bool)
+		var when time.Time
+		go func() {
+			<-now
+			when = time.Now()
+			cancel()
+			close(cancelled)
+		}()
+		begun := 0
+		graphs.TraceOps(p, func(string) {
+			if begun++; begun == at {
+				close(now)
+				<-cancelled
+			}
+		})
+		_, err := p.Generate(ctx, small())
+		// During the last operation it is too late.
+		if begun != at || at < total && !errors.Is(err, context.Canceled) || at == total && err != nil {
+			t.Fatalf("cancelled during operation %d of %d: %d were begun, error %v", at, total, begun, err)
+		}
+		if took := time.Since(when); took > time.Second {
+			t.Errorf("cancelled during operation %d: it took %v", at, took)
+		}
+		noMoreGoroutines(t, goroutines)
+		graphs.TraceOps(p, nil)
+		if !run(t, p, small()).equal(want) {
+			t.Fatalf("after a run cancelled during operation %d the next gives another picture", at)
+		}
+	}
+	t.Logf("%d of %d operations", points, total)
+	if total < 200 {
+		t.Errorf("%d operations, want 200", total)
+	}
+}
+
+// hookFS calls before for each read of a file.
+type hookFS struct {
+	fs.FS
+	before func()
+}
+
+type hookFile struct {
+	fs.File
+	before func()
+}
+
+func (f hookFS) Open(name string) (fs.File, error) {
+	file, err := f.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return hookFile{file, f.before}, nil
+}
+
+func (f hookFile) ReadAt(b []byte, at int64) (int, error) {
+	f.before()
+	return f.File.(interface {
+		ReadAt([]byte, int64) (int, error)
+	}).ReadAt(b, at)
+}
+
+// A run that is cancelled while weights are read reads no further tensor, and the next run reads the rest.
+func TestCancelledWhileLoading(t *testing.T) {
+	reads, at, cancel := 0, 0, context.CancelFunc(nil)
+	fsys := hookFS{goldenFS(t, "sd1"), func() {
+		if reads++; reads == at {
+			done := make(chan bool)
+			go func() { cancel(); close(done) }()
+			<-done
+		}
+	}}
+	fresh := func() *graphs.TextToImage {
+		m, err := loader.OpenFS(fsys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := graphs.NewTextToImage(m, graphs.WithThreads(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := fresh()
+	opening := reads
+	want := run(t, p, small())
+	total := reads
+	p.Close()
+	for at = opening + 1; at < total; at += 7 * some(7) {
+		reads = 0
+		p := fresh()
+		ctx, stop := context.WithCancel(t.Context())
+		cancel = stop
+		if _, err := p.Generate(ctx, small()); !errors.Is(err, context.Canceled) || reads != at {
+			t.Fatalf("cancelled during read %d of %d: %d were made, error %v", at, total, reads, err)
+		}
+		if !run(t, p, small()).equal(want) || reads != total {
+			t.Fatalf("after a run cancelled during read %d the next gives another picture, or reads %d times, want %d", at, reads, total)
+		}
+		p.Close()
+	}
+}
+
+// A call that waits for another can be cancelled.
+func TestCancelledWhileWaiting(t *testing.T) {
+	p := openGolden(t, "sd1", graphs.WithThreads(1))
+	first, release := make(chan bool), make(chan bool)
+	ended := make(chan error)
+	go func() {
+		r := small()
+		r.NumInferenceSteps = 1
+		r.OnStepEnd = func(graphs.Step) error { close(first); <-release; return nil }
+		_, err := p.Generate(context.Background(), r)
+		ended <- err
+	}()
+	<-first
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err := p.Generate(ctx, small()); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	close(release)
+	if err := <-ended; err != nil {
+		t.Errorf("the call it waited for: %v", err)
+	}
+}

@@ -1,0 +1,20 @@
+package graphs
+
+import "github.com/euryale-ml/euryale/internal/program"
+
+// TraceOps has f called before each operation of the networks that p has run so far; nil ends it.
+func TraceOps(p *TextToImage, f func(layer string)) {
+	for _, n := range p.networks {
+		n.(interface{ traceOps(func(string)) }).traceOps(f)
+	}
+}
+
+func (vm *VM) traceOps(f func(layer string)) {
+	vm.runner.Trace = nil
+	if f != nil {
+		vm.runner.Trace = func(_ int, c program.Call) { f(c.Layer) }
+	}
+}
+
+// Closing is closed by Close at once, before it waits for a call under way.
+func Closing(p *TextToImage) <-chan struct{} { return p.host.open.Done() }
