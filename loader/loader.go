@@ -16,6 +16,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 )
@@ -31,6 +32,7 @@ type Model struct {
 	index      map[string]json.RawMessage
 	components []*Component
 	close      func() error
+	mu         sync.Mutex // over the components' weights
 }
 
 // Option is a choice made on opening.
@@ -123,8 +125,10 @@ func (m *Model) IndexValue(key string) any {
 	return v
 }
 
-// Close closes the folder and every file of it that is open.
+// Close closes the folder and every file of it that is open. Reading weights afterwards is an error.
 func (m *Model) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	var errs []error
 	for _, c := range m.components {
 		if c.weights != nil {

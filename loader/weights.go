@@ -29,6 +29,8 @@ const (
 // Weights opens the component's weights and checks their headers; nothing else is read yet. They are closed
 // with the model.
 func (c *Component) Weights() (*Weights, error) {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
 	if c.weights != nil {
 		return c.weights, nil
 	}
