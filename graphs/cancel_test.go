@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"image"
+	"io"
 	"io/fs"
 	"runtime"
 	"slices"
@@ -102,41 +103,36 @@ func TestCancelledAtEveryOperation(t *testing.T) {
 	}
 }
 
-// hookFS calls before for each read of a file.
+// hookFS has every read of a file done by a function.
 type hookFS struct {
 	fs.FS
-	before func()
+	read func(f io.ReaderAt, p []byte, at int64) (int, error)
 }
 
 type hookFile struct {
 	fs.File
-	before func()
+	read func(f io.ReaderAt, p []byte, at int64) (int, error)
 }
 
-func (f hookFS) Open(name string) (fs.File, error) {
-	file, err := f.FS.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	return hookFile{file, f.before}, nil
+func (h hookFS) Open(name string) (fs.File, error) {
+	f, err := h.FS.Open(name)
+	return hookFile{f, h.read}, err
 }
 
-func (f hookFile) ReadAt(b []byte, at int64) (int, error) {
-	f.before()
-	return f.File.(interface {
-		ReadAt([]byte, int64) (int, error)
-	}).ReadAt(b, at)
+func (f hookFile) ReadAt(p []byte, at int64) (int, error) {
+	return f.read(f.File.(io.ReaderAt), p, at)
 }
 
 // A run that is cancelled while weights are read reads no further tensor, and the next run reads the rest.
 func TestCancelledWhileLoading(t *testing.T) {
 	reads, at, cancel := 0, 0, context.CancelFunc(nil)
-	fsys := hookFS{goldenFS(t, "sd1"), func() {
+	fsys := hookFS{goldenFS(t, "sd1"), func(f io.ReaderAt, p []byte, offset int64) (int, error) {
 		if reads++; reads == at {
 			done := make(chan bool)
 			go func() { cancel(); close(done) }()
 			<-done
 		}
+		return f.ReadAt(p, offset)
 	}}
 	fresh := func() *graphs.TextToImage {
 		m, err := loader.OpenFS(fsys)

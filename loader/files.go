@@ -10,39 +10,62 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // file is an open regular file.
 type file interface {
 	io.ReaderAt
 	io.Closer
+	Stat() (fs.FileInfo, error)
+}
+
+// diskFile is a file as it was when it was opened.
+type diskFile struct {
+	file
+	size     int64
+	modified time.Time
+}
+
+// ErrChanged is the cause of an error about a file that was written to, cut or appended to since it was opened.
+// A file replaced by another of its name is not: the one that is open stays.
+var ErrChanged = errors.New("the file has changed since it was opened")
+
+// changed returns ErrChanged if size or time of modification are no longer those the file was opened with. Writes
+// may come closer together than the clock of a file system ticks; those it cannot see.
+func (f diskFile) changed() error {
+	st, err := f.Stat()
+	if err == nil && (st.Size() != f.size || !st.ModTime().Equal(f.modified)) {
+		err = ErrChanged
+	}
+	return err
 }
 
 // openFile opens a regular file. Everything else is refused before it is opened: reading a pipe or a device
 // may never end.
-func openFile(fsys fs.FS, name string) (file, int64, error) {
+func openFile(fsys fs.FS, name string) (diskFile, error) {
 	st, err := fs.Stat(fsys, name)
 	if err != nil {
-		return nil, 0, openError(name, err)
+		return diskFile{}, openError(name, err)
 	}
 	if !st.Mode().IsRegular() {
-		return nil, 0, &Error{File: name, Got: describe(st.Mode()), Want: "a regular file"}
+		return diskFile{}, &Error{File: name, Got: describe(st.Mode()), Want: "a regular file"}
 	}
 	f, err := fsys.Open(name)
 	if err != nil {
-		return nil, 0, openError(name, err)
+		return diskFile{}, openError(name, err)
 	}
 	// It may have been replaced in between.
 	if st, err = f.Stat(); err != nil || !st.Mode().IsRegular() {
 		f.Close()
-		return nil, 0, &Error{File: name, Got: "changed while it was opened", Err: err}
+		return diskFile{}, &Error{File: name, Got: "changed while it was opened", Err: err}
 	}
 	at, ok := f.(file)
 	if !ok {
 		f.Close()
-		return nil, 0, fmt.Errorf("%s: files of type %T have no ReadAt", name, f)
+		return diskFile{}, fmt.Errorf("%s: files of type %T have no ReadAt", name, f)
 	}
-	return at, st.Size(), nil
+	return diskFile{at, st.Size(), st.ModTime()}, nil
 }
 
 func openError(name string, err error) error {

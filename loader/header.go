@@ -35,7 +35,7 @@ type TensorInfo struct {
 	Bytes int64
 	File  string // path inside the model
 	begin int64  // in the file
-	in    file
+	in    diskFile
 }
 
 // storedBits is the closed list of element types of the format and their sizes.

@@ -162,17 +162,20 @@ func (c *Component) File(name string, limit int64) ([]byte, error) {
 
 // read reads a whole file of at most limit bytes.
 func (m *Model) read(name string, limit int64) ([]byte, error) {
-	f, size, err := openFile(m.fsys, name)
+	f, err := openFile(m.fsys, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if size > limit {
-		return nil, &Error{File: name, Got: fmt.Sprintf("%d bytes", size), Want: fmt.Sprintf("at most %d", limit)}
+	if f.size > limit {
+		return nil, &Error{File: name, Got: fmt.Sprintf("%d bytes", f.size), Want: fmt.Sprintf("at most %d", limit)}
 	}
-	raw := make([]byte, size)
+	raw := make([]byte, f.size)
 	if n, err := f.ReadAt(raw, 0); n < len(raw) {
-		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d of %d", n, size), Err: unexpected(err)}
+		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d of %d", n, f.size), Err: unexpected(err)}
+	}
+	if err := f.changed(); err != nil {
+		return nil, &Error{File: name, Err: err}
 	}
 	return raw, nil
 }

@@ -420,9 +420,12 @@ func (f faulty) ReadAt(p []byte, at int64) (int, error) {
 
 func (f faulty) Close() error { return nil }
 
+// Stat is of an empty file that is as old as a diskFile by default.
+func (f faulty) Stat() (fs.FileInfo, error) { return fstest.MapFS{"f": {}}.Stat("f") }
+
 func TestDiskErrors(t *testing.T) {
 	for _, f := range []faulty{{5 << 20, syscall.EIO, 0}, {5 << 20, io.EOF, 100}, {5 << 20, io.ErrUnexpectedEOF, 7}, {5 << 20, nil, 0}, {0, io.EOF, 0}} {
-		info := TensorInfo{Name: "w", File: "unet/f.safetensors", Bytes: 8 << 20, in: f}
+		info := TensorInfo{Name: "w", File: "unet/f.safetensors", Bytes: 8 << 20, in: diskFile{file: f}}
 		w := &Weights{tensors: map[string]TensorInfo{"w": info}}
 		err := w.ReadTensor(t.Context(), "w", make([]byte, info.Bytes))
 		var e *Error
@@ -432,7 +435,7 @@ func TestDiskErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	w := &Weights{tensors: map[string]TensorInfo{"w": {Name: "w", Bytes: 8, in: faulty{from: 8}}}}
+	w := &Weights{tensors: map[string]TensorInfo{"w": {Name: "w", Bytes: 8, in: diskFile{file: faulty{from: 8}}}}}
 	if err := w.ReadTensor(ctx, "w", make([]byte, 8)); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}

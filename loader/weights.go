@@ -96,12 +96,15 @@ func exists(fsys fs.FS, name string) bool {
 
 // add opens one file and takes its tensors in.
 func (w *Weights) add(m *Model, name string) ([]TensorInfo, error) {
-	f, size, err := openFile(m.fsys, name)
+	f, err := openFile(m.fsys, name)
 	if err != nil {
 		return nil, err
 	}
 	w.files = append(w.files, f)
-	tensors, err := readHeader(f, size, name)
+	tensors, err := readHeader(f, f.size, name)
+	if changed := f.changed(); changed != nil {
+		err = &Error{File: name, Err: changed}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +198,14 @@ func (w *Weights) ReadTensor(ctx context.Context, name string, dst []byte) error
 	if int64(len(dst)) != t.Bytes {
 		return fmt.Errorf("tensor %s is of %d bytes, the buffer of %d", badmodel.Quote(name), t.Bytes, len(dst))
 	}
-	return readAt(ctx, t.in, dst, t.begin, t)
+	err := readAt(ctx, t.in, dst, t.begin, t)
+	if err != nil && err == ctx.Err() {
+		return err
+	}
+	if changed := t.in.changed(); changed != nil {
+		return &Error{File: t.File, Tensor: t.Name, Err: changed}
+	}
+	return err
 }
 
 func readAt(ctx context.Context, f io.ReaderAt, dst []byte, at int64, t TensorInfo) error {
