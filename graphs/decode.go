@@ -63,14 +63,10 @@ func (p *TextToImage) decodeTile(ctx context.Context, z []float32, h, w int) ([]
 		return nil, err
 	}
 	copy(n.in, z)
-	if err := n.run(ctx); err != nil {
+	if err := n.evaluate(ctx, -1, p.opt.checks); err != nil {
 		return nil, err
 	}
-	px := n.runner.Output(0).F32()
-	if !finite(px) {
-		return nil, n.nonFinite(ctx, -1)
-	}
-	return px, nil
+	return n.runner.Output(0).F32(), nil
 }
 
 // picture turns [h w 3] from -1 to 1 into 8 bits a channel, rounding to even as numpy does.

@@ -129,13 +129,10 @@ func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, c
 			channelsLast(n.in.sample[row*image:][:image], scaled[row%shape[0]*image:][:image], c)
 			n.in.timestep[row] = t
 		}
-		if err := n.run(ctx); err != nil {
+		if err := n.evaluate(ctx, i, p.opt.checks); err != nil {
 			return err
 		}
 		out := n.runner.Output(0).F32()
-		if !finite(out) {
-			return n.nonFinite(ctx, i)
-		}
 		for row := range cond.rows {
 			image := len(latents) / shape[0]
 			channelsFirst(model[row*image:][:image], out[row*image:][:image], c)
@@ -147,10 +144,16 @@ func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, c
 		if err := sched.Step(pred, latents, i, StepOptions{Eta: r.Eta, Noise: noise.Randn}); err != nil {
 			return err
 		}
+		if !finite(latents) {
+			return &NonFiniteError{i, sched.Name()}
+		}
 		if r.OnStepEnd != nil {
 			err := p.host.callback(func() error { return r.OnStepEnd(Step{i, len(timesteps), t, latents}) })
 			if err != nil {
 				return err
+			}
+			if !finite(latents) {
+				return &NonFiniteError{i, "OnStepEnd"}
 			}
 		}
 	}
@@ -209,35 +212,4 @@ func channelsFirst(dst, src []float32, c int) {
 			dst[j*n+i] = src[i*c+j]
 		}
 	}
-}
-
-// NonFiniteError reports an infinite value or one that is not a number: it would have become a black picture.
-type NonFiniteError struct {
-	Step  int    // of the denoising loop; -1 in the VAE
-	Layer string // the first whose result is not finite, by checkpoint name
-}
-
-func (e *NonFiniteError) Error() string {
-	where := fmt.Sprintf("step %d", e.Step+1)
-	if e.Step < 0 {
-		where = "the decoder"
-	}
-	return fmt.Sprintf("the result of %s in %s is not finite", e.Layer, where)
-}
-
-// nonFinite runs the network once more, with its inputs as they are, to find the layer at fault.
-func (n network[In]) nonFinite(ctx context.Context, step int) error {
-	found := &NonFiniteError{Step: step, Layer: "the network"}
-	n.runner.After = func(_ int, c program.Call, out program.Arg) error {
-		if finite(out.F32()) {
-			return nil
-		}
-		found.Layer = c.Layer
-		return found
-	}
-	defer func() { n.runner.After = nil }()
-	if err := n.run(ctx); err != nil {
-		return err
-	}
-	return found
 }

@@ -46,6 +46,7 @@ type Option func(*options)
 type options struct {
 	threads   int
 	tiling    bool
+	checks    bool
 	scheduler string
 }
 
@@ -60,6 +61,11 @@ func WithScheduler(name string) Option { return func(o *options) { o.scheduler =
 // diffusers' enable_vae_tiling: less memory, slightly different pixels. (Pictures of a batch are always
 // decoded one at a time, which diffusers calls slicing.)
 func WithVAETiling() Option { return func(o *options) { o.tiling = true } }
+
+// WithFiniteChecks looks at the result of every operation and ends a call with a *NonFiniteError at the first value
+// that is infinite or not a number. Without it only what the networks and the scheduler return is looked at, so that
+// no picture is silently black, and a value that goes lost on the way stays unseen.
+func WithFiniteChecks() Option { return func(o *options) { o.checks = true } }
 
 // NewTextToImage checks a model and makes a pipeline of it. Every problem found is reported; weights are read
 // when a picture first needs them, so the model must stay open as long as the pipeline.

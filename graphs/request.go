@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"image"
-	"math"
 
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
@@ -202,17 +201,9 @@ func (p *TextToImage) checkTensors(r Request) error {
 		case t.t == nil:
 		case !t.t.Shape().Eq(t.want) || t.t.Dtype() != tensor.Float32:
 			return &RequestError{t.field, fmt.Sprintf("is %v of shape %v, want float32 %v", t.t.Dtype(), t.t.Shape(), t.want)}
+		case !finite(contiguous(t.t)):
+			return &RequestError{t.field, "holds a value that is not finite"}
 		}
 	}
 	return nil
-}
-
-// finite reports whether no element is infinite or not a number.
-func finite(x []float32) bool {
-	for _, v := range x {
-		if math.IsInf(float64(v), 0) || v != v {
-			return false
-		}
-	}
-	return true
 }

@@ -71,7 +71,7 @@ func (p *TextToImage) encode(ctx context.Context, e encoder, prompts []string, o
 			n.in.eos[i] = e.cfg.PooledPosition(enc.IDs)
 		}
 	}
-	if err := n.run(ctx); err != nil {
+	if err := n.evaluate(ctx, -1, p.opt.checks); err != nil {
 		return nil, nil, nil, err
 	}
 	hidden = append(hidden, n.runner.Output(0).F32()...)

@@ -27,6 +27,7 @@ type VM struct {
 	runner  *program.Runner // nil until the first run, which loads the weights
 	outputs []*G.Node
 	reads   []read
+	after   func(int, program.Call, program.Arg) error // sees every result of a run
 }
 
 var _ G.VM = (*VM)(nil)
@@ -136,6 +137,7 @@ func (vm *VM) run(ctx context.Context) error {
 		}
 		vm.runner = r
 	}
+	vm.runner.After = vm.after
 	return vm.runner.Run(ctx)
 }
 

@@ -21,7 +21,7 @@ type generateFlags struct {
 	threads                         int
 	seed                            int64
 	guidance, rescale, eta          float64
-	tiling, json, quiet             bool
+	tiling, checks, json, quiet     bool
 	req                             graphs.Request
 }
 
@@ -43,6 +43,7 @@ func (f *generateFlags) parse(args []string, stderr io.Writer) error {
 	fs.StringVar(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(graphs.Schedulers(), ", ")+"; default: the model's")
 	fs.IntVar(&f.threads, "threads", 0, "`threads`; default: one per core")
 	fs.BoolVar(&f.tiling, "vae-tiling", false, "decode large pictures in tiles: less memory")
+	fs.BoolVar(&f.checks, "check-finite", false, "end at the first operation whose result is infinite or not a number")
 	fs.StringVar(&f.latents, "latents-out", "", "also write the final latents to a safetensors `file`")
 	fs.BoolVar(&f.json, "json", false, "print a summary as JSON on standard output")
 	fs.BoolVar(&f.quiet, "quiet", false, "no progress")
@@ -110,6 +111,9 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	opts := []graphs.Option{graphs.WithThreads(f.threads), graphs.WithScheduler(f.sampler)}
 	if f.tiling {
 		opts = append(opts, graphs.WithVAETiling())
+	}
+	if f.checks {
+		opts = append(opts, graphs.WithFiniteChecks())
 	}
 	p, err := graphs.NewTextToImage(m, opts...)
 	if err != nil {

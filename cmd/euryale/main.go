@@ -96,7 +96,7 @@ func exitCode(err error) int {
 		return exitCancelled
 	case errors.As(err, new(*graphs.MemoryError)):
 		return exitMemory
-	case errors.As(err, new(*loader.Error)), errors.As(err, new(*graphs.NonFiniteError)):
+	case errors.As(err, new(*loader.Error)), errors.Is(err, graphs.ErrNonFinite):
 		return exitModel
 	}
 	return exitUsage

@@ -69,7 +69,7 @@ func TestGenerateWritesWhatItSays(t *testing.T) {
 	dir := t.TempDir()
 	out, latents := filepath.Join(dir, "out.png"), filepath.Join(dir, "latents.safetensors")
 	code, stdout, stderr := euryale(t.Context(), "generate", "-m", sd1, "-p", "a red circle — é", "-n", "a bar", "--steps", "2", "-s", "7",
-		"-W", "48", "-H", "40", "--batch", "2", "--sampler", "euler", "-o", out, "--latents-out", latents, "--json")
+		"-W", "48", "-H", "40", "--batch", "2", "--sampler", "euler", "-o", out, "--latents-out", latents, "--json", "--check-finite")
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}

@@ -1,0 +1,74 @@
+package graphs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/program"
+)
+
+// ErrNonFinite is what every *NonFiniteError wraps.
+var ErrNonFinite = errors.New("not finite")
+
+// NonFiniteError reports an infinite value or one that is not a number: it would have become a black picture.
+type NonFiniteError struct {
+	Step  int    // of the denoising loop; -1 outside of it, in a text encoder or the VAE
+	Layer string // the first whose result is not finite, by checkpoint name
+}
+
+func (e *NonFiniteError) Error() string {
+	where := ""
+	if e.Step >= 0 {
+		where = fmt.Sprintf(" in step %d", e.Step+1)
+	}
+	return fmt.Sprintf("the result of %s%s is %v", e.Layer, where, ErrNonFinite)
+}
+
+// Unwrap is ErrNonFinite.
+func (e *NonFiniteError) Unwrap() error { return ErrNonFinite }
+
+// evaluate runs the network and refuses results that are not finite. If each is set, those of every operation
+// are looked at; if not, only the network's, and it runs once more to find the layer at fault.
+func (n network[In]) evaluate(ctx context.Context, step int, each bool) error {
+	if each {
+		return n.checked(ctx, step)
+	}
+	if err := n.run(ctx); err != nil {
+		return err
+	}
+	for i := range n.outputs {
+		if finite(n.runner.Output(i).F32()) {
+			continue
+		}
+		if err := n.checked(ctx, step); err != nil {
+			return err
+		}
+		return &NonFiniteError{step, n.outputs[i].Name()}
+	}
+	return nil
+}
+
+// checked runs the network up to the first operation whose result is not finite.
+func (n network[In]) checked(ctx context.Context, step int) error {
+	n.after = func(_ int, c program.Call, out program.Arg) error {
+		if out.DType != dtype.F32 || finite(out.F32()) {
+			return nil
+		}
+		return &NonFiniteError{step, c.Layer}
+	}
+	defer func() { n.after = nil }()
+	return n.run(ctx)
+}
+
+// finite reports whether no element is infinite or not a number.
+func finite(x []float32) bool {
+	for _, v := range x {
+		if math.IsInf(float64(v), 0) || v != v {
+			return false
+		}
+	}
+	return true
+}
