@@ -155,7 +155,7 @@ func TestConfigsOfVeryManyLayers(t *testing.T) {
 		}
 		fsys["unet/config.json"].Data, _ = json.Marshal(config)
 		var err error
-		bounded.Do(t, 256, 20*time.Second, func() {
+		bounded.Do(t, 256, 2*time.Second, func() {
 			var m *loader.Model
 			if m, err = loader.OpenFS(fsys); err == nil {
 				_, err = graphs.NewTextToImage(m)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/euryale-ml/euryale/internal/bounded"
 )
@@ -27,7 +28,7 @@ func FuzzHeader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var tensors []TensorInfo
 		var err error
-		bounded.Do(t, 64, limit, func() { tensors, err = readHeader(bytes.NewReader(raw), int64(len(raw)), "f") })
+		bounded.Do(t, 64, 2*time.Second, func() { tensors, err = readHeader(bytes.NewReader(raw), int64(len(raw)), "f") })
 		if err != nil {
 			mustBeError(t, err)
 			return
@@ -80,7 +81,7 @@ func FuzzModelIndex(f *testing.F) {
 		seen := &opened{FS: hideout(map[string]string{"model_index.json": index, "unet/model.safetensors": string(container(one, 8))})}
 		var err error
 		var components []*Component
-		bounded.Do(t, 64, limit, func() {
+		bounded.Do(t, 64, 2*time.Second, func() {
 			var m *Model
 			if m, err = OpenFS(seen); err == nil {
 				components = m.Components()
@@ -122,7 +123,7 @@ func FuzzShardIndex(f *testing.F) {
 			"unet/b.safetensors": string(container(strings.Replace(one, `"w"`, `"v"`, 1), 8)),
 		})}
 		var err error
-		bounded.Do(t, 64, limit, func() { err = openWeights(seen) })
+		bounded.Do(t, 64, 2*time.Second, func() { err = openWeights(seen) })
 		mustBeError(t, err)
 		for _, name := range seen.names {
 			if name != "model_index.json" && path.Dir(name) != "unet" {

@@ -123,7 +123,7 @@ func hugeTensors() string {
 func refused(t *testing.T, file, want string, open func() error) {
 	t.Helper()
 	var err error
-	bounded.Do(t, 256, limit, func() { err = open() })
+	bounded.Do(t, 256, 2*time.Second, func() { err = open() })
 	var e *Error
 	if !errors.As(err, &e) || e.File == "" || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want one of %s about %q", err, file, want)

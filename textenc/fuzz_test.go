@@ -52,7 +52,7 @@ func FuzzTokenizerFiles(f *testing.F) {
 	f.Fuzz(func(t *testing.T, vocab, merges, config, specials string) {
 		var tok *Tokenizer
 		var err error
-		bounded.Do(t, 64, 5*time.Second, func() {
+		bounded.Do(t, 64, 2*time.Second, func() {
 			tok, err = NewTokenizer(TokenizerFiles{"tokenizer", []byte(vocab), []byte(merges), []byte(config), []byte(specials)})
 		})
 		if err != nil {
@@ -64,7 +64,7 @@ func FuzzTokenizerFiles(f *testing.F) {
 		}
 		for _, s := range []string{"", "ab aab abab", "<|startoftext|> é 漢"} {
 			var enc Encoding
-			bounded.Do(t, 64, 5*time.Second, func() { enc, err = tok.Encode(s) })
+			bounded.Do(t, 64, 2*time.Second, func() { enc, err = tok.Encode(s) })
 			if err != nil {
 				t.Fatal(err)
 			}
