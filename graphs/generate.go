@@ -32,6 +32,14 @@ func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, e
 	if err := sched.SetTimesteps(r.NumInferenceSteps); err != nil {
 		return nil, err
 	}
+	if err := p.begin(ctx, r, len(sched.Timesteps())); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if stats := p.finish(); res != nil {
+			res.Offload = stats
+		}
+	}()
 	cond, err := p.condition(ctx, r)
 	if err != nil {
 		return nil, err
@@ -69,6 +77,7 @@ func (p *TextToImage) start(r Request, sched Scheduler, noise *torchrand.Generat
 
 // denoiser is the input of the UNet.
 type denoiser struct {
+	nodes    unet.Inputs
 	sample   []float32 // [B h w L]
 	timestep []float32 // [B 1]
 	context  []float32 // [B S C]
@@ -82,52 +91,54 @@ func (p *TextToImage) buildUNet(s layers.Scope, b, h, w, tokens int) (denoiser, 
 	if err != nil {
 		return denoiser{}, nil, err
 	}
-	var d denoiser
-	for _, leaf := range []struct {
-		n    *G.Node
-		into *[]float32
-	}{{in.Sample, &d.sample}, {in.Timestep, &d.timestep}, {in.Context, &d.context}, {in.Pooled, &d.pooled}, {in.TimeIDs, &d.timeIDs}} {
-		if leaf.n == nil {
+	d := denoiser{nodes: in}
+	return d, []*G.Node{out}, d.bind(in.Sample, in.Timestep, in.Context, in.Pooled, in.TimeIDs)
+}
+
+// bind gives memory to those of the inputs that are listed and exist.
+func (d *denoiser) bind(leaves ...*G.Node) (err error) {
+	into := map[*G.Node]*[]float32{d.nodes.Sample: &d.sample, d.nodes.Timestep: &d.timestep, d.nodes.Context: &d.context,
+		d.nodes.Pooled: &d.pooled, d.nodes.TimeIDs: &d.timeIDs}
+	for _, n := range leaves {
+		if n == nil {
 			continue
 		}
-		if *leaf.into, err = bind[float32](leaf.n); err != nil {
-			return d, nil, err
+		if *into[n], err = bind[float32](n); err != nil {
+			return err
 		}
 	}
-	return d, []*G.Node{out}, nil
+	return nil
 }
 
 // denoise takes the latents through every step, in place.
 func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, cond conditioning, latents []float32, noise *torchrand.Generator) error {
 	shape := p.latentShape(r)
 	c, h, w := shape[1], shape[2], shape[3]
-	n, err := compiled(p, "unet", fmt.Sprint(cond.rows, h, w, cond.tokens), func(s layers.Scope) (denoiser, []*G.Node, error) {
-		return p.buildUNet(s, cond.rows, h, w, cond.tokens)
-	})
+	timesteps := sched.Timesteps()
+	n, err := p.denoising(cond.rows, h, w, cond.tokens, len(timesteps))
 	if err != nil {
 		return err
 	}
-	copy(n.in.context, cond.context)
-	copy(n.in.pooled, cond.pooled)
-	copy(n.in.timeIDs, cond.timeIDs)
+	if err := n.prepare(ctx, cond, timesteps); err != nil {
+		return err
+	}
 
 	model := make([]float32, len(latents)*cond.rows/shape[0]) // the UNet's output, channels first
 	scaled := make([]float32, len(latents))
-	timesteps := sched.Timesteps()
 	for i, t := range timesteps {
 		copy(scaled, latents)
 		sched.ScaleModelInput(scaled, i)
 		for row := range cond.rows {
 			image := len(latents) / shape[0]
 			channelsLast(n.in.sample[row*image:][:image], scaled[row%shape[0]*image:][:image], c)
-			n.in.timestep[row] = t
 		}
-		if err := n.run(ctx); err != nil {
+		n.step(i, t)
+		if err := n.loop.run(ctx); err != nil {
 			return err
 		}
-		out := n.runner.Output(0).F32()
+		out := n.loop.runner.Output(0).F32()
 		if !finite(out) {
-			return n.nonFinite(ctx, i)
+			return n.loop.nonFinite(ctx, i)
 		}
 		for row := range cond.rows {
 			image := len(latents) / shape[0]
@@ -218,8 +229,11 @@ func (e *NonFiniteError) Error() string {
 }
 
 // nonFinite runs the network once more, with its inputs as they are, to find the layer at fault.
-func (n network[In]) nonFinite(ctx context.Context, step int) error {
+func (n *VM) nonFinite(ctx context.Context, step int) error {
 	found := &NonFiniteError{Step: step, Layer: "the network"}
+	if n.host.session != nil {
+		return found // a plan runs every pass once
+	}
 	n.runner.After = func(_ int, c program.Call, out program.Arg) error {
 		if finite(out.F32()) {
 			return nil
