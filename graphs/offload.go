@@ -212,8 +212,9 @@ func (p *TextToImage) inventory(phases []phase) (*offload.Inventory, []stored) {
 	for _, ph := range phases {
 		prog := ph.vm.prog
 		out := offload.Phase{Component: ph.component, Name: ph.name, Passes: ph.passes, Activations: prog.DeviceBytes()}
-		for _, c := range prog.Calls {
-			call := offload.Call{Layer: c.Layer, FLOPs: c.FLOPs, Bytes: int64(prog.Values[c.Out].Bytes)}
+		tops := prog.DeviceTops()
+		for i, c := range prog.Calls {
+			call := offload.Call{Layer: c.Layer, FLOPs: c.FLOPs, Bytes: int64(prog.Values[c.Out].Bytes), Top: tops[i]}
 			for _, in := range c.In {
 				v := prog.Values[in]
 				if v.Kind != program.Weight {

@@ -11,11 +11,11 @@ import (
 func Auto(budget int, opts ...Option) Strategy {
 	opts = append([]Option{Budget(budget)}, opts...)
 	return newStrategy("auto", opts, func(s *strategy, inv *Inventory, fixed map[int]Residence) (*Plan, error) {
-		if p := all(inv, s.name, Kept, nil); p.Peak <= s.budget {
+		if p := all(inv, s.name, Kept, nil); p.Peak <= s.budget && !s.limited {
 			p.Why = "everything fits: each weight is copied once and stays"
 			return p, nil
 		}
-		best := searched(inv, s.name, fixed, s.profile).best(s.budget)
+		best := searched(inv, s.name, fixed, s.profile).best(s.budget, s.most, s.limited)
 		if best == nil {
 			return nil, newBudgetError(Build(inv, s.name, Spec{Stays: fixed}), inv, s.budget)
 		}
@@ -46,11 +46,11 @@ type unit struct {
 
 const (
 	shares = 16      // steps in which the resident part of the loop's weights is tried
-	joined = 2 << 20 // copies smaller than this are joined
+	joined = 8 << 20 // copies smaller than this are joined
 	passes = 4       // of the loop, on the simulator
 )
 
-var windows = []int{0, 32 << 20, 64 << 20, 128 << 20, 256 << 20, 512 << 20}
+var windows = []int{0, 64 << 20, 256 << 20, 512 << 20}
 
 type search struct {
 	inv, short *Inventory
@@ -94,8 +94,8 @@ func newSearch(inv *Inventory, name string, fixed map[int]Residence, prof Profil
 
 // candidate is a plan tried.
 type candidate struct {
-	rule         int
-	share        int
+	rule, share  int
+	seam         int
 	window, held int
 	step, total  float64
 	peak         int
@@ -114,14 +114,11 @@ func searched(inv *Inventory, name string, fixed map[int]Residence, prof Profile
 				if (share == 0 || share == shares) && r > 0 {
 					continue // nothing or everything: the rule does not matter
 				}
-				c := &candidate{rule: r, share: share, window: w}
-				p := Build(a.short, name, a.spec(c))
-				f := Simulate(p, a.short, prof)
-				c.step, c.total, c.peak = f.Step, f.Total, p.Peak
-				a.tried = append(a.tried, c)
+				a.try(candidate{rule: r, share: share, window: w})
 			}
 		}
 	}
+	a.refine()
 	if inv.searches == nil {
 		inv.searches = map[string]*search{}
 	}
@@ -129,11 +126,37 @@ func searched(inv *Inventory, name string, fixed map[int]Residence, prof Profile
 	return a
 }
 
+func (a *search) try(c candidate) {
+	p := Build(a.short, a.name, a.spec(&c))
+	f := Simulate(p, a.short, a.prof)
+	c.step, c.total, c.peak = f.Step, f.Total, p.Peak
+	a.tried = append(a.tried, &c)
+}
+
+// refine tries other seams for the plans that are the fastest of their size and still wait for copies.
+func (a *search) refine() {
+	bySize := append([]*candidate(nil), a.tried...)
+	sort.SliceStable(bySize, func(i, j int) bool { return bySize[i].peak < bySize[j].peak })
+	var front []*candidate
+	for _, c := range bySize {
+		if len(front) == 0 || c.total < 0.98*front[len(front)-1].total {
+			front = append(front, c)
+		}
+	}
+	for _, c := range front {
+		for seam := 1; seam <= seams && c.window > 0 && c.step > 1.02*a.compute; seam++ {
+			again := *c
+			again.seam = seam
+			a.try(again)
+		}
+	}
+}
+
 // best is the fastest plan tried that fits, nil if none does.
-func (a *search) best(budget int) *Plan {
+func (a *search) best(budget, most int, limited bool) *Plan {
 	var best *candidate
 	for _, c := range a.tried {
-		if c.peak <= budget && (best == nil || c.better(best)) {
+		if c.peak <= budget && (!limited || c.held <= most) && (best == nil || c.better(best)) {
 			best = c
 		}
 	}
@@ -155,7 +178,7 @@ func (c *candidate) better(d *candidate) bool {
 
 // spec holds a share of the loop's weights by a rule and streams the others through a window.
 func (a *search) spec(c *candidate) Spec {
-	s := Spec{Stays: map[int]Residence{}, Window: c.window, Ahead: c.window > 0, MinRun: min(joined, c.window/8)}
+	s := Spec{Stays: map[int]Residence{}, Window: c.window, Ahead: c.window > 0, MinRun: min(joined, c.window/8), Seam: c.seam}
 	for w, r := range a.fixed {
 		s.Stays[w] = r
 	}

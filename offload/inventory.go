@@ -49,6 +49,10 @@ type Call struct {
 	FLOPs   int64  `json:"flops,omitempty"`   // of matrix products, convolutions, attention
 	Bytes   int64  `json:"bytes,omitempty"`   // of activations read and written
 	Weights []int  `json:"weights,omitempty"` // read, as indices of Inventory.Weights
+
+	// Top is the end of the activations that are alive during the call: above it, up to the phase's Activations,
+	// memory is free.
+	Top int `json:"top"`
 }
 
 // use is when a phase reads a weight: its first and last call.

@@ -23,6 +23,8 @@ type options struct {
 	keep    []string
 	exclude []string
 	profile Profile
+	most    int // bytes of the loop's weights that Auto may hold; 0: as many as fit
+	limited bool
 }
 
 // Budget is the most device memory a plan may take, in bytes. A strategy that needs more is refused with a
@@ -42,6 +44,9 @@ func Exclude(names ...string) Option {
 
 // On makes Auto plan for a device; the default is an RTX 4090 on PCIe 4.
 func On(p Profile) Option { return func(o *options) { o.profile = p } }
+
+// Resident limits the bytes of the loop's weights that Auto holds, for experiments.
+func Resident(bytes int) Option { return func(o *options) { o.most, o.limited = bytes, true } }
 
 type strategy struct {
 	name string

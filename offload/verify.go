@@ -53,6 +53,13 @@ func (v *verifier) shape() error {
 		return bad(-1, "it has %d phases, the pipeline %d", len(p.Phases), len(inv.Phases))
 	}
 	end := 0
+	for i := range inv.Phases {
+		for _, c := range inv.Phases[i].Calls {
+			if c.Top < 0 || c.Top > inv.Phases[i].Activations {
+				return bad(-1, "%s: activations end at %d of %d", c.Layer, c.Top, inv.Phases[i].Activations)
+			}
+		}
+	}
 	for i, r := range p.Phases {
 		if r.Title != inv.Phases[i].Title() {
 			return bad(-1, "phase %d is %q, the pipeline's %q", i, r.Title, inv.Phases[i].Title())
@@ -60,7 +67,7 @@ func (v *verifier) shape() error {
 		if r.Offset < 0 || r.Offset%Align != 0 || r.Bytes < inv.Phases[i].Activations {
 			return bad(-1, "%s has %d bytes at %d for %d bytes of activations", r.Title, r.Bytes, r.Offset, inv.Phases[i].Activations)
 		}
-		end = max(end, r.Offset+r.Bytes)
+		end = max(end, align(r.Offset+r.Bytes))
 	}
 	for i := range p.Loads {
 		l := &p.Loads[i]
@@ -149,25 +156,26 @@ func (v *verifier) order() (err error) {
 }
 
 // memory checks that no two users of the same bytes meet. A load's bytes are its own from the call its copy
-// waits for to its last reader; activations' from the call before the phase to its last.
-func (v *verifier) memory() error {
+// waits for to its last reader.
+func (v *verifier) memory() (err error) {
 	type user struct {
-		load        int
-		at          span
-		start, done int
+		copyOf
+		at span
 	}
 	var all []user
-	for i := range v.plan.Phases {
-		ph := &v.inv.Phases[i]
-		all = append(all, user{-1 - i, v.plan.Phases[i].span(), v.time.base[i] - 1, v.time.base[i] + ph.Passes*len(ph.Calls) - 1})
-	}
 	v.time.copies(v.plan, provenPasses, func(c copyOf) {
-		u := user{c.load, v.plan.Loads[c.load].span(), c.start, c.done}
-		if v.plan.Loads[c.load].Stays == Kept {
-			u.start = -1 // it is there from the image before
+		l := &v.plan.Loads[c.load]
+		if l.Stays == Kept {
+			c.start = -1 // it is there from the image before
 		}
-		all = append(all, u)
+		all = append(all, user{c, l.span()})
+		if err == nil {
+			err = v.activations(c, l)
+		}
 	})
+	if err != nil {
+		return err
+	}
 	sort.Slice(all, func(i, j int) bool { return all[i].at.from < all[j].at.from })
 	for i, a := range all {
 		for _, b := range all[i+1:] {
@@ -175,22 +183,29 @@ func (v *verifier) memory() error {
 				break
 			}
 			if a.at.overlaps(b.at) && a.start < b.done && b.start < a.done {
-				if a.load < 0 && b.load < 0 {
-					continue // activations of two phases are never alive together
-				}
-				return v.collision(a.load, b.load)
+				name := func(i int) string { return v.inv.Weights[v.plan.Loads[i].Weights[0]].Name }
+				return bad(max(a.load, b.load), "%s is written where %s is still needed", name(max(a.load, b.load)), name(min(a.load, b.load)))
 			}
 		}
 	}
 	return nil
 }
 
-func (v *verifier) collision(a, b int) error {
-	name := func(i int) string {
-		if i < 0 {
-			return "activations of " + v.plan.Phases[-1-i].Title
+// activations checks that no call's activations reach into a load that is being copied or needed.
+func (v *verifier) activations(c copyOf, l *Load) error {
+	for ph := range v.inv.Phases {
+		calls, r := v.inv.Phases[ph].Calls, v.plan.Phases[ph]
+		end := v.time.base[ph] + v.inv.Phases[ph].Passes*len(calls)
+		if l.Offset+l.Bytes <= r.Offset || l.Offset >= r.Offset+r.Bytes || l.Bytes == 0 {
+			continue
 		}
-		return v.inv.Weights[v.plan.Loads[i].Weights[0]].Name
+		// Positions in (start, done]: at most a pass of them differ.
+		from, to := max(c.start+1, v.time.base[ph]), min(c.done, end-1)
+		for pos := from; pos <= min(to, from+len(calls)-1); pos++ {
+			if call := calls[(pos-v.time.base[ph])%len(calls)]; r.Offset+call.Top > l.Offset {
+				return bad(c.load, "%s is written where activations of %s lie", v.inv.Weights[l.Weights[0]].Name, call.Layer)
+			}
+		}
 	}
-	return bad(max(a, b), "%s is written where %s is still needed", name(max(a, b)), name(min(a, b)))
+	return nil
 }

@@ -31,7 +31,7 @@ func addWaits(inv *Inventory, p *Plan, ahead bool) {
 		l := &p.Loads[i]
 		l.Waits = nil
 		if l.Stays == Streamed {
-			if c, ok := reader(l, byPhase[l.Phase], len(inv.Phases[l.Phase].Calls)); ok {
+			if c, ok := reader(inv, p, l, byPhase[l.Phase]); ok {
 				l.Waits = append(l.Waits, Point{l.Phase, c})
 			}
 		}
@@ -44,23 +44,41 @@ func addWaits(inv *Inventory, p *Plan, ahead bool) {
 	}
 }
 
-// reader is the call of l's own phase that last reads what lies in l's place when l is needed: a call before l's
-// first, or one of the pass before.
-func reader(l *Load, loads []*Load, calls int) (call int, ok bool) {
-	best := -1 // distance before l.First, in calls, the least wins
-	for _, m := range loads {
-		if m.Stays != Streamed || !m.span().overlaps(l.span()) {
-			continue
-		}
-		d := l.First - m.Last
+// reader is the call of l's own phase that last needs l's place before l does, as a weight or as activations: a
+// call before l's first, or one of the pass before.
+func reader(inv *Inventory, p *Plan, l *Load, loads []*Load) (call int, ok bool) {
+	calls := inv.Phases[l.Phase].Calls
+	best := len(calls) + 1 // calls from there to l.First, the least wins
+	note := func(c int) {
+		d := l.First - c
 		if d <= 0 {
-			d += calls
+			d += len(calls)
 		}
-		if best < 0 || d < best {
-			best, call = d, m.Last
+		if d < best {
+			best, call = d, c
 		}
 	}
-	return call, best >= 0
+	for _, m := range loads {
+		if m.Stays == Streamed && m.span().overlaps(l.span()) {
+			note(m.Last)
+		}
+	}
+	if c, ok := lastAbove(calls[:l.First], l.Offset-p.Phases[l.Phase].Offset); ok {
+		note(c)
+	} else if c, ok := lastAbove(calls, l.Offset-p.Phases[l.Phase].Offset); ok {
+		note(c)
+	}
+	return call, best <= len(calls)
+}
+
+// lastAbove is the last of calls whose activations reach above at.
+func lastAbove(calls []Call, at int) (int, bool) {
+	for i := len(calls) - 1; i >= 0; i-- {
+		if calls[i].Top > at {
+			return i, true
+		}
+	}
+	return 0, false
 }
 
 // earlier is the last call of an earlier phase that needs l's place.
@@ -73,7 +91,9 @@ func earlier(inv *Inventory, p *Plan, l *Load, byPhase [][]*Load) (Point, bool) 
 	}
 	for q := range l.Phase {
 		if p.Phases[q].span().overlaps(l.span()) {
-			note(q, len(inv.Phases[q].Calls)-1)
+			if c, ok := lastAbove(inv.Phases[q].Calls, l.Offset-p.Phases[q].Offset); ok {
+				note(q, c)
+			}
 		}
 		for _, m := range byPhase[q] {
 			if m.span().overlaps(l.span()) {

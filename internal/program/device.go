@@ -14,9 +14,27 @@ type Device struct {
 	After  func(i int, call Call)
 }
 
-// DeviceBytes is the memory of a program's activations and inputs.
-func (p *Program) DeviceBytes() int {
-	n := p.Arena
+// DeviceBytes is the memory of a program's inputs and, above them, activations.
+func (p *Program) DeviceBytes() int { return p.inputArea() + p.Arena }
+
+// DeviceTops is, per call, the end of the memory in use during the call.
+func (p *Program) DeviceTops() []int {
+	tops := make([]int, len(p.Calls))
+	inputs := p.inputArea()
+	for i := range tops {
+		tops[i] = inputs
+	}
+	for _, v := range p.Values {
+		if v.Kind == Activation && v.First >= 0 {
+			for c := v.First; c <= min(max(v.First, v.Last), len(tops)-1); c++ {
+				tops[c] = max(tops[c], inputs+v.Offset+v.Bytes)
+			}
+		}
+	}
+	return tops
+}
+
+func (p *Program) inputArea() (n int) {
 	for _, v := range p.Values {
 		if v.Kind == Input {
 			n += align(v.inputBytes())
@@ -43,8 +61,9 @@ func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (*Runner,
 	if len(d.Memory) < p.DeviceBytes() {
 		return nil, fmt.Errorf("%d bytes of device memory for a program that takes %d", len(d.Memory), p.DeviceBytes())
 	}
-	r := &Runner{prog: p, pool: pool, args: make([]Arg, len(p.Values)), arena: &Arena{buf: d.Memory[:p.Arena]}, device: &d, inputs: map[int][]byte{}}
-	at := p.Arena
+	inputs := p.inputArea()
+	r := &Runner{prog: p, pool: pool, args: make([]Arg, len(p.Values)), arena: &Arena{buf: d.Memory[inputs : inputs+p.Arena]}, device: &d, inputs: map[int][]byte{}}
+	at := 0
 	for i, v := range p.Values {
 		switch v.Kind {
 		case Weight:
