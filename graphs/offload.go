@@ -272,16 +272,25 @@ func (p *TextToImage) planned(r Request, phases []phase, s offload.Strategy) (*o
 			steps = ph.passes
 		}
 	}
-	for side := max(r.Height, r.Width) / 2; errors.As(err, &small) && side >= 8*p.vae.Scale(); side /= 2 {
-		first := err
-		p.tile = side / p.vae.Scale() * p.vae.Scale()
+	first := err
+	whole := max(r.Height, r.Width)
+	for _, eighths := range []int{7, 6, 5, 4, 3, 2, 1} {
+		if !errors.As(err, &small) {
+			break
+		}
+		// A tile's overlap, a quarter of it, must be whole latents.
+		unit := 4 * p.vae.Scale()
+		if p.tile = whole * eighths / 8 / unit * unit; p.tile < 2*unit {
+			break
+		}
 		if phases, err = p.phases(r, steps); err != nil {
-			return nil, nil, nil, nil, err
+			break
 		}
 		inv, list = p.inventory(phases)
-		if plan, err = s.Plan(inv); err != nil && side/2 < 8*p.vae.Scale() {
-			err = first
-		}
+		plan, err = s.Plan(inv)
+	}
+	if errors.As(err, &small) {
+		err = first // not even with the smallest tiles
 	}
 	if err != nil {
 		return nil, nil, nil, nil, err

@@ -15,6 +15,9 @@ func Auto(budget int, opts ...Option) Strategy {
 			p.Why = "everything fits: each weight is copied once and stays"
 			return p, nil
 		}
+		if least := Build(inv, s.name, Spec{Stays: fixed}); least.Peak > s.budget {
+			return nil, newBudgetError(least, inv, s.budget)
+		}
 		best := searched(inv, s.name, fixed, s.profile).best(s.budget, s.most, s.limited)
 		if best == nil {
 			return nil, newBudgetError(Build(inv, s.name, Spec{Stays: fixed}), inv, s.budget)
