@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -89,7 +90,12 @@ func parts(family string) (class string, list []part, err error) {
 
 // WriteModel writes a family's folder in the diffusers layout: seeded random weights in float16, and the
 // embedded model's tokenizer. The folder appears under its name only when complete.
-func WriteModel(dir, family string) error {
+func WriteModel(dir, family string) error { return writeModel(dir, family, writeRandom) }
+
+// WriteShapes writes the same folder with weights that are holes in their files: all zeros, and no room on disk.
+func WriteShapes(dir, family string) error { return writeModel(dir, family, writeZeros) }
+
+func writeModel(dir, family string, write writer) error {
 	class, list, err := parts(family)
 	if err != nil {
 		return err
@@ -109,7 +115,7 @@ func WriteModel(dir, family string) error {
 	}
 	for _, p := range list {
 		index[p.name] = []string{p.library, p.class}
-		if err := writePart(filepath.Join(tmp, p.name), p); err != nil {
+		if err := writePart(filepath.Join(tmp, p.name), p, write); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
@@ -123,7 +129,10 @@ func WriteModel(dir, family string) error {
 	return os.Rename(tmp, dir)
 }
 
-func writePart(dir string, p part) error {
+// writer writes a file of float16 weights.
+type writer func(file string, shapes layers.Declared) error
+
+func writePart(dir string, p part, write writer) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -143,10 +152,10 @@ func writePart(dir string, p part) error {
 	if err != nil {
 		return err
 	}
-	return writeRandom(filepath.Join(dir, weights), shapes)
+	return write(filepath.Join(dir, weights), shapes)
 }
 
-// copyTokenizer takes the embedded model's: its ids are valid in the larger vocabulary too.
+// copyTokenizer takes the embedded model's, for texts of 77 tokens: its ids are valid in the larger vocabulary too.
 func copyTokenizer(dir string) error {
 	m, err := loader.Tiny()
 	if err != nil {
@@ -162,6 +171,7 @@ func copyTokenizer(dir string) error {
 		if err != nil {
 			return err
 		}
+		raw = regexp.MustCompile(`"model_max_length": \d+`).ReplaceAll(raw, []byte(`"model_max_length": 77`))
 		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o644); err != nil {
 			return err
 		}
@@ -201,16 +211,48 @@ func declare(p part) (layers.Declared, error) {
 	return d, err
 }
 
-// writeRandom writes a safetensors file of float16 weights whose spread keeps activations about their size:
-// 1/sqrt(fan-in) for matrices and filters, 1 for norms, small biases.
+// writeRandom writes weights whose spread keeps activations about their size: 1/sqrt(fan-in) for matrices and
+// filters, 1 for norms, small biases.
 func writeRandom(file string, shapes layers.Declared) error {
+	f, names, _, err := writeHeader(file, shapes)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := bufio.NewWriterSize(f, 1<<20)
+	for i, name := range names {
+		if err := randomTensor(w, rand.New(rand.NewPCG(1, uint64(i))), name, shapes[name]); err != nil {
+			return err
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func writeZeros(file string, shapes layers.Declared) error {
+	f, _, size, err := writeHeader(file, shapes)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// writeHeader begins a safetensors file of float16 weights. It returns their names in order and the size the file
+// is to have.
+func writeHeader(file string, shapes layers.Declared) (f *os.File, names []string, size int64, err error) {
 	type entry struct {
 		DType   string   `json:"dtype"`
 		Shape   []int    `json:"shape"`
 		Offsets [2]int64 `json:"data_offsets"`
 	}
 	header, at := map[string]any{"__metadata__": map[string]string{"format": "pt"}}, int64(0)
-	names := slices.Sorted(maps.Keys(shapes))
+	names = slices.Sorted(maps.Keys(shapes))
 	for _, name := range names {
 		n := int64(2)
 		for _, d := range shapes[name] {
@@ -221,28 +263,20 @@ func writeRandom(file string, shapes layers.Declared) error {
 	}
 	raw, err := json.Marshal(header)
 	if err != nil {
-		return err
+		return nil, nil, 0, err
 	}
 	for len(raw)%8 != 0 {
 		raw = append(raw, ' ')
 	}
-	f, err := os.Create(file)
-	if err != nil {
-		return err
+	if f, err = os.Create(file); err != nil {
+		return nil, nil, 0, err
 	}
-	defer f.Close()
-	w := bufio.NewWriterSize(f, 1<<20)
-	w.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(raw))))
-	w.Write(raw)
-	for i, name := range names {
-		if err := randomTensor(w, rand.New(rand.NewPCG(1, uint64(i))), name, shapes[name]); err != nil {
-			return err
-		}
+	raw = append(binary.LittleEndian.AppendUint64(nil, uint64(len(raw))), raw...)
+	if _, err := f.Write(raw); err != nil {
+		f.Close()
+		return nil, nil, 0, err
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return f.Close()
+	return f, names, int64(len(raw)) + at, nil
 }
 
 func randomTensor(w *bufio.Writer, rng *rand.Rand, name string, shape []int) error {

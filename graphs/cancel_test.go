@@ -13,6 +13,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/offload"
 )
 
 // small is a request whose every operation can be waited for.
@@ -58,14 +59,21 @@ func some(n int) int {
 // A run that is cancelled from another goroutine during any of its operations begins no further one; nothing of
 // it is left, and the next run gives the same bits.
 func TestCancelledAtEveryOperation(t *testing.T) {
-	p := openGolden(t, "sd1", graphs.WithThreads(2))
+	t.Run("offload=none", func(t *testing.T) { cancelEverywhere(t, some(8)) })
+	t.Run("offload=sequential", func(t *testing.T) {
+		cancelEverywhere(t, 3*some(8), graphs.WithOffload(offload.Sequential(offload.Prefetch(1<<16))))
+	})
+}
+
+func cancelEverywhere(t *testing.T, stride int, opts ...graphs.Option) {
+	p := openGolden(t, "sd1", append(opts, graphs.WithThreads(2))...)
 	want := run(t, p, small())
 	total := 0
 	graphs.TraceOps(p, func(string) { total++ })
 	run(t, p, small())
 	goroutines := runtime.NumGoroutine()
 	points := 0
-	for at := 1; at <= total; at += some(8) {
+	for at := 1; at <= total; at += stride {
 		points++
 		ctx, cancel := context.WithCancel(t.Context())
 		now, cancelled := make(chan bool), make(chan bool)

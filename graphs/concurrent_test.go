@@ -12,6 +12,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/golden"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/offload"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -98,7 +99,11 @@ func TestGoroutinesShareAVM(t *testing.T) {
 func TestCloseDuringARun(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for at := 1; at < 400; at += 10 * some(10) {
-		p := openGolden(t, "sd1", graphs.WithThreads(2))
+		opts := []graphs.Option{graphs.WithThreads(2)}
+		if at%20 == 1 {
+			opts = append(opts, graphs.WithOffload(offload.Sequential()))
+		}
+		p := openGolden(t, "sd1", opts...)
 		run(t, p, small())
 		begun := 0
 		var wg sync.WaitGroup

@@ -41,24 +41,34 @@ func (p *TextToImage) decode(ctx context.Context, r Request, latents []float32) 
 	return images, nil
 }
 
-// decodeOne decodes one picture, in tiles if the pipeline tiles and the picture is larger than a tile.
+// decodeOne decodes one picture, in tiles if the picture is larger than one.
 //
 //	z      [h w L]
 //	result [H W 3]   valid until the next run
 func (p *TextToImage) decodeOne(ctx context.Context, z []float32, h, w int) ([]float32, error) {
+	return p.eachTile(z, h, w, func(z []float32, h, w int) ([]float32, error) { return p.decodeTile(ctx, z, h, w) })
+}
+
+// eachTile calls decode for every tile of a picture, and for the picture itself if it is not tiled.
+func (p *TextToImage) eachTile(z []float32, h, w int, decode func(z []float32, h, w int) ([]float32, error)) ([]float32, error) {
 	tiles := vae.NewTiles(p.vae)
-	if !p.opt.tiling || h <= tiles.Latent && w <= tiles.Latent {
-		return p.decodeTile(ctx, z, h, w)
+	if p.tile > 0 {
+		tiles = p.vae.Tiles(p.tile)
+	}
+	if !p.opt.tiling && p.tile == 0 || h <= tiles.Latent && w <= tiles.Latent {
+		return decode(z, h, w)
 	}
 	px := make([]float32, h*p.vae.Scale()*w*p.vae.Scale()*3)
-	err := tiles.Decode(px, z, h, w, p.vae.LatentChannels, func(z []float32, h, w int) ([]float32, error) {
-		return p.decodeTile(ctx, z, h, w)
-	})
-	return px, err
+	return px, tiles.Decode(px, z, h, w, p.vae.LatentChannels, decode)
+}
+
+// decoder is the compiled decoder for h by w latents.
+func (p *TextToImage) decoder(h, w int) (network[[]float32], error) {
+	return compiled(p, "vae", fmt.Sprint(h, w), func(s layers.Scope) ([]float32, []*G.Node, error) { return p.buildDecoder(s, h, w) })
 }
 
 func (p *TextToImage) decodeTile(ctx context.Context, z []float32, h, w int) ([]float32, error) {
-	n, err := compiled(p, "vae", fmt.Sprint(h, w), func(s layers.Scope) ([]float32, []*G.Node, error) { return p.buildDecoder(s, h, w) })
+	n, err := p.decoder(h, w)
 	if err != nil {
 		return nil, err
 	}

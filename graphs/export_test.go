@@ -6,17 +6,28 @@ import (
 	"github.com/euryale-ml/euryale/internal/program"
 )
 
-// TraceOps has f called before each operation of the networks that p has run so far; nil ends it.
+// TraceOps has f called before each operation of the networks that p has run so far, or nothing if f is nil.
 func TraceOps(p *TextToImage, f func(layer string)) {
-	for _, n := range p.networks {
-		n.(interface{ traceOps(func(string)) }).traceOps(f)
+	trace := func(vm *VM) {
+		if vm == nil || vm.runner == nil {
+			return
+		}
+		vm.runner.Trace = nil
+		if f != nil {
+			vm.runner.Trace = func(_ int, c program.Call) { f(c.Layer) }
+		}
 	}
-}
-
-func (vm *VM) traceOps(f func(layer string)) {
-	vm.runner.Trace = nil
-	if f != nil {
-		vm.runner.Trace = func(_ int, c program.Call) { f(c.Layer) }
+	for _, n := range p.networks {
+		switch n := n.(type) {
+		case *denoising:
+			trace(n.text)
+			trace(n.time)
+			trace(n.loop)
+		case network[texts]:
+			trace(n.VM)
+		case network[[]float32]:
+			trace(n.VM)
+		}
 	}
 }
 
@@ -24,6 +35,4 @@ func (vm *VM) traceOps(f func(layer string)) {
 func Closing(p *TextToImage) <-chan struct{} { return p.host.open.Done() }
 
 // Evaluate runs a VM's graph as a pipeline runs a network, in step 0; each as WithFiniteChecks has it.
-func Evaluate(vm *VM, each bool) error {
-	return network[struct{}]{VM: vm}.evaluate(context.Background(), 0, each)
-}
+func Evaluate(vm *VM, each bool) error { return vm.evaluate(context.Background(), 0, each) }

@@ -15,7 +15,7 @@ var ErrNonFinite = errors.New("not finite")
 
 // NonFiniteError reports an infinite value or one that is not a number: it would have become a black picture.
 type NonFiniteError struct {
-	Step  int    // of the denoising loop; -1 outside of it, in a text encoder or the VAE
+	Step  int    // of the denoising loop; -1 outside of it: in a text encoder, what no step changes, or the VAE
 	Layer string // the first whose result is not finite, by checkpoint name
 }
 
@@ -30,37 +30,40 @@ func (e *NonFiniteError) Error() string {
 // Unwrap is ErrNonFinite.
 func (e *NonFiniteError) Unwrap() error { return ErrNonFinite }
 
-// evaluate runs the network and refuses results that are not finite. If each is set, those of every operation
-// are looked at; if not, only the network's, and it runs once more to find the layer at fault.
-func (n network[In]) evaluate(ctx context.Context, step int, each bool) error {
+// evaluate runs a network and refuses results that are not finite. If each is set, those of every operation
+// are looked at; if not, only the network's, and it runs once more to find the layer at fault. A plan runs every
+// network as often as it says: there the layer is the one whose result was wanted.
+func (vm *VM) evaluate(ctx context.Context, step int, each bool) error {
 	if each {
-		return n.checked(ctx, step)
+		return vm.checked(ctx, step)
 	}
-	if err := n.run(ctx); err != nil {
+	if err := vm.run(ctx); err != nil {
 		return err
 	}
-	for i := range n.outputs {
-		if finite(n.runner.Output(i).F32()) {
+	for i := range vm.outputs {
+		if finite(vm.runner.Output(i).F32()) {
 			continue
 		}
-		if err := n.checked(ctx, step); err != nil {
-			return err
+		if vm.host.session == nil {
+			if err := vm.checked(ctx, step); err != nil {
+				return err
+			}
 		}
-		return &NonFiniteError{step, n.outputs[i].Name()}
+		return &NonFiniteError{step, vm.outputs[i].Name()}
 	}
 	return nil
 }
 
 // checked runs the network up to the first operation whose result is not finite.
-func (n network[In]) checked(ctx context.Context, step int) error {
-	n.after = func(_ int, c program.Call, out program.Arg) error {
+func (vm *VM) checked(ctx context.Context, step int) error {
+	vm.after = func(_ int, c program.Call, out program.Arg) error {
 		if out.DType != dtype.F32 || finite(out.F32()) {
 			return nil
 		}
 		return &NonFiniteError{step, c.Layer}
 	}
-	defer func() { n.after = nil }()
-	return n.run(ctx)
+	defer func() { vm.after = nil }()
+	return vm.run(ctx)
 }
 
 // finite reports whether no element is infinite or not a number.

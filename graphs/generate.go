@@ -2,7 +2,6 @@ package graphs
 
 import (
 	"context"
-	"fmt"
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/program"
@@ -27,7 +26,7 @@ func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, e
 	return res, nil
 }
 
-func (p *TextToImage) generate(ctx context.Context, req Request) (*Result, error) {
+func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, err error) {
 	r, err := p.Resolve(req)
 	if err != nil {
 		return nil, err
@@ -39,6 +38,14 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (*Result, error
 	if err := sched.SetTimesteps(r.NumInferenceSteps); err != nil {
 		return nil, err
 	}
+	if err := p.begin(ctx, r, len(sched.Timesteps())); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if stats := p.finish(); res != nil {
+			res.Offload = stats
+		}
+	}()
 	cond, err := p.condition(ctx, r)
 	if err != nil {
 		return nil, err
@@ -48,7 +55,7 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (*Result, error
 	if err := p.denoise(ctx, r, sched, cond, latents, noise); err != nil {
 		return nil, err
 	}
-	res := &Result{Seed: *r.Seed, Steps: len(sched.Timesteps()), Warnings: cond.warnings}
+	res = &Result{Seed: *r.Seed, Steps: len(sched.Timesteps()), Warnings: cond.warnings}
 	res.Images, err = p.decode(ctx, r, latents)
 	res.Latents = tensor.New(tensor.WithShape(p.latentShape(r)...), tensor.WithBacking(latents))
 	return res, err
@@ -76,6 +83,7 @@ func (p *TextToImage) start(r Request, sched Scheduler, noise *torchrand.Generat
 
 // denoiser is the input of the UNet.
 type denoiser struct {
+	nodes    unet.Inputs
 	sample   []float32 // [B h w L]
 	timestep []float32 // [B 1]
 	context  []float32 // [B S C]
@@ -89,50 +97,52 @@ func (p *TextToImage) buildUNet(s layers.Scope, b, h, w, tokens int) (denoiser, 
 	if err != nil {
 		return denoiser{}, nil, err
 	}
-	var d denoiser
-	for _, leaf := range []struct {
-		n    *G.Node
-		into *[]float32
-	}{{in.Sample, &d.sample}, {in.Timestep, &d.timestep}, {in.Context, &d.context}, {in.Pooled, &d.pooled}, {in.TimeIDs, &d.timeIDs}} {
-		if leaf.n == nil {
+	d := denoiser{nodes: in}
+	return d, []*G.Node{out}, d.bind(in.Sample, in.Timestep, in.Context, in.Pooled, in.TimeIDs)
+}
+
+// bind gives memory to those of the inputs that are listed and exist.
+func (d *denoiser) bind(leaves ...*G.Node) (err error) {
+	into := map[*G.Node]*[]float32{d.nodes.Sample: &d.sample, d.nodes.Timestep: &d.timestep, d.nodes.Context: &d.context,
+		d.nodes.Pooled: &d.pooled, d.nodes.TimeIDs: &d.timeIDs}
+	for _, n := range leaves {
+		if n == nil {
 			continue
 		}
-		if *leaf.into, err = bind[float32](leaf.n); err != nil {
-			return d, nil, err
+		if *into[n], err = bind[float32](n); err != nil {
+			return err
 		}
 	}
-	return d, []*G.Node{out}, nil
+	return nil
 }
 
 // denoise takes the latents through every step, in place.
 func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, cond conditioning, latents []float32, noise *torchrand.Generator) error {
 	shape := p.latentShape(r)
 	c, h, w := shape[1], shape[2], shape[3]
-	n, err := compiled(p, "unet", fmt.Sprint(cond.rows, h, w, cond.tokens), func(s layers.Scope) (denoiser, []*G.Node, error) {
-		return p.buildUNet(s, cond.rows, h, w, cond.tokens)
-	})
+	timesteps := sched.Timesteps()
+	n, err := p.denoising(cond.rows, h, w, cond.tokens, len(timesteps))
 	if err != nil {
 		return err
 	}
-	copy(n.in.context, cond.context)
-	copy(n.in.pooled, cond.pooled)
-	copy(n.in.timeIDs, cond.timeIDs)
+	if err := n.prepare(ctx, cond, timesteps, p.opt.checks); err != nil {
+		return err
+	}
 
 	model := make([]float32, len(latents)*cond.rows/shape[0]) // the UNet's output, channels first
 	scaled := make([]float32, len(latents))
-	timesteps := sched.Timesteps()
 	for i, t := range timesteps {
 		copy(scaled, latents)
 		sched.ScaleModelInput(scaled, i)
 		for row := range cond.rows {
 			image := len(latents) / shape[0]
 			channelsLast(n.in.sample[row*image:][:image], scaled[row%shape[0]*image:][:image], c)
-			n.in.timestep[row] = t
 		}
-		if err := n.evaluate(ctx, i, p.opt.checks); err != nil {
+		n.step(i, t)
+		if err := n.loop.evaluate(ctx, i, p.opt.checks); err != nil {
 			return err
 		}
-		out := n.runner.Output(0).F32()
+		out := n.loop.runner.Output(0).F32()
 		for row := range cond.rows {
 			image := len(latents) / shape[0]
 			channelsFirst(model[row*image:][:image], out[row*image:][:image], c)

@@ -21,6 +21,7 @@ type host struct {
 	pool    *cpu.Pool
 	weights *program.Weights
 	arena   *program.Arena
+	session *session // of the image that is made, if it is offloaded
 }
 
 // ErrClosed is returned by a VM or pipeline after Close.
@@ -57,6 +58,9 @@ func (h *host) do(ctx context.Context, f func(context.Context) error) error {
 	defer func() { <-h.turn }()
 	h.running.Lock()
 	defer h.running.Unlock()
+	if h.closed() {
+		return ErrClosed
+	}
 	return f(untilClose{ctx, h})
 }
 

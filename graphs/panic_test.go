@@ -3,7 +3,7 @@ package graphs_test
 import (
 	"errors"
 	"fmt"
-	"hash"
+	stdhash "hash"
 	"hash/fnv"
 	"runtime"
 	"strings"
@@ -31,7 +31,7 @@ func (op userOp) Do(in ...G.Value) (G.Value, error)              { return op.do(
 func (userOp) ReturnsPtr() bool                                  { return false }
 func (userOp) CallsExtern() bool                                 { return false }
 func (userOp) OverwritesInput() int                              { return -1 }
-func (userOp) WriteHash(h hash.Hash)                             { fmt.Fprint(h, "userOp") }
+func (userOp) WriteHash(h stdhash.Hash)                          { fmt.Fprint(h, "userOp") }
 func (op userOp) Hashcode() uint32                               { h := fnv.New32a(); op.WriteHash(h); return h.Sum32() }
 func (userOp) String() string                                    { return "userOp" }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/offload"
 	"github.com/euryale-ml/euryale/textenc"
 	"github.com/euryale-ml/euryale/unet"
 	"github.com/euryale-ml/euryale/vae"
@@ -30,6 +31,9 @@ type TextToImage struct {
 	scheduler  SchedulerConfig
 	parameters map[string]layers.Params // per component
 	networks   map[string]any           // compiled, by component and shape
+	session    *session                 // of the last request that was offloaded
+	listed     *listing                 // of the last request that was planned
+	tile       int                      // pixels of the VAE's tiles where a budget asks for tiles, else 0
 }
 
 // encoder is a text encoder and its tokenizer.
@@ -48,6 +52,10 @@ type options struct {
 	tiling    bool
 	checks    bool
 	scheduler string
+	everyStep bool
+
+	strategies    []offload.Strategy // one, or it is an error
+	before, after func(HookEvent)
 }
 
 // WithThreads sets the number of threads; 0, the default, takes one per core.
@@ -66,6 +74,10 @@ func WithVAETiling() Option { return func(o *options) { o.tiling = true } }
 // that is infinite or not a number. Without it only what the networks and the scheduler return is looked at, so that
 // no picture is silently black, and a value that goes lost on the way stays unseen.
 func WithFiniteChecks() Option { return func(o *options) { o.checks = true } }
+
+// WithoutHoisting computes in every step what does not change between steps, as diffusers does: the text's keys
+// and values, and the time projections. The pictures are the same.
+func WithoutHoisting() Option { return func(o *options) { o.everyStep = true } }
 
 // NewTextToImage checks a model and makes a pipeline of it. Every problem found is reported; weights are read
 // when a picture first needs them, so the model must stay open as long as the pipeline.
@@ -266,11 +278,16 @@ func compiled[In any](p *TextToImage, component, shape string, build func(layers
 		return network[In]{}, err
 	}
 	n := network[In]{vm, in}
-	if len(p.networks) >= maxNetworks {
+	p.cache(key, n)
+	return n, nil
+}
+
+// cache keeps a compiled network.
+func (p *TextToImage) cache(key string, n any) {
+	if len(p.networks) >= maxNetworks && p.host.session == nil {
 		clear(p.networks)
 	}
 	p.networks[key] = n
-	return n, nil
 }
 
 // maxNetworks bounds the compiled graphs kept: a server that is asked for every size must not grow for ever.

@@ -66,8 +66,9 @@ type Result struct {
 	Images   []image.Image // NumImagesPerPrompt pictures, 8 bits per channel, sRGB
 	Latents  *tensor.Dense // [N 4 h w], before the VAE's scaling, as diffusers' output_type="latent"
 	Seed     uint64
-	Steps    int      // model evaluations
-	Warnings []string // what was not done as asked, such as text cut off
+	Steps    int           // model evaluations
+	Warnings []string      // what was not done as asked, such as text cut off
+	Offload  *OffloadStats // nil without a strategy
 }
 
 // Seed is for Request.Seed.

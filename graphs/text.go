@@ -3,6 +3,8 @@ package graphs
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
@@ -48,13 +50,18 @@ func (e encoder) build(s layers.Scope, b int, o textOptions) (texts, []*G.Node, 
 	return t, outputs, err
 }
 
+// encoder is the compiled encoder for a batch of b.
+func (p *TextToImage) encoder(e encoder, b int, o textOptions) (network[texts], error) {
+	return compiled(p, e.component, fmt.Sprint(b, o), func(s layers.Scope) (texts, []*G.Node, error) { return e.build(s, b, o) })
+}
+
 // encode runs encoder e over prompts.
 //
 //	hidden [B S C]
 //	pooled [B P]     nil unless asked for
 func (p *TextToImage) encode(ctx context.Context, e encoder, prompts []string, o textOptions) (hidden, pooled []float32, warnings []string, err error) {
-	b, s := len(prompts), e.tok.MaxLength()
-	n, err := compiled(p, e.component, fmt.Sprint(b, o), func(sc layers.Scope) (texts, []*G.Node, error) { return e.build(sc, b, o) })
+	s := e.tok.MaxLength()
+	n, err := p.encoder(e, len(prompts), o)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -83,13 +90,7 @@ func (p *TextToImage) encode(ctx context.Context, e encoder, prompts []string, o
 
 // condition computes what the UNet is told, for all pictures of a request.
 func (p *TextToImage) condition(ctx context.Context, r Request) (conditioning, error) {
-	sides := []side{{r.Prompt, r.Prompt2, r.ClipSkip, r.PromptEmbeds, r.PooledPromptEmbeds, false}}
-	if r.GuidanceScale > 1 {
-		// As in diffusers, clip_skip is not for the negative prompt.
-		neg := side{r.NegativePrompt, r.NegativePrompt2, 0, r.NegativePromptEmbeds, r.NegativePooledPromptEmbeds, false}
-		neg.zero = p.xl && p.zeroEmpty && r.NegativePrompt == ""
-		sides = append([]side{neg}, sides...)
-	}
+	sides := p.sides(r)
 	c := conditioning{rows: len(sides) * r.NumImagesPerPrompt}
 	embeds, pooled, err := p.embed(ctx, sides, &c.warnings)
 	if err != nil {
@@ -114,6 +115,18 @@ func (p *TextToImage) condition(ctx context.Context, r Request) (conditioning, e
 	return c, nil
 }
 
+// sides are the prompt and, with guidance, before it the negative one.
+func (p *TextToImage) sides(r Request) []side {
+	sides := []side{{r.Prompt, r.Prompt2, r.ClipSkip, r.PromptEmbeds, r.PooledPromptEmbeds, false}}
+	if r.GuidanceScale > 1 {
+		// As in diffusers, clip_skip is not for the negative prompt.
+		neg := side{r.NegativePrompt, r.NegativePrompt2, 0, r.NegativePromptEmbeds, r.NegativePooledPromptEmbeds, false}
+		neg.zero = p.xl && p.zeroEmpty && r.NegativePrompt == ""
+		sides = append([]side{neg}, sides...)
+	}
+	return sides
+}
+
 // side is the prompt or the negative prompt.
 type side struct {
 	prompt, prompt2 string
@@ -125,7 +138,6 @@ type side struct {
 // embed returns the embeddings [S C] and, for SDXL, the pooled ones [P] of each side.
 func (p *TextToImage) embed(ctx context.Context, sides []side, warnings *[]string) (embeds, pooled [][]float32, err error) {
 	embeds, pooled = make([][]float32, len(sides)), make([][]float32, len(sides))
-	todo := map[int][]int{} // sides to encode, by layers left out
 	for i, s := range sides {
 		switch {
 		case s.embeds != nil:
@@ -136,17 +148,13 @@ func (p *TextToImage) embed(ctx context.Context, sides []side, warnings *[]strin
 		case s.zero:
 			embeds[i] = make([]float32, p.encoders[0].tok.MaxLength()*p.unet.CrossAttentionDim)
 			pooled[i] = make([]float32, p.unet.PooledDim())
-		default:
-			todo[s.skip] = append(todo[s.skip], i)
 		}
 	}
-	for skip, which := range todo {
-		column := 0
+	todo := toEncode(sides)
+	for _, skip := range slices.Sorted(maps.Keys(todo)) {
+		which, column := todo[skip], 0
 		for k, e := range p.encoders {
-			o := textOptions{skip: skip, norm: true}
-			if p.xl {
-				o = textOptions{skip: skip + 1, pooled: k == 1} // the last layer but one, as it is
-			}
+			o := p.textOptions(k, skip)
 			prompts := make([]string, len(which))
 			for j, i := range which {
 				prompts[j] = [...]string{sides[i].prompt, sides[i].prompt2}[k]
@@ -167,6 +175,25 @@ func (p *TextToImage) embed(ctx context.Context, sides []side, warnings *[]strin
 		}
 	}
 	return embeds, pooled, nil
+}
+
+// textOptions says what is wanted of encoder k when skip layers are left out.
+func (p *TextToImage) textOptions(k, skip int) textOptions {
+	if p.xl {
+		return textOptions{skip: skip + 1, pooled: k == 1} // the last layer but one, as it is
+	}
+	return textOptions{skip: skip, norm: true}
+}
+
+// toEncode lists the sides that go through the text encoders, by layers left out.
+func toEncode(sides []side) map[int][]int {
+	todo := map[int][]int{}
+	for i, s := range sides {
+		if s.embeds == nil && !s.zero {
+			todo[s.skip] = append(todo[s.skip], i)
+		}
+	}
+	return todo
 }
 
 // columns writes h [S n] to columns at.. of dst [S wide].

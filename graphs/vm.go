@@ -80,8 +80,9 @@ func (h *host) compileGraph(g *G.ExprGraph, outputs []*G.Node) (vm *VM, err erro
 	return h.compile(outputs)
 }
 
-// compile makes a VM for the outputs that shares the host's weights, threads and arena.
-func (h *host) compile(outputs []*G.Node) (*VM, error) {
+// compile makes a VM for the outputs that shares the host's weights, threads and arena. Nodes that are given are
+// bound as leaves are.
+func (h *host) compile(outputs []*G.Node, given ...*G.Node) (*VM, error) {
 	vm := &VM{host: h}
 	for _, n := range outputs {
 		if into, child, ok := readNode(n); ok {
@@ -91,7 +92,7 @@ func (h *host) compile(outputs []*G.Node) (*VM, error) {
 		vm.outputs = append(vm.outputs, n)
 	}
 	var err error
-	vm.prog, err = program.Compile(vm.outputs, h.weights.Has)
+	vm.prog, err = program.Compile(vm.outputs, h.weights.Has, given...)
 	return vm, err
 }
 
@@ -127,8 +128,16 @@ func (vm *VM) run(ctx context.Context) error {
 	if vm.host.closed() {
 		return ErrClosed
 	}
-	if vm.runner == nil {
-		if err := vm.checkMemory(); err != nil {
+	if s := vm.host.session; s != nil {
+		r, err := s.next(vm)
+		if err != nil {
+			return err
+		}
+		vm.runner, r.After = r, vm.after
+		return r.Run(ctx)
+	}
+	if vm.runner == nil || vm.runner.Offloaded() {
+		if err := vm.checkMemory(max(0, vm.prog.Arena-vm.host.arena.Bytes())); err != nil {
 			return err
 		}
 		r, err := program.NewRunner(ctx, vm.prog, vm.host.pool, vm.host.weights, vm.host.arena)
@@ -141,10 +150,10 @@ func (vm *VM) run(ctx context.Context) error {
 	return vm.runner.Run(ctx)
 }
 
-// checkMemory refuses a graph that cannot fit before anything is allocated: the Go runtime does not survive
+// checkMemory refuses a graph whose weights and more bytes cannot fit before anything is allocated: the Go runtime does not survive
 // running out of memory.
-func (vm *VM) checkMemory() error {
-	need := int64(vm.host.weights.Missing(vm.prog)) + max(0, int64(vm.prog.Arena-vm.host.arena.Bytes()))
+func (vm *VM) checkMemory(more int) error {
+	need := int64(vm.host.weights.Missing(vm.prog)) + int64(more)
 	if have, ok := sysmem.Available(); ok && need > have {
 		return &MemoryError{Need: need, Have: have}
 	}

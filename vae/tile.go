@@ -12,9 +12,10 @@ type Tiles struct {
 }
 
 // NewTiles is the tiling for a model's own tile size.
-func NewTiles(cfg Config) Tiles { return cfg.tiles(cfg.SampleSize) }
+func NewTiles(cfg Config) Tiles { return cfg.Tiles(cfg.SampleSize) }
 
-func (cfg Config) tiles(pixels int) Tiles {
+// Tiles is the tiling with tiles of that many pixels a side.
+func (cfg Config) Tiles(pixels int) Tiles {
 	latent := pixels / cfg.Scale()
 	return Tiles{
 		Latent: latent, Stride: max(1, latent*3/4), Blend: pixels / 4, Keep: pixels - pixels/4,

@@ -23,6 +23,7 @@ type generateFlags struct {
 	guidance, rescale, eta          float64
 	tiling, checks, json, quiet     bool
 	req                             graphs.Request
+	offload                         offloadFlags
 }
 
 func (f *generateFlags) parse(args []string, stderr io.Writer) error {
@@ -47,6 +48,7 @@ func (f *generateFlags) parse(args []string, stderr io.Writer) error {
 	fs.StringVar(&f.latents, "latents-out", "", "also write the final latents to a safetensors `file`")
 	fs.BoolVar(&f.json, "json", false, "print a summary as JSON on standard output")
 	fs.BoolVar(&f.quiet, "quiet", false, "no progress")
+	f.offload.register(fs)
 	if err := parse(fs, args, stderr); err != nil {
 		return err
 	}
@@ -91,6 +93,21 @@ type summary struct {
 	Seconds   float64  `json:"seconds"`
 	PeakBytes int64    `json:"peak_rss_bytes,omitempty"`
 	Warnings  []string `json:"warnings,omitempty"`
+
+	Offload *offloadSummary `json:"offload,omitempty"`
+}
+
+// offloadSummary is what offloading took.
+type offloadSummary struct {
+	Strategy  string  `json:"strategy"`
+	PeakBytes int     `json:"peak_device_bytes"`
+	Uploaded  int64   `json:"uploaded_bytes"`
+	GBps      float64 `json:"upload_gb_per_s"`
+	Hidden    float64 `json:"hidden"`
+}
+
+func (s *offloadSummary) String() string {
+	return fmt.Sprintf("offload %s: %d MiB of device memory, %d MiB uploaded at %.2f GB/s, %.0f %% hidden", s.Strategy, (s.PeakBytes+1<<20-1)>>20, s.Uploaded>>20, s.GBps, 100*s.Hidden)
 }
 
 func generate(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -98,7 +115,7 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err := f.parse(args, stderr); err != nil {
 		return err
 	}
-	for _, file := range []string{f.output, f.latents} {
+	for _, file := range []string{f.output, f.latents, f.offload.planOut} {
 		if err := writable(file); err != nil {
 			return err
 		}
@@ -115,7 +132,11 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if f.checks {
 		opts = append(opts, graphs.WithFiniteChecks())
 	}
-	p, err := graphs.NewTextToImage(m, opts...)
+	more, err := f.offload.options()
+	if err != nil {
+		return err
+	}
+	p, err := graphs.NewTextToImage(m, append(opts, more...)...)
 	if err != nil {
 		return err
 	}
@@ -125,6 +146,9 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return err
 	}
 
+	if err := f.offload.check(p, f.req); err != nil {
+		return err
+	}
 	bar := newProgress(stderr, f.quiet)
 	f.req.OnStepEnd = bar.step
 	start := time.Now()
@@ -141,6 +165,12 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		Sampler: f.req.Scheduler, Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
 		Guidance: f.req.GuidanceScale, Warnings: res.Warnings,
 	}
+	if o := res.Offload; o != nil {
+		s.Offload = &offloadSummary{Strategy: o.Strategy, PeakBytes: o.Peak, Uploaded: o.Uploaded, Hidden: o.Hidden()}
+		if o.CopyTime > 0 {
+			s.Offload.GBps = float64(o.Uploaded) / o.CopyTime.Seconds() / 1e9
+		}
+	}
 	if s.Model == "" {
 		s.Model = "embedded"
 	}
@@ -155,6 +185,9 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return e.Encode(s)
 	}
 	fmt.Fprintf(stderr, "%s: seed %d, %d steps of %s, %.1f s\n", strings.Join(s.Files, ", "), s.Seed, s.Steps, s.Sampler, s.Seconds)
+	if s.Offload != nil {
+		fmt.Fprintln(stderr, s.Offload)
+	}
 	return nil
 }
 

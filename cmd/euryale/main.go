@@ -14,6 +14,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/offload"
 )
 
 // Exit codes, for scripts.
@@ -32,6 +33,7 @@ type command struct {
 
 var commands = []command{
 	{"generate", "make pictures from a prompt", generate},
+	{"plan", "show where weights would live, and how long a step would take", planCommand},
 	{"inspect", "show what a model consists of", inspect},
 	{"doctor", "show what this machine can do", doctor},
 }
@@ -94,7 +96,7 @@ func exitCode(err error) int {
 		return 0
 	case errors.Is(err, context.Canceled):
 		return exitCancelled
-	case errors.As(err, new(*graphs.MemoryError)):
+	case errors.As(err, new(*graphs.MemoryError)), errors.As(err, new(*offload.BudgetError)):
 		return exitMemory
 	case errors.As(err, new(*loader.Error)), errors.Is(err, graphs.ErrNonFinite):
 		return exitModel

@@ -164,7 +164,8 @@ func (a *attention) tile(r, j, n int) {
 func (a *attention) panels(t tile, n int) {
 	for left := n / tileCols; left > 0; left -= t.panels {
 		t.panels = a.k.group(left)
-		a.k.tile(&t)
+		a.s.tile = t
+		a.k.tile(&a.s.tile)
 		t.b, t.c = t.b[t.panels*t.bstep:], t.c[t.panels*tileCols:]
 	}
 }

@@ -120,9 +120,9 @@ func (g *gemm) columns(s *scratch, t tile, c []float32, panel, panels, rows int)
 				}
 				t.b, t.t, t.bstep = floatBytes(buf), dtype.F32, 4*n
 			}
-			u := t
-			u.off, u.rows, u.c = t.off[b.tap*t.stride:], rows, c
-			g.p.k.tile(&u)
+			s.tile = t
+			s.tile.off, s.tile.rows, s.tile.c = t.off[b.tap*t.stride:], rows, c
+			g.p.k.tile(&s.tile)
 		}
 	}
 }

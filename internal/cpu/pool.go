@@ -125,6 +125,7 @@ type scratch struct {
 	panel   []float32 // GEMM: one weight panel in float32. Attention: keys and values as panels
 	row     []float32 // GEMM: bias. Attention: scores of six queries, then maxima and sums
 	wide    []float64 // channel sums of GroupNorm
+	tile    tile      // the micro-kernel's arguments: one that escapes per worker, not one per call
 }
 
 // grow returns s with length n, keeping the old memory when it is large enough. The contents are undefined.

@@ -2,6 +2,7 @@ package program
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
 	G "gorgonia.org/gorgonia"
@@ -57,9 +58,9 @@ func (c Call) Host() (Op, bool) {
 }
 
 // Compile orders the nodes that outputs need, fuses neighbours, and plans the arena. isWeight says which leaf
-// nodes are read from the checkpoint.
-func Compile(outputs []*G.Node, isWeight func(name string) bool) (*Program, error) {
-	c := &compiler{value: map[place]int{}, isWeight: isWeight, prog: &Program{}}
+// nodes are read from the checkpoint. Nodes that are given are inputs, whatever computes them.
+func Compile(outputs []*G.Node, isWeight func(name string) bool, given ...*G.Node) (*Program, error) {
+	c := &compiler{value: map[place]int{}, isWeight: isWeight, given: given, prog: &Program{}}
 	for _, n := range outputs {
 		i, err := c.visit(n)
 		if err != nil {
@@ -82,6 +83,7 @@ type place struct {
 type compiler struct {
 	value    map[place]int
 	isWeight func(string) bool
+	given    []*G.Node
 	prog     *Program
 }
 
@@ -97,8 +99,10 @@ func (c *compiler) visit(n *G.Node) (int, error) {
 	}
 	v.Bytes = v.Shape.TotalSize() * v.DType.Size()
 	op := n.Op()
-	if op == nil || isConstant(op) {
+	if op == nil || isConstant(op) || slices.Contains(c.given, n) {
 		switch {
+		case slices.Contains(c.given, n):
+			v.Kind = Input
 		case op != nil:
 			v.Kind = Constant
 		case c.isWeight(v.Name):

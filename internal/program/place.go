@@ -37,10 +37,12 @@ func (c *compiler) liveness() {
 	}
 }
 
+// block is memory that one value, or several that take it over from each other, have from call first to last.
+type block struct{ bytes, first, last, offset int }
+
 // place gives every activation its offset. Results that may take over a dying argument's memory share its
-// block; blocks are then placed largest first at the lowest offset free over their whole life.
+// block.
 func (p *Program) place() {
-	type block struct{ bytes, first, last, offset int }
 	var blocks []*block
 	of := map[int]*block{}
 	for i, call := range p.Calls {
@@ -64,8 +66,27 @@ func (p *Program) place() {
 		p.Bound = max(p.Bound, n)
 	}
 
+	// Longest-lived first makes a stack of them at the bottom and leaves the top free where little is alive, which
+	// streamed weights can use; largest first sometimes packs tighter.
+	p.Arena = pack(blocks, func(a, b *block) bool {
+		if d, e := a.last-a.first, b.last-b.first; d != e {
+			return d > e
+		}
+		return a.bytes > b.bytes
+	})
+	if tight := p.Bound + p.Bound/64; p.Arena > tight {
+		p.Arena = pack(blocks, func(a, b *block) bool { return a.bytes > b.bytes })
+	}
+	for v, b := range of {
+		p.Values[v].Offset = b.offset
+	}
+}
+
+// pack places blocks in the order of less, each at the lowest offset free over its whole life, and returns the
+// bytes it takes.
+func pack(blocks []*block, less func(a, b *block) bool) (arena int) {
 	order := append([]*block(nil), blocks...)
-	sort.SliceStable(order, func(i, j int) bool { return order[i].bytes > order[j].bytes })
+	sort.SliceStable(order, func(i, j int) bool { return less(order[i], order[j]) })
 	var placed []*block // by offset
 	for _, b := range order {
 		at := 0
@@ -83,11 +104,9 @@ func (p *Program) place() {
 		placed = append(placed, nil)
 		copy(placed[k+1:], placed[k:])
 		placed[k] = b
-		p.Arena = max(p.Arena, at+b.bytes)
+		arena = max(arena, at+b.bytes)
 	}
-	for v, b := range of {
-		p.Values[v].Offset = b.offset
-	}
+	return arena
 }
 
 // takeOver returns the argument whose memory call i's result may use, or -1.

@@ -29,6 +29,10 @@ type Runner struct {
 	args    []Arg // of every value, in its place
 	scratch []Arg // the arguments of the current call
 
+	device  *Device        // of an offloaded program
+	inputs  map[int][]byte // places of its inputs
+	outputs []Arg          // copies of its outputs: their places are given away after the last call
+
 	// Trace, if set, is told of each call before it runs.
 	Trace func(i int, call Call)
 	// After, if set, sees each call's result and may stop the run.
@@ -72,8 +76,16 @@ func (r *Runner) place() {
 	r.bound = &r.arena.buf[0]
 }
 
+// Offloaded reports whether the program's values lie on a device.
+func (r *Runner) Offloaded() bool { return r.device != nil }
+
 // Output is the i-th output of the last run. Its bytes are the arena's: the next run overwrites them.
-func (r *Runner) Output(i int) Arg { return r.args[r.prog.Outputs[i]] }
+func (r *Runner) Output(i int) Arg {
+	if r.device != nil {
+		return r.outputs[i]
+	}
+	return r.args[r.prog.Outputs[i]]
+}
 
 // Run binds the inputs' values and executes every call, looking at the context before each.
 func (r *Runner) Run(ctx context.Context) error {
@@ -93,11 +105,19 @@ func (r *Runner) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("input %q: %w", v.Name, err)
 		}
+		if place, ok := r.inputs[i]; ok {
+			a.Data = place[:copy(place, a.Data)]
+		}
 		r.args[i] = a
 	}
 	for i, call := range r.prog.Calls {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if r.device != nil {
+			if err := r.device.Before(i, call); err != nil {
+				return err
+			}
 		}
 		if r.Trace != nil {
 			r.Trace(i, call)
@@ -109,6 +129,14 @@ func (r *Runner) Run(ctx context.Context) error {
 			if err := r.After(i, call, r.args[call.Out]); err != nil {
 				return err
 			}
+		}
+		if r.device != nil {
+			if i == len(r.prog.Calls)-1 {
+				for k, o := range r.prog.Outputs {
+					copy(r.outputs[k].Data, r.args[o].Data)
+				}
+			}
+			r.device.After(i, call)
 		}
 	}
 	return nil

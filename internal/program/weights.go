@@ -3,6 +3,7 @@ package program
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
@@ -53,16 +54,28 @@ func (w *Weights) Bytes() int {
 func (w *Weights) Load(ctx context.Context, p *Program) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	before := w.bytes
 	var staging []byte
+	defer func() {
+		if staging = nil; w.bytes-before > 64<<20 {
+			// What loading leaves behind would otherwise stay until the heap has doubled, which with a large model is
+			// never.
+			debug.FreeOSMemory()
+		}
+	}()
+	largest := 0
+	for i := range p.Values {
+		if v := &p.Values[i]; w.missing(v) {
+			_, t, _ := w.src.Stored(v.Name)
+			largest = max(largest, v.Shape.TotalSize()*t.Size())
+		}
+	}
 	for i := range p.Values {
 		v := &p.Values[i]
-		if v.Kind != Weight || v.Last < 0 {
+		if !w.missing(v) {
 			continue
 		}
 		key := weightKey{v.Name, v.Layout}
-		if _, ok := w.held[key]; ok {
-			continue
-		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -71,8 +84,8 @@ func (w *Weights) Load(ctx context.Context, p *Program) error {
 			return fmt.Errorf("weight %s is %v %v, the graph wants %v", v.Name, t, shape, v.Shape)
 		}
 		raw := v.Shape.TotalSize() * t.Size()
-		if len(staging) < raw {
-			staging = make([]byte, raw)
+		if staging == nil {
+			staging = make([]byte, largest)
 		}
 		if err := w.src.ReadTensor(ctx, v.Name, staging[:raw]); err != nil {
 			return err
@@ -90,16 +103,21 @@ func (w *Weights) Missing(p *Program) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
-	for _, v := range p.Values {
-		if v.Kind != Weight || v.Last < 0 {
-			continue
-		}
-		if _, ok := w.held[weightKey{v.Name, v.Layout}]; !ok {
-			_, t, _ := w.src.Stored(v.Name)
-			n += Packed(v.Layout, v.Shape, t)
+	for i := range p.Values {
+		if v := &p.Values[i]; w.missing(v) {
+			n += w.WeightBytes(*v)
 		}
 	}
 	return n
+}
+
+// missing reports whether v is a weight that is read and not held.
+func (w *Weights) missing(v *Value) bool {
+	if v.Kind != Weight || v.Last < 0 {
+		return false
+	}
+	_, ok := w.held[weightKey{v.Name, v.Layout}]
+	return !ok
 }
 
 func (w *Weights) get(v Value) Arg {

@@ -78,8 +78,8 @@ class Average:
 
 def train_vae(train, steps, rng):
     vae = AutoencoderKL(
-        block_out_channels=(16, 32, 64, 64), layers_per_block=1, norm_num_groups=1, latent_channels=4, sample_size=scenes.SIDE,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(32, 64, 64), layers_per_block=1, norm_num_groups=1, latent_channels=4, sample_size=scenes.SIDE,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
     )
     # One group: with more, a norm over an almost plain picture would take its colour away.
     torch.nn.init.constant_(vae.quant_conv.bias[4:], -4)  # begin with little noise on the latents; the KL term adds it
@@ -91,7 +91,7 @@ def train_vae(train, steps, rng):
         dist = vae.encode(x).latent_dist
         z = dist.mean + dist.std * torch.randn(dist.mean.shape, generator=rng)
         y = vae.decode(z).sample
-        loss = F.mse_loss(y, x) + 0.3 * F.l1_loss(y, x) + 3e-3 * dist.kl().mean() / dist.mean[0].numel()
+        loss = F.mse_loss(y, x) + 0.3 * F.l1_loss(y, x) + 1e-4 * dist.kl().mean() / dist.mean[0].numel()
         opt.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1)
@@ -111,8 +111,9 @@ def models(tok, cross):
     ))
     torch.nn.init.normal_(text.text_model.embeddings.token_embedding.weight, std=0.1)
     net = UNet2DConditionModel(
-        sample_size=scenes.SIDE // 8, in_channels=4, out_channels=4, block_out_channels=(64, 128), layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        sample_size=scenes.SIDE // 4, in_channels=4, out_channels=4, block_out_channels=(64, 96, 112), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=cross, attention_head_dim=4, norm_num_groups=16,
     )
     return text, net
@@ -167,8 +168,8 @@ def encode(train, vae, per, rng):
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path(__file__).parent / "model")
-    p.add_argument("--vae-steps", type=int, default=3000)
-    p.add_argument("--steps", type=int, default=6000)
+    p.add_argument("--vae-steps", type=int, default=2000)
+    p.add_argument("--steps", type=int, default=5000)
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--vae", type=pathlib.Path, help="take the autoencoder from this folder")
     args = p.parse_args()

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/offload"
+)
+
+// offloadFlags say where weights live.
+type offloadFlags struct {
+	strategy, profile, keep, exclude string
+	vram, ram, prefetch              size
+	planIn, planOut                  string
+}
+
+func (f *offloadFlags) register(fs *flag.FlagSet) {
+	fs.StringVar(&f.strategy, "offload", "", "`strategy`: none, model, sequential, group:N, auto; auto is the default with -max-vram")
+	fs.Var(&f.vram, "max-vram", "device memory the run may take, such as 2GiB or 512MiB")
+	fs.Var(&f.ram, "max-ram", "host memory for weights, such as 8GiB")
+	fs.Var(&f.prefetch, "prefetch", "bytes of weights copied ahead, for sequential and group:N")
+	fs.StringVar(&f.keep, "keep", "", "`names` of layers held while their component runs, separated by commas")
+	fs.StringVar(&f.exclude, "exclude", "", "`names` of layers or components that stay on the device")
+	fs.StringVar(&f.profile, "profile", "", "plan for this `device`: "+profileNames())
+	fs.StringVar(&f.planOut, "plan-out", "", "write the plan as JSON to a `file`")
+	fs.StringVar(&f.planIn, "plan-in", "", "run the plan of a `file`")
+}
+
+func profileNames() string {
+	var names []string
+	for _, p := range offload.Profiles() {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// parse makes the strategy the flags ask for, nil if they ask for none.
+func (f *offloadFlags) parse() (offload.Strategy, error) {
+	if f.strategy == "" && f.vram > 0 {
+		f.strategy = "auto"
+	}
+	if f.planIn != "" {
+		if f.strategy != "" {
+			return nil, errors.New("-plan-in and -offload both say where weights live; give one of them")
+		}
+		return nil, nil
+	}
+	if f.strategy == "" {
+		for name, given := range map[string]bool{"prefetch": f.prefetch > 0, "keep": f.keep != "", "exclude": f.exclude != "", "plan-out": f.planOut != ""} {
+			if given {
+				return nil, fmt.Errorf("-%s needs -offload or -max-vram", name)
+			}
+		}
+		return nil, nil
+	}
+	prof, err := f.device()
+	if err != nil {
+		return nil, err
+	}
+	return offload.Parse(f.strategy, offload.Budget(int(f.vram)), offload.Prefetch(int(f.prefetch)),
+		offload.Keep(list(f.keep)...), offload.Exclude(list(f.exclude)...), offload.On(prof))
+}
+
+func (f *offloadFlags) device() (offload.Profile, error) {
+	if f.profile == "" {
+		return offload.ProfileByName("rtx4090-gen4")
+	}
+	return offload.ProfileByName(f.profile)
+}
+
+// options are the pipeline's for these flags.
+func (f *offloadFlags) options() ([]graphs.Option, error) {
+	s, err := f.parse()
+	if err != nil {
+		return nil, err
+	}
+	if s != nil {
+		return []graphs.Option{graphs.WithOffload(s)}, nil
+	}
+	if f.planIn == "" {
+		return nil, nil
+	}
+	file, err := os.Open(f.planIn)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	plan, err := offload.ReadPlan(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.planIn, err)
+	}
+	return []graphs.Option{graphs.WithPlan(plan)}, nil
+}
+
+// check refuses a run whose weights do not fit the host, and writes the plan if that is asked for.
+func (f *offloadFlags) check(p *graphs.TextToImage, req graphs.Request) error {
+	s, err := f.parse()
+	if err != nil || s == nil && f.ram == 0 {
+		return err
+	}
+	inv, err := p.Inventory(req)
+	if err != nil {
+		return err
+	}
+	if need := inv.WeightBytes(""); f.ram > 0 && need > int(f.ram) {
+		return &graphs.MemoryError{Need: int64(need), Have: int64(f.ram)}
+	}
+	if f.planOut == "" {
+		return nil
+	}
+	plan, _, err := p.Plan(req, s)
+	if err != nil {
+		return err
+	}
+	return replace(f.planOut, func(w io.Writer) error { return indented(w, plan) })
+}
+
+func indented(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", " ")
+	return e.Encode(v)
+}
+
+func list(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+// size is a number of bytes with a unit.
+type size int
+
+var units = []struct {
+	name  string
+	bytes float64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"B", 1}, {"", 1}}
+
+func (s *size) Set(text string) error {
+	for _, u := range units {
+		number, ok := strings.CutSuffix(text, u.name)
+		if !ok {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil || !(v > 0) || v*u.bytes >= math.MaxInt64/2 {
+			break
+		}
+		*s = size(v * u.bytes)
+		return nil
+	}
+	return fmt.Errorf("%q is not a size such as 512MiB or 2GiB", text)
+}
+
+func (s *size) String() string {
+	if s == nil || *s == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d MiB", (int(*s)+1<<20-1)>>20)
+}
+
+// planCommand shows where weights would live, without loading any.
+func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) error {
+	var f generateFlags
+	var curve int
+	fs := flag.NewFlagSet("euryale plan", flag.ContinueOnError)
+	fs.StringVar(&f.model, "m", "", "model `folder` in the diffusers layout; default: the embedded model")
+	fs.IntVar(&f.req.Width, "W", 0, "width in `pixels`; default: the model's")
+	fs.IntVar(&f.req.Height, "H", 0, "height in `pixels`; default: the model's")
+	fs.IntVar(&f.req.NumInferenceSteps, "steps", 0, "denoising steps; default 50")
+	fs.IntVar(&f.req.NumImagesPerPrompt, "batch", 1, "`pictures` to make")
+	fs.BoolVar(&f.json, "json", false, "print the plan as JSON")
+	fs.IntVar(&curve, "budget-curve", 0, "print the predicted time at so many `budgets` instead")
+	f.offload.register(fs)
+	if err := parse(fs, args, stderr); err != nil {
+		return err
+	}
+	if f.offload.strategy == "" && f.offload.vram == 0 {
+		f.offload.strategy = "model"
+	}
+	s, err := f.offload.parse()
+	if err != nil {
+		return err
+	}
+	prof, err := f.offload.device()
+	if err != nil {
+		return err
+	}
+	m, err := open(f.model)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	p, err := graphs.NewTextToImage(m)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if curve > 0 {
+		return budgetCurve(stdout, p, f.req, prof, curve)
+	}
+	plan, inv, err := p.Plan(f.req, s)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return indented(stdout, plan)
+	}
+	if err := plan.WriteTable(stdout, inv); err != nil {
+		return err
+	}
+	return forecast(stdout, offload.Simulate(plan, inv, prof), prof)
+}
+
+func forecast(w io.Writer, c *offload.Forecast, prof offload.Profile) error {
+	_, err := fmt.Fprintf(w, "predicted on %s: %.3g s an image, %.4g ms a step (%.4g with everything resident), %.2f GB uploaded at %.3g GB/s, %.0f %% of it hidden\n",
+		prof.Name, c.Total, 1e3*c.Step, 1e3*c.Compute, float64(c.Copied)/1e9, c.Rate/1e9, 100*c.Hidden)
+	for i, s := range c.Stalls {
+		if i == 3 {
+			break
+		}
+		fmt.Fprintf(w, "  waits %.3g ms for %s\n", 1e3*s.Seconds, s.Layer)
+	}
+	return err
+}
+
+func budgetCurve(w io.Writer, p *graphs.TextToImage, req graphs.Request, prof offload.Profile, n int) error {
+	inv, err := p.Inventory(req)
+	if err != nil {
+		return err
+	}
+	points := offload.Curve(inv, prof, n)
+	slowest := 0.0
+	for _, c := range points {
+		slowest = max(slowest, c.Step)
+	}
+	fmt.Fprintf(w, "device memory  ms a step on %s\n", prof.Name)
+	for _, c := range points {
+		if _, err := fmt.Fprintf(w, "%9d MiB  %10.3f  %s\n", c.Budget>>20, 1e3*c.Step, strings.Repeat("#", int(math.Round(40*c.Step/slowest)))); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,322 @@
+package offload
+
+import (
+	"maps"
+	"sort"
+)
+
+// Spec is what a strategy decides; Build makes the plan. A strategy of one's own fills one in.
+type Spec struct {
+	Stays  map[int]Residence // of weights; those not named are streamed
+	Groups [][]int           // neighbouring weights to stream together, in the order of first use; others go one call at a time
+	Window int               // bytes through which weights are streamed; 0 is the least that works
+	Ahead  bool              // copy as soon as there is room, not only when the call before is done
+	Seam   int               // where in a pass the window's memory is begun anew, from 1 to seams; 0 estimates the best
+	MinRun int               // streamed neighbours are joined until they have this many bytes
+}
+
+// seams is how many places for Spec.Seam there are.
+const seams = 24
+
+// Build places everything a Spec asks for:
+//
+//	[kept for ever][held by the component][activations of its phases ->   ...   <- streamed]
+//
+// Streamed loads lie as near to the top of the arena as those around them allow, so that large weights of calls
+// with small activations use the room that calls with large activations need later.
+func Build(inv *Inventory, name string, s Spec) *Plan {
+	b := builder{inv: inv, spec: s, plan: &Plan{Strategy: name}}
+	b.holdSmall()
+	b.keep()
+	for _, g := range inv.groups() {
+		b.group(g[0], g[1])
+	}
+	for i := range b.plan.Loads {
+		// Until now offsets of streamed loads count down from the top.
+		if l := &b.plan.Loads[i]; l.Stays == Streamed {
+			l.Offset = b.plan.Peak - l.Offset
+		}
+	}
+	sortLoads(b.plan.Loads)
+	addWaits(inv, b.plan, s.Ahead)
+	return b.plan
+}
+
+type builder struct {
+	inv  *Inventory
+	spec Spec
+	plan *Plan
+	kept int // bytes kept for ever, from offset 0
+}
+
+// holdSmall holds biases and the like where they would be streamed in every pass: copying one costs more latency
+// than bytes, and together they are a thousandth of a model. It also holds weights that several calls read.
+func (b *builder) holdSmall() {
+	small := min(32<<10, b.inv.WeightBytes("")/10000)
+	stays := maps.Clone(b.spec.Stays)
+	if stays == nil {
+		stays = map[int]Residence{}
+	}
+	for i := range b.inv.Phases {
+		for w, u := range b.inv.Phases[i].uses() {
+			smallInLoop := b.inv.Phases[i].Passes > 1 && b.inv.Weights[w].Bytes <= small
+			if stays[w] == Streamed && (smallInLoop || u.first != u.last) {
+				stays[w] = Held
+			}
+		}
+	}
+	b.spec.Stays = stays
+}
+
+// keep places what stays for ever.
+func (b *builder) keep() {
+	placed := map[int]bool{}
+	for i := range b.inv.Phases {
+		uses := b.inv.Phases[i].uses()
+		for _, run := range b.runs(i, Kept, placed) {
+			l := b.load(i, run, uses, Kept)
+			l.Until = len(b.inv.Phases) - 1
+			l.Last = len(b.inv.Phases[l.Until].Calls) - 1
+			l.Offset, b.kept = b.kept, b.kept+l.Bytes
+			b.plan.Loads = append(b.plan.Loads, l)
+		}
+	}
+}
+
+// group places one component's phases [from,to).
+func (b *builder) group(from, to int) {
+	at, placed := b.kept, map[int]bool{}
+	for i := from; i < to; i++ {
+		uses := b.inv.Phases[i].uses()
+		for _, run := range b.runs(i, Held, placed) {
+			l := b.load(i, run, uses, Held)
+			l.Until, l.Last = b.lastUse(run, i, to)
+			l.Offset, at = at, at+l.Bytes
+			b.plan.Loads = append(b.plan.Loads, l)
+		}
+	}
+	for i := from; i < to; i++ {
+		ph := &b.inv.Phases[i]
+		b.plan.Phases = append(b.plan.Phases, PhaseRegion{Title: ph.Title(), Offset: at, Bytes: ph.Activations})
+		b.plan.Peak = max(b.plan.Peak, align(at+ph.Activations))
+		b.stream(i, at)
+	}
+}
+
+// lastUse is the last phase before to that reads one of the weights, and its last call that does.
+func (b *builder) lastUse(weights []int, from, to int) (phase, call int) {
+	for i := to - 1; i >= from; i-- {
+		uses := b.inv.Phases[i].uses()
+		last := -1
+		for _, w := range weights {
+			if u, ok := uses[w]; ok {
+				last = max(last, u.last)
+			}
+		}
+		if last >= 0 {
+			return i, last
+		}
+	}
+	return from, 0
+}
+
+// stream places the streamed loads of a phase whose activations begin at base.
+func (b *builder) stream(phase, base int) {
+	ph := &b.inv.Phases[phase]
+	uses := ph.uses()
+	var loads []Load
+	for _, run := range b.runs(phase, Streamed, map[int]bool{}) {
+		loads = append(loads, b.load(phase, run, uses, Streamed))
+	}
+	if len(loads) == 0 {
+		return
+	}
+	largest := largestLoad(loads)
+	if b.spec.Ahead && b.spec.Window >= 4*largest {
+		first := emptiest(ph, loads)
+		if b.spec.Seam > 0 {
+			first = (b.spec.Seam - 1) * len(loads) / seams
+		}
+		ring(loads, b.spec.Window, first)
+	} else if b.spec.Ahead && b.spec.Window <= largest {
+		alternate(loads, ph.Passes > 1)
+	} else {
+		// The largest reach with which the loads fit the window.
+		for reach := b.spec.Window; ; reach -= max(Align, b.spec.Window/16) {
+			if deepest := stack(loads, max(0, reach), b.spec.Ahead, ph.Passes > 1); deepest <= b.spec.Window || reach <= 0 {
+				break
+			}
+		}
+	}
+	gap := loads[0].Offset
+	for i := range loads {
+		gap = min(gap, loads[i].Offset-loads[i].Bytes)
+	}
+	for i := range loads {
+		l := &loads[i]
+		l.Offset -= gap // something touches the top
+		first := l.First
+		if b.spec.Ahead && i > 0 {
+			first = loads[i-1].First // it is copied while the one before is used
+		}
+		top := 0
+		for c := first; c <= l.Last; c++ {
+			top = max(top, ph.Calls[c].Top)
+		}
+		b.plan.Peak = max(b.plan.Peak, align(base+top)+l.Offset)
+	}
+	b.plan.Loads = append(b.plan.Loads, loads...)
+}
+
+func largestLoad(loads []Load) (n int) {
+	for i := range loads {
+		n = max(n, loads[i].Bytes)
+	}
+	return n
+}
+
+// alternate places loads so that each can be copied while the one before is used: every other one at the top, those
+// between them just below their neighbours.
+func alternate(loads []Load, cyclic bool) {
+	n := len(loads)
+	for i := range loads {
+		l := &loads[i]
+		above := 0
+		if i%2 == 1 {
+			above = loads[i-1].Bytes
+			if i+1 < n {
+				above = max(above, loads[i+1].Bytes)
+			} else if cyclic {
+				above = max(above, loads[0].Bytes)
+			}
+		} else if i == n-1 && i > 0 && cyclic {
+			above = max(loads[i-1].Offset, loads[0].Bytes) // two at the top would meet across the end of a pass
+		}
+		l.Offset = above + l.Bytes
+	}
+}
+
+// ring lays loads one after the other from load first on, and begins again when size bytes are full. Where first
+// follows the load before it, copies wait for the last ones made, so that place must be one where that costs least.
+func ring(loads []Load, size, first int) {
+	at := 0
+	for k := range loads {
+		l := &loads[(first+k)%len(loads)]
+		if at+l.Bytes > size {
+			at = 0
+		}
+		l.Offset = size - at
+		at += l.Bytes
+	}
+}
+
+// emptiest is the load before which a ring has run empty: where the bytes needed so far are furthest ahead of the
+// work done so far.
+func emptiest(ph *Phase, loads []Load) (first int) {
+	var bytes, flops, most float64
+	var allBytes, allFLOPs float64
+	for i := range loads {
+		allBytes += float64(loads[i].Bytes)
+	}
+	for _, c := range ph.Calls {
+		allFLOPs += float64(c.FLOPs)
+	}
+	call := 0
+	for i := range loads {
+		for ; call < loads[i].First; call++ {
+			flops += float64(ph.Calls[call].FLOPs)
+		}
+		bytes += float64(loads[i].Bytes)
+		if ahead := bytes/allBytes - flops/max(1, allFLOPs); ahead > most {
+			most, first = ahead, (i+1)%len(loads)
+		}
+	}
+	return first
+}
+
+// stack gives each load the least depth at which it overlaps none within reach of it, which may be there at the same
+// time: those before and after it, also across the end of a pass, with which it makes up at most reach bytes, and
+// its neighbours if copies run ahead. A load's Offset becomes the depth of its lower end. The result is the deepest.
+func stack(loads []Load, reach int, ahead, cyclic bool) (deepest int) {
+	n := len(loads)
+	for i := range loads {
+		loads[i].Offset = 0
+	}
+	var near []span
+	for i := range loads {
+		near = near[:0]
+		for _, dir := range []int{-1, 1} {
+			sum := loads[i].Bytes
+			for d := 1; d < n; d++ {
+				j := i + dir*d
+				if j < 0 || j >= n {
+					if !cyclic {
+						break
+					}
+					j = (j + n) % n
+				}
+				if sum += loads[j].Bytes; sum > reach && !(d == 1 && ahead) {
+					break
+				}
+				if loads[j].Offset > 0 {
+					near = append(near, span{loads[j].Offset - loads[j].Bytes, loads[j].Offset})
+				}
+			}
+		}
+		sort.Slice(near, func(a, b int) bool { return near[a].from < near[b].from })
+		at := 0
+		for _, s := range near {
+			if at+loads[i].Bytes <= s.from {
+				break
+			}
+			at = max(at, s.to)
+		}
+		loads[i].Offset = at + loads[i].Bytes
+		deepest = max(deepest, loads[i].Offset)
+	}
+	return deepest
+}
+
+// runs splits the weights of a phase that stay as long as given, in the order of first use, into loads: those a
+// group names together, else those of one call, joined up to MinRun bytes.
+func (b *builder) runs(phase int, stays Residence, placed map[int]bool) (runs [][]int) {
+	group := map[int]int{}
+	for g, ws := range b.spec.Groups {
+		for _, w := range ws {
+			group[w] = g + 1
+		}
+	}
+	ph := &b.inv.Phases[phase]
+	uses := ph.uses()
+	var run []int
+	bytes, call, of := 0, 0, 0
+	flush := func() {
+		if len(run) > 0 {
+			runs = append(runs, run)
+		}
+		run, bytes = nil, 0
+	}
+	for _, w := range ph.order() {
+		if b.spec.Stays[w] != stays || placed[w] {
+			continue
+		}
+		placed[w] = true
+		same := len(run) > 0 && (uses[w].first == call || of > 0 && group[w] == of || of == 0 && group[w] == 0 && bytes < b.spec.MinRun)
+		if !same {
+			flush()
+		}
+		run, call, of = append(run, w), uses[w].first, group[w]
+		bytes += align(b.inv.Weights[w].Bytes)
+	}
+	flush()
+	return runs
+}
+
+func (b *builder) load(phase int, run []int, uses map[int]use, stays Residence) Load {
+	l := Load{Phase: phase, Until: phase, Stays: stays, Weights: run, Bytes: b.inv.bytes(run), First: uses[run[0]].first}
+	for _, w := range run {
+		l.First = min(l.First, uses[w].first)
+		l.Last = max(l.Last, uses[w].last)
+	}
+	return l
+}

@@ -1,0 +1,168 @@
+package offload
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+)
+
+// Profile is what the simulator knows of a device.
+type Profile struct {
+	Name    string        `json:"name"`
+	FLOPs   float64       `json:"flops"`   // effective, per second, of matrix products in the stored dtype
+	Memory  float64       `json:"memory"`  // bytes per second of device memory
+	Link    float64       `json:"link"`    // bytes per second from page-locked host memory
+	Launch  time.Duration `json:"launch"`  // least time of a call
+	Latency time.Duration `json:"latency"` // of a copy, beside its bytes
+}
+
+// Profiles of GPUs, without a measurement: half to three fifths of the data sheet's dense fp16 rate with fp32
+// accumulation, four fifths of its memory rate; a link of 12, 25 or 50 GB/s for PCIe 3, 4 or 5 with 16 lanes.
+func Profiles() []Profile {
+	var all []Profile
+	for _, gpu := range []struct {
+		name          string
+		flops, memory float64
+		gens          []int
+	}{
+		{"rtx3060", 15e12, 288e9, []int{3, 4}}, {"rtx3090", 40e12, 750e9, []int{3, 4}}, {"rtx4090", 85e12, 806e9, []int{3, 4}},
+		{"l40s", 95e12, 690e9, []int{3, 4}}, {"a100", 160e12, 1600e9, []int{3, 4}}, {"h100", 420e12, 2680e9, []int{4, 5}},
+	} {
+		for _, gen := range gpu.gens {
+			link := map[int]float64{3: 12e9, 4: 25e9, 5: 50e9}[gen]
+			all = append(all, Profile{fmt.Sprintf("%s-gen%d", gpu.name, gen), gpu.flops, gpu.memory, link, 4 * time.Microsecond, 10 * time.Microsecond})
+		}
+	}
+	return all
+}
+
+// ProfileByName finds one of Profiles.
+func ProfileByName(name string) (Profile, error) {
+	var names []string
+	for _, p := range Profiles() {
+		if p.Name == name {
+			return p, nil
+		}
+		names = append(names, p.Name)
+	}
+	return Profile{}, fmt.Errorf("offload: no profile %q; there are %s", name, strings.Join(names, ", "))
+}
+
+// call is how long a kernel call takes.
+func (p *Profile) call(c *Call, weightBytes int) float64 {
+	busy := max(float64(c.FLOPs)/p.FLOPs, (float64(c.Bytes)+float64(weightBytes))/p.Memory)
+	return max(busy, p.Launch.Seconds())
+}
+
+func (p *Profile) copy(bytes int) float64 { return float64(bytes)/p.Link + p.Latency.Seconds() }
+
+// Forecast is what a plan comes to on a profile. Times are seconds.
+type Forecast struct {
+	Total    float64     // of one image
+	Step     float64     // of the loop's last pass but one: copies of the next already overlap it
+	Compute  float64     // of a pass of the loop with everything resident
+	Streamed int         // bytes per pass of the loop
+	Bound    float64     // max(Compute, Streamed/Link): no plan with these streamed bytes is faster
+	Copied   int         // bytes per image
+	Stalled  float64     // per image, time that calls waited for copies
+	Hidden   float64     // share of the time of copies behind which something was computed
+	Rate     float64     // bytes per second while copying
+	Stalls   []LayerTime // of the loop's step, the longest first
+}
+
+// LayerTime is how long a layer waited in a step.
+type LayerTime struct {
+	Layer   string
+	Seconds float64
+}
+
+// Simulate runs a plan on a clock: one compute engine, one copy engine, one link.
+func Simulate(p *Plan, inv *Inventory, prof Profile) *Forecast {
+	t := newTimeline(inv)
+	var copies []copyOf
+	t.copies(p, 0, func(c copyOf) { copies = append(copies, c) })
+	copyTime := make([]float64, len(p.Loads))
+	for i, l := range p.Loads {
+		copyTime[i] = prof.copy(inv.bytes(l.Weights))
+	}
+	loop := inv.loop()
+	f := &Forecast{}
+	_, perPass := p.Uploaded(inv)
+	f.Streamed = perPass[loop]
+
+	end := make([]float64, t.end) // of each call
+	var now, copied, copyBusy float64
+	next, pos := 0, 0
+	stalls := map[string]float64{}
+	for ph := range inv.Phases {
+		phase := &inv.Phases[ph]
+		cost := make([]float64, len(phase.Calls))
+		for i := range phase.Calls {
+			cost[i] = prof.call(&phase.Calls[i], inv.bytes(phase.Calls[i].Weights))
+			if ph == loop {
+				f.Compute += cost[i]
+			}
+		}
+		for pass := range phase.Passes {
+			begin := now
+			measured := ph == loop && pass == max(0, phase.Passes-2)
+			for c := range phase.Calls {
+				ready := now
+				for ; next < len(copies) && copies[next].need <= pos; next++ {
+					if s := copies[next].start; s >= 0 {
+						copied = max(copied, end[s])
+					}
+					d := copyTime[copies[next].load]
+					copied += d
+					copyBusy += d
+					f.Copied += inv.bytes(p.Loads[copies[next].load].Weights)
+					ready = max(ready, copied)
+				}
+				f.Stalled += ready - now
+				if measured && ready > now {
+					stalls[phase.Calls[c].Layer] += ready - now
+				}
+				now = ready + cost[c]
+				end[pos] = now
+				pos++
+			}
+			if measured {
+				f.Step = now - begin
+			}
+		}
+	}
+	f.Total = now
+	f.Bound = max(f.Compute, float64(f.Streamed)/prof.Link)
+	if copyBusy > 0 {
+		f.Hidden = max(0, 1-f.Stalled/copyBusy)
+		f.Rate = float64(f.Copied) / copyBusy
+	}
+	for l, s := range stalls {
+		f.Stalls = append(f.Stalls, LayerTime{l, s})
+	}
+	sort.Slice(f.Stalls, func(i, j int) bool { return f.Stalls[i].Seconds > f.Stalls[j].Seconds })
+	return f
+}
+
+// loop is the phase with the most passes: the UNet's.
+func (inv *Inventory) loop() int {
+	best := 0
+	for i, p := range inv.Phases {
+		if p.Passes > inv.Phases[best].Passes || p.Passes == inv.Phases[best].Passes && len(p.Calls) > len(inv.Phases[best].Calls) {
+			best = i
+		}
+	}
+	return best
+}
+
+// short is the inventory with at most n passes of each phase: what a step takes is the same, and the planner
+// looks at many plans.
+func (inv *Inventory) short(n int) *Inventory {
+	s := *inv
+	s.Phases = append([]Phase(nil), inv.Phases...)
+	for i := range s.Phases {
+		s.Phases[i].Passes = min(n, s.Phases[i].Passes)
+	}
+	return &s
+}
