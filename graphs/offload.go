@@ -39,6 +39,9 @@ func WithHooks(before, after func(HookEvent)) Option {
 	return func(o *options) { o.before, o.after = before, after }
 }
 
+// WithTrace notes when every call and copy of an offloaded image ran, for OffloadStats.Events.
+func WithTrace() Option { return func(o *options) { o.trace = true } }
+
 // HookEvent is a call as a hook sees it.
 type HookEvent struct {
 	Component string
@@ -68,6 +71,10 @@ type OffloadStats struct {
 	Uploaded int64         // bytes
 	CopyTime time.Duration // the copy engine was busy
 	Stalled  time.Duration // calls waited for it
+
+	Plan      *offload.Plan
+	Inventory *offload.Inventory
+	Events    []offload.Event // with WithTrace
 }
 
 // Hidden is the share of the copies' time behind which something was computed.
@@ -352,6 +359,9 @@ func (p *TextToImage) newSession(ctx context.Context, r Request, key string, pha
 		return err
 	}
 	s.memory = s.engine.Memory()
+	if p.opt.trace {
+		s.engine.Record()
+	}
 	index := map[stored]int{}
 	for i, k := range list {
 		index[k] = i
@@ -419,7 +429,8 @@ func (p *TextToImage) finish() *OffloadStats {
 		return nil
 	}
 	st := s.engine.Stop()
-	return &OffloadStats{Strategy: s.plan.Strategy, Peak: s.device.Peak(), Uploaded: st.Uploaded, CopyTime: st.CopyTime, Stalled: st.Stalled}
+	return &OffloadStats{Strategy: s.plan.Strategy, Peak: s.device.Peak(), Uploaded: st.Uploaded, CopyTime: st.CopyTime, Stalled: st.Stalled,
+		Plan: s.plan, Inventory: s.inv, Events: s.engine.Events()}
 }
 
 // endSession gives the device memory back.

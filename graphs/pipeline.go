@@ -53,6 +53,7 @@ type options struct {
 	checks    bool
 	scheduler string
 	everyStep bool
+	trace     bool
 
 	strategies    []offload.Strategy // one, or it is an error
 	before, after func(HookEvent)

@@ -28,7 +28,20 @@ type Engine struct {
 	need  []int // per call of the timeline's phases: copies that must be done, see prepare
 	time  timeline
 	stats EngineStats
+
+	record bool // events of the image
+	events []Event
+	begun  time.Time
+	phase  int // of the call that runs, and
+	call   int
+	open   int // its event
 }
+
+// Record makes the engine note every call and copy of the images to come.
+func (e *Engine) Record() { e.record = true }
+
+// Events are those of the last image, if they were recorded.
+func (e *Engine) Events() []Event { return e.events }
 
 // EngineStats is what an image took.
 type EngineStats struct {
@@ -101,6 +114,7 @@ func (e *Engine) Start() error {
 	})
 	e.need, e.called, e.copied, e.stopped, e.running = need, 0, 0, false, true
 	e.stats = EngineStats{Peak: e.plan.Peak}
+	e.events, e.begun, e.phase, e.call = nil, time.Now(), 0, -1
 	e.done = make(chan struct{})
 	go e.copyAll(copies, e.done)
 	return nil
@@ -131,6 +145,9 @@ func (e *Engine) copyAll(copies []copyOf, done chan struct{}) {
 		e.copied++
 		e.stats.Uploaded += int64(bytes)
 		e.stats.CopyTime += time.Since(begin)
+		if e.record {
+			e.events = append(e.events, Event{Name: e.inv.Weights[l.Weights[0]].Name, Copy: true, Begin: begin.Sub(e.begun), End: time.Since(e.begun), Bytes: bytes})
+		}
 		e.moved.Broadcast()
 		e.mu.Unlock()
 	}
@@ -153,12 +170,32 @@ func (e *Engine) Before() error {
 	if e.stopped {
 		return errors.New("offload: stopped")
 	}
+	if e.record {
+		e.next()
+		e.events = append(e.events, Event{Name: e.inv.Phases[e.phase].Calls[e.call].Layer, Begin: time.Since(e.begun)})
+		e.open = len(e.events) - 1
+	}
 	return nil
+}
+
+// next moves phase and call to the call that begins.
+func (e *Engine) next() {
+	p := &e.inv.Phases[e.phase]
+	if e.call++; e.call < len(p.Calls) {
+		return
+	}
+	e.call = 0
+	if e.called == e.time.base[e.phase]+p.Passes*len(p.Calls) {
+		e.phase++
+	}
 }
 
 // After says that the call is done: what it read last may be overwritten.
 func (e *Engine) After() {
 	e.mu.Lock()
+	if e.record {
+		e.events[e.open].End = time.Since(e.begun)
+	}
 	e.called++
 	e.moved.Broadcast()
 	e.mu.Unlock()

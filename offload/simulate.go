@@ -79,6 +79,12 @@ type LayerTime struct {
 
 // Simulate runs a plan on a clock: one compute engine, one copy engine, one link.
 func Simulate(p *Plan, inv *Inventory, prof Profile) *Forecast {
+	return simulate(p, inv, prof, nil)
+}
+
+// simulate tells see, if it is not nil, of every call and copy.
+func simulate(p *Plan, inv *Inventory, prof Profile, see func(Event)) *Forecast {
+	seconds := func(s float64) time.Duration { return time.Duration(s * 1e9) }
 	t := newTimeline(inv)
 	var copies []copyOf
 	t.copies(p, 0, func(c copyOf) { copies = append(copies, c) })
@@ -114,6 +120,10 @@ func Simulate(p *Plan, inv *Inventory, prof Profile) *Forecast {
 						copied = max(copied, end[s])
 					}
 					d := copyTime[copies[next].load]
+					if see != nil {
+						l := &p.Loads[copies[next].load]
+						see(Event{Name: inv.Weights[l.Weights[0]].Name, Copy: true, Begin: seconds(copied), End: seconds(copied + d), Bytes: inv.bytes(l.Weights)})
+					}
 					copied += d
 					copyBusy += d
 					f.Copied += inv.bytes(p.Loads[copies[next].load].Weights)
@@ -124,6 +134,9 @@ func Simulate(p *Plan, inv *Inventory, prof Profile) *Forecast {
 					stalls[phase.Calls[c].Layer] += ready - now
 				}
 				now = ready + cost[c]
+				if see != nil {
+					see(Event{Name: phase.Calls[c].Layer, Begin: seconds(ready), End: seconds(now)})
+				}
 				end[pos] = now
 				pos++
 			}

@@ -49,6 +49,8 @@ func (f *generateFlags) parse(args []string, stderr io.Writer) error {
 	fs.BoolVar(&f.json, "json", false, "print a summary as JSON on standard output")
 	fs.BoolVar(&f.quiet, "quiet", false, "no progress")
 	f.offload.register(fs)
+	fs.StringVar(&f.offload.trace, "trace", "", "write when every call and copy ran, for Perfetto, to a `file`")
+	fs.BoolVar(&f.offload.dryRun, "dry-run", false, "show the plan and stop")
 	if err := parse(fs, args, stderr); err != nil {
 		return err
 	}
@@ -149,6 +151,9 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if err := f.offload.check(p, f.req); err != nil {
 		return err
 	}
+	if f.offload.dryRun {
+		return f.offload.show(stdout, p, f.req)
+	}
 	bar := newProgress(stderr, f.quiet)
 	f.req.OnStepEnd = bar.step
 	start := time.Now()
@@ -175,6 +180,9 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		s.Model = "embedded"
 	}
 	if err := write(&f, &s, res); err != nil {
+		return err
+	}
+	if err := f.offload.writeTrace(res.Offload); err != nil {
 		return err
 	}
 	s.Seconds = time.Since(start).Seconds()

@@ -21,6 +21,8 @@ type offloadFlags struct {
 	strategy, profile, keep, exclude string
 	vram, ram, prefetch              size
 	planIn, planOut                  string
+	trace, memoryPlot                string
+	dryRun                           bool
 }
 
 func (f *offloadFlags) register(fs *flag.FlagSet) {
@@ -32,6 +34,7 @@ func (f *offloadFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.exclude, "exclude", "", "`names` of layers or components that stay on the device")
 	fs.StringVar(&f.profile, "profile", "", "plan for this `device`: "+profileNames())
 	fs.StringVar(&f.planOut, "plan-out", "", "write the plan as JSON to a `file`")
+	fs.StringVar(&f.memoryPlot, "memory-plot", "", "draw the device memory over the predicted time to an SVG `file`")
 	fs.StringVar(&f.planIn, "plan-in", "", "run the plan of a `file`")
 }
 
@@ -83,8 +86,15 @@ func (f *offloadFlags) options() ([]graphs.Option, error) {
 	if err != nil {
 		return nil, err
 	}
+	var opts []graphs.Option
+	if f.trace != "" {
+		if s == nil && f.planIn == "" {
+			return nil, errors.New("-trace needs -offload or -max-vram")
+		}
+		opts = append(opts, graphs.WithTrace())
+	}
 	if s != nil {
-		return []graphs.Option{graphs.WithOffload(s)}, nil
+		return append(opts, graphs.WithOffload(s)), nil
 	}
 	if f.planIn == "" {
 		return nil, nil
@@ -98,7 +108,7 @@ func (f *offloadFlags) options() ([]graphs.Option, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.planIn, err)
 	}
-	return []graphs.Option{graphs.WithPlan(plan)}, nil
+	return append(opts, graphs.WithPlan(plan)), nil
 }
 
 // check refuses a run whose weights do not fit the host, and writes the plan if that is asked for.
@@ -114,14 +124,51 @@ func (f *offloadFlags) check(p *graphs.TextToImage, req graphs.Request) error {
 	if need := inv.WeightBytes(""); f.ram > 0 && need > int(f.ram) {
 		return &graphs.MemoryError{Need: int64(need), Have: int64(f.ram)}
 	}
-	if f.planOut == "" {
+	if f.planOut == "" && f.memoryPlot == "" || s == nil {
 		return nil
 	}
-	plan, _, err := p.Plan(req, s)
+	plan, inv, err := p.Plan(req, s)
 	if err != nil {
 		return err
 	}
+	if f.memoryPlot != "" {
+		if err := f.plot(inv, plan); err != nil {
+			return err
+		}
+	}
+	if f.planOut == "" {
+		return nil
+	}
 	return replace(f.planOut, func(w io.Writer) error { return indented(w, plan) })
+}
+
+// plot draws the memory of plans over time.
+func (f *offloadFlags) plot(inv *offload.Inventory, plans ...*offload.Plan) error {
+	prof, err := f.device()
+	if err != nil {
+		return err
+	}
+	var curves []offload.Curve2D
+	for _, p := range plans {
+		curves = append(curves, offload.MemoryCurve(p.Strategy, offload.Trace(p, inv, prof)))
+	}
+	return replace(f.memoryPlot, func(w io.Writer) error {
+		return offload.WriteSVG(w, "seconds, predicted on "+prof.Name, "MiB of device memory in use", float64(f.vram)/(1<<20), curves...)
+	})
+}
+
+// writeTrace writes what ran beside what was predicted.
+func (f *offloadFlags) writeTrace(o *graphs.OffloadStats) error {
+	if f.trace == "" || o == nil {
+		return nil
+	}
+	prof, err := f.device()
+	if err != nil {
+		return err
+	}
+	return replace(f.trace, func(w io.Writer) error {
+		return offload.WriteTrace(w, map[string][]offload.Event{"measured": o.Events, "predicted on " + prof.Name: offload.Trace(o.Plan, o.Inventory, prof)})
+	})
 }
 
 func indented(w io.Writer, v any) error {
@@ -172,6 +219,7 @@ func (s *size) String() string {
 func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	var f generateFlags
 	var curve int
+	var compare bool
 	fs := flag.NewFlagSet("euryale plan", flag.ContinueOnError)
 	fs.StringVar(&f.model, "m", "", "model `folder` in the diffusers layout; default: the embedded model")
 	fs.IntVar(&f.req.Width, "W", 0, "width in `pixels`; default: the model's")
@@ -179,6 +227,7 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 	fs.IntVar(&f.req.NumInferenceSteps, "steps", 0, "denoising steps; default 50")
 	fs.IntVar(&f.req.NumImagesPerPrompt, "batch", 1, "`pictures` to make")
 	fs.BoolVar(&f.json, "json", false, "print the plan as JSON")
+	fs.BoolVar(&compare, "compare", false, "with -memory-plot: one curve per strategy")
 	fs.IntVar(&curve, "budget-curve", 0, "print the predicted time at so many `budgets` instead")
 	f.offload.register(fs)
 	if err := parse(fs, args, stderr); err != nil {
@@ -206,11 +255,22 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 	}
 	defer p.Close()
 	if curve > 0 {
-		return budgetCurve(stdout, p, f.req, prof, curve)
+		return budgetCurve(stdout, p, f.req, prof, curve, f.offload.memoryPlot)
 	}
 	plan, inv, err := p.Plan(f.req, s)
 	if err != nil {
 		return err
+	}
+	if f.offload.memoryPlot != "" {
+		plans := []*offload.Plan{plan}
+		for _, other := range []offload.Strategy{offload.Model(), offload.Sequential(), offload.Group(4), offload.None()} {
+			if q, err := other.Plan(inv); compare && err == nil && other.Name() != s.Name() {
+				plans = append(plans, q)
+			}
+		}
+		if err := f.offload.plot(inv, plans...); err != nil {
+			return err
+		}
 	}
 	if f.json {
 		return indented(stdout, plan)
@@ -219,6 +279,29 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 		return err
 	}
 	return forecast(stdout, offload.Simulate(plan, inv, prof), prof)
+}
+
+// show prints the plan of a run.
+func (f *offloadFlags) show(w io.Writer, p *graphs.TextToImage, req graphs.Request) error {
+	s, err := f.parse()
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		return errors.New("-dry-run shows a plan: give -offload or -max-vram")
+	}
+	prof, err := f.device()
+	if err != nil {
+		return err
+	}
+	plan, inv, err := p.Plan(req, s)
+	if err != nil {
+		return err
+	}
+	if err := plan.WriteTable(w, inv); err != nil {
+		return err
+	}
+	return forecast(w, offload.Simulate(plan, inv, prof), prof)
 }
 
 func forecast(w io.Writer, c *offload.Forecast, prof offload.Profile) error {
@@ -233,12 +316,23 @@ func forecast(w io.Writer, c *offload.Forecast, prof offload.Profile) error {
 	return err
 }
 
-func budgetCurve(w io.Writer, p *graphs.TextToImage, req graphs.Request, prof offload.Profile, n int) error {
+func budgetCurve(w io.Writer, p *graphs.TextToImage, req graphs.Request, prof offload.Profile, n int, svg string) error {
 	inv, err := p.Inventory(req)
 	if err != nil {
 		return err
 	}
 	points := offload.Curve(inv, prof, n)
+	if svg != "" {
+		line := offload.Curve2D{Name: "auto"}
+		for _, c := range points {
+			line.X, line.Y = append(line.X, float64(c.Budget)/(1<<20)), append(line.Y, 1e3*c.Step)
+		}
+		if err := replace(svg, func(w io.Writer) error {
+			return offload.WriteSVG(w, "MiB of device memory", "ms a step, predicted on "+prof.Name, 0, line)
+		}); err != nil {
+			return err
+		}
+	}
 	slowest := 0.0
 	for _, c := range points {
 		slowest = max(slowest, c.Step)
