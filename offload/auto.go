@@ -16,11 +16,11 @@ func Auto(budget int, opts ...Option) Strategy {
 			return p, nil
 		}
 		if least := Build(inv, s.name, Spec{Stays: fixed}); least.Peak > s.budget {
-			return nil, newBudgetError(least, inv, s.budget)
+			return nil, newBudgetError(least, inv, s.budget, s.profile)
 		}
 		best := searched(inv, s.name, fixed, s.profile).best(s.budget, s.most, s.limited)
 		if best == nil {
-			return nil, newBudgetError(Build(inv, s.name, Spec{Stays: fixed}), inv, s.budget)
+			return nil, newBudgetError(Build(inv, s.name, Spec{Stays: fixed}), inv, s.budget, s.profile)
 		}
 		return best, nil
 	})

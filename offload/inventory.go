@@ -202,13 +202,22 @@ type BudgetError struct {
 	Layer    string // where the most is needed
 	Need     int    // by the strategy, with the options given
 	Have     int
-	Smallest int          // budget that works with Sequential
-	Curve    []CurvePoint // what larger budgets give
+	Smallest int // budget that works with Sequential
+
+	curve func() []CurvePoint
+}
+
+// Curve is what budgets that work give: Auto's prediction at five of them, from the smallest to everything resident.
+func (e *BudgetError) Curve() []CurvePoint {
+	if e.curve == nil {
+		return nil
+	}
+	return e.curve()
 }
 
 func (e *BudgetError) Error() string {
 	s := fmt.Sprintf("offload: %s needs %s with its activations, the budget is %s; the smallest that works is %s", e.Layer, mib(e.Need), mib(e.Have), mib(e.Smallest))
-	for i, p := range e.Curve {
+	for i, p := range e.Curve() {
 		if i == 0 {
 			s += "\npredicted per step:"
 		}
@@ -218,7 +227,12 @@ func (e *BudgetError) Error() string {
 }
 
 // mib prints bytes, rounded up so that the number works as a budget.
-func mib(n int) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
+func mib(n int) string {
+	if n < 10<<20 {
+		return fmt.Sprintf("%d KiB", (n+1<<10-1)>>10)
+	}
+	return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20)
+}
 
 // Align is the alignment of everything placed in device memory.
 const Align = 256

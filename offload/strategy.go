@@ -86,7 +86,7 @@ func (s *strategy) Plan(inv *Inventory) (*Plan, error) {
 		return nil, err
 	}
 	if s.budget > 0 && p.Peak > s.budget {
-		return nil, newBudgetError(p, inv, s.budget)
+		return nil, newBudgetError(p, inv, s.budget, s.profile)
 	}
 	return p, nil
 }
@@ -185,8 +185,9 @@ func Parse(text string, opts ...Option) (Strategy, error) {
 }
 
 // newBudgetError says where a plan needs the most, and what would work.
-func newBudgetError(p *Plan, inv *Inventory, budget int) error {
+func newBudgetError(p *Plan, inv *Inventory, budget int, prof Profile) error {
 	e := &BudgetError{Need: p.Peak, Have: budget, Smallest: Smallest(inv), Layer: p.Strategy}
+	e.curve = func() []CurvePoint { return Curve(inv, prof, 5) }
 	for i := range p.Loads {
 		if l := &p.Loads[i]; l.Offset+l.Bytes == p.Peak {
 			e.Layer = inv.Phases[l.Phase].Calls[l.First].Layer
