@@ -42,9 +42,9 @@ func Held() []Scene {
 	return all
 }
 
-// Read says what a picture shows. Each pixel takes the nearest colour; the ground is what most of the border has,
-// the figure what most of the rest has. The shape comes from the figure's box, how much of it is filled, whether
-// its middle is, and whether its centre of mass lies low.
+// Read says what a picture shows. Each pixel takes the nearest colour; the ground is what most of the border has, the
+// figure what most of the rest has. The shape comes from the figure's box: how much of it, of its corners and of
+// its middle is filled, and whether the centre of mass lies low.
 func Read(img image.Image) Scene {
 	b := img.Bounds()
 	w, h := b.Dx(), b.Dy()
@@ -98,12 +98,30 @@ func shape(img image.Image, figure, ground int) string {
 		return "ring"
 	case low > 0.08:
 		return "triangle"
-	case fill > 0.9:
+	case fill < 0.67:
+		return "cross"
+	case corners(box, inside) > 0.5:
 		return "square"
-	case fill > 0.67:
-		return "circle"
 	}
-	return "cross"
+	return "circle"
+}
+
+// corners is the share that is filled of the four corners of a box, a sixth of its sides each. A circle leaves them
+// empty.
+func corners(box image.Rectangle, inside func(x, y int) bool) float64 {
+	n, all := 0, 0
+	cw, ch := max(1, box.Dx()/6), max(1, box.Dy()/6)
+	for y := range ch {
+		for x := range cw {
+			for _, at := range []image.Point{{box.Min.X + x, box.Min.Y + y}, {box.Max.X - 1 - x, box.Min.Y + y}, {box.Min.X + x, box.Max.Y - 1 - y}, {box.Max.X - 1 - x, box.Max.Y - 1 - y}} {
+				all++
+				if inside(at.X, at.Y) {
+					n++
+				}
+			}
+		}
+	}
+	return float64(n) / float64(all)
 }
 
 func nearest(c color.Color) int {

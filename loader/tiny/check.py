@@ -36,12 +36,13 @@ def read(img):
         shape = "ring"
     elif low > 0.08:
         shape = "triangle"
-    elif fill > 0.9:
-        shape = "square"
-    elif fill > 0.67:
-        shape = "circle"
-    else:
+    elif fill < 0.67:
         shape = "cross"
+    else:
+        box = mask[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+        ch, cw = max(1, h // 6), max(1, w // 6)
+        corners = [box[:ch, :cw], box[:ch, -cw:], box[-ch:, :cw], box[-ch:, -cw:]]
+        shape = "square" if np.mean([c.mean() for c in corners]) > 0.5 else "circle"
     return names[figure], shape, names[ground]
 
 
