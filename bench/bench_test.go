@@ -186,7 +186,7 @@ func BenchmarkLoad(b *testing.B) {
 }
 
 func BenchmarkGEMM(b *testing.B) {
-	for _, s := range []struct{ m, n, k int }{{4096, 320, 320}, {1024, 640, 640}, {256, 1280, 1280}, {4096, 2560, 320}, {154, 768, 768}} {
+	for _, s := range []struct{ m, n, k int }{{4096, 320, 320}, {1024, 640, 640}, {256, 1280, 1280}, {4096, 2560, 320}, {154, 768, 768}, {2048, 2048, 2048}} {
 		b.Run(fmt.Sprintf("m=%d/n=%d/k=%d", s.m, s.n, s.k), func(b *testing.B) {
 			p := cpu.NewPool(0)
 			defer p.Close()

@@ -120,10 +120,10 @@ func (p *TextToImage) phases(r Request, steps int) (all []phase, err error) {
 		all = append(all, phase{vm, component, name, passes})
 	}
 	sides := p.sides(r)
-	todo := toEncode(sides)
-	for _, skip := range slices.Sorted(maps.Keys(todo)) {
+	texts := toEncode(sides)
+	for _, skip := range slices.Sorted(maps.Keys(texts)) {
 		for k, e := range p.encoders {
-			n, err := p.encoder(e, len(todo[skip]), p.textOptions(k, skip))
+			n, err := p.encoder(e, len(texts[skip]), p.textOptions(k, skip))
 			if err != nil {
 				return nil, err
 			}

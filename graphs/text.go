@@ -150,9 +150,9 @@ func (p *TextToImage) embed(ctx context.Context, sides []side, warnings *[]strin
 			pooled[i] = make([]float32, p.unet.PooledDim())
 		}
 	}
-	todo := toEncode(sides)
-	for _, skip := range slices.Sorted(maps.Keys(todo)) {
-		which, column := todo[skip], 0
+	wanted := toEncode(sides)
+	for _, skip := range slices.Sorted(maps.Keys(wanted)) {
+		which, column := wanted[skip], 0
 		for k, e := range p.encoders {
 			o := p.textOptions(k, skip)
 			prompts := make([]string, len(which))
@@ -187,13 +187,13 @@ func (p *TextToImage) textOptions(k, skip int) textOptions {
 
 // toEncode lists the sides that go through the text encoders, by layers left out.
 func toEncode(sides []side) map[int][]int {
-	todo := map[int][]int{}
+	wanted := map[int][]int{}
 	for i, s := range sides {
 		if s.embeds == nil && !s.zero {
-			todo[s.skip] = append(todo[s.skip], i)
+			wanted[s.skip] = append(wanted[s.skip], i)
 		}
 	}
-	return todo
+	return wanted
 }
 
 // columns writes h [S n] to columns at.. of dst [S wide].
