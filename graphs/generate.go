@@ -2,6 +2,7 @@ package graphs
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/program"
@@ -42,8 +43,12 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 		return nil, err
 	}
 	defer func() {
+		tile := p.tile
 		if stats := p.finish(); res != nil {
 			res.Offload = stats
+			if tile > 0 {
+				res.Warnings = append(res.Warnings, fmt.Sprintf("decoded in tiles of %d pixels to fit the budget: pixels differ slightly from a decode in one piece", tile))
+			}
 		}
 	}()
 	cond, err := p.condition(ctx, r)

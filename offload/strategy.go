@@ -20,6 +20,7 @@ type Option func(*options)
 type options struct {
 	budget  int
 	window  int
+	pin     int
 	keep    []string
 	exclude []string
 	profile Profile
@@ -33,6 +34,17 @@ func Budget(bytes int) Option { return func(o *options) { o.budget = bytes } }
 
 // Prefetch copies ahead of the calls that need the weights, through a ring of that many bytes.
 func Prefetch(bytes int) Option { return func(o *options) { o.window = bytes } }
+
+// Pin is the most page-locked host memory that the masters of the weights may take, in bytes. A model that is larger
+// is refused with a *HostError.
+func Pin(bytes int) Option { return func(o *options) { o.pin = bytes } }
+
+// HostError reports weights that do not fit the host's budget.
+type HostError struct{ Need, Have int }
+
+func (e *HostError) Error() string {
+	return fmt.Sprintf("offload: the weights take %s of host memory, the budget is %s", mib(e.Need), mib(e.Have))
+}
 
 // Keep holds components, layers or tensors on the device while their component runs, by checkpoint name.
 func Keep(names ...string) Option { return func(o *options) { o.keep = append(o.keep, names...) } }
@@ -66,6 +78,9 @@ func newStrategy(name string, opts []Option, plan func(*strategy, *Inventory, ma
 func (s *strategy) Name() string { return s.name }
 
 func (s *strategy) Plan(inv *Inventory) (*Plan, error) {
+	if need := inv.WeightBytes(""); s.pin > 0 && need > s.pin {
+		return nil, &HostError{need, s.pin}
+	}
 	keep, err := inv.match(s.keep)
 	if err != nil {
 		return nil, err

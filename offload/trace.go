@@ -134,8 +134,17 @@ func WriteSVG(w io.Writer, xLabel, yLabel string, budget float64, curves ...Curv
 	for i, c := range curves {
 		colour := colours[i%len(colours)]
 		out.printf(`<path fill="none" stroke="%s" stroke-width="1.5" d="`, colour)
-		for k := range c.X {
-			out.printf("%c%.1f %.1f", "ML"[min(k, 1)], px(c.X[k]), py(c.Y[k]))
+		command := 'M'
+		for k := 0; k < len(c.X); command = 'L' {
+			// All points of one column of pixels are a line from the lowest to the highest.
+			x, low, high := px(c.X[k]), c.Y[k], c.Y[k]
+			for ; k < len(c.X) && px(c.X[k]) < x+1; k++ {
+				low, high = min(low, c.Y[k]), max(high, c.Y[k])
+			}
+			out.printf("%c%.0f %.1f", command, x, py(low))
+			if high > low {
+				out.printf("V%.1f", py(high))
+			}
 		}
 		out.printf("\"/>\n"+`<text x="%d" y="%d" fill="%s">%s</text>`+"\n", width-right+6, top+30+20*i, colour, c.Name)
 	}

@@ -16,12 +16,17 @@ import (
 func main() {
 	family := flag.String("family", "sd15", strings.Join(bench.Families, ", "))
 	out := flag.String("o", "", "`folder` to write")
+	shapes := flag.Bool("shapes", false, "write no numbers, which is enough to plan: weights are zeros that take no room on disk")
 	flag.Parse()
 	if *out == "" || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(1)
 	}
-	if err := bench.WriteModel(*out, *family); err != nil {
+	write := bench.WriteModel
+	if *shapes {
+		write = bench.WriteShapes
+	}
+	if err := write(*out, *family); err != nil {
 		fmt.Fprintln(os.Stderr, "mkmodel:", err)
 		os.Exit(1)
 	}

@@ -96,7 +96,7 @@ func exitCode(err error) int {
 		return 0
 	case errors.Is(err, context.Canceled):
 		return exitCancelled
-	case errors.As(err, new(*graphs.MemoryError)), errors.As(err, new(*offload.BudgetError)):
+	case errors.As(err, new(*graphs.MemoryError)), errors.As(err, new(*offload.BudgetError)), errors.As(err, new(*offload.HostError)):
 		return exitMemory
 	case errors.As(err, new(*loader.Error)), errors.Is(err, graphs.ErrNonFinite):
 		return exitModel

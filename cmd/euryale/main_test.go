@@ -24,6 +24,7 @@ var sd1 = filepath.Join(golden.Dir(), "sd1")
 
 func TestExitCodesAndMessages(t *testing.T) {
 	dir := t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", dir)
 	out := filepath.Join(dir, "out.png")
 	for _, c := range []struct {
 		args []string
@@ -52,12 +53,13 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{[]string{"generate", "-m", sd1, "-p", "x", "--offload", "auto", "-o", out}, exitUsage, "auto needs a budget"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--max-vram", "lots", "-o", out}, exitUsage, "is not a size"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--max-vram", "1KiB", "-o", out}, exitMemory, "the smallest that works is"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--max-ram", "1KiB", "-o", out}, exitMemory, "out of memory"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--max-ram", "1KiB", "-o", out}, exitMemory, "of host memory, the budget is 1 KiB"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--offload", "model", "--keep", "unet.mid", "-o", out}, exitUsage, "nearest are unet"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--keep", "unet", "-o", out}, exitUsage, "-keep needs -offload"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--plan-in", filepath.Join(dir, "none"), "-o", out}, exitUsage, "no such file"},
 		{[]string{"plan", "-m", sd1}, 0, "peak"},
 		{[]string{"plan", "-m", sd1, "--budget-curve", "5"}, 0, "MiB"},
+		{[]string{"plan", "-m", sd1, "--profile", "host"}, 0, "predicted on host-"},
 		{[]string{"plan", "-m", sd1, "--profile", "gtx"}, exitUsage, "no profile"},
 		{[]string{"inspect", "x"}, exitUsage, "does not take"},
 		{[]string{"doctor", "--gpu"}, exitUsage, "gpu"},

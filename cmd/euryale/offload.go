@@ -32,7 +32,7 @@ func (f *offloadFlags) register(fs *flag.FlagSet) {
 	fs.Var(&f.prefetch, "prefetch", "bytes of weights copied ahead, for sequential and group:N")
 	fs.StringVar(&f.keep, "keep", "", "`names` of layers held while their component runs, separated by commas")
 	fs.StringVar(&f.exclude, "exclude", "", "`names` of layers or components that stay on the device")
-	fs.StringVar(&f.profile, "profile", "", "plan for this `device`: "+profileNames())
+	fs.StringVar(&f.profile, "profile", "", "plan for this `device`: host, which is measured once, or "+profileNames())
 	fs.StringVar(&f.planOut, "plan-out", "", "write the plan as JSON to a `file`")
 	fs.StringVar(&f.memoryPlot, "memory-plot", "", "draw the device memory over the predicted time to an SVG `file`")
 	fs.StringVar(&f.planIn, "plan-in", "", "run the plan of a `file`")
@@ -69,13 +69,16 @@ func (f *offloadFlags) parse() (offload.Strategy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return offload.Parse(f.strategy, offload.Budget(int(f.vram)), offload.Prefetch(int(f.prefetch)),
+	return offload.Parse(f.strategy, offload.Budget(int(f.vram)), offload.Prefetch(int(f.prefetch)), offload.Pin(int(f.ram)),
 		offload.Keep(list(f.keep)...), offload.Exclude(list(f.exclude)...), offload.On(prof))
 }
 
 func (f *offloadFlags) device() (offload.Profile, error) {
 	if f.profile == "" {
 		return offload.ProfileByName("rtx4090-gen4")
+	}
+	if f.profile == "host" {
+		return hostProfile()
 	}
 	return offload.ProfileByName(f.profile)
 }
@@ -122,7 +125,7 @@ func (f *offloadFlags) check(p *graphs.TextToImage, req graphs.Request) error {
 		return err
 	}
 	if need := inv.WeightBytes(""); f.ram > 0 && need > int(f.ram) {
-		return &graphs.MemoryError{Need: int64(need), Have: int64(f.ram)}
+		return &offload.HostError{Need: need, Have: int(f.ram)}
 	}
 	if f.planOut == "" && f.memoryPlot == "" || s == nil {
 		return nil
