@@ -65,7 +65,8 @@ def networks(models):
 def onnx_session(module, inputs, names, threads, folder):
     import onnxruntime
 
-    module.config.return_dict = False if hasattr(module, "config") else None
+    if isinstance(module, CLIPTextModel):
+        module.config.return_dict = False
     path = os.path.join(folder, "model.onnx")
     torch.onnx.export(module, inputs, path, input_names=names, opset_version=17, dynamo=False)
     options = onnxruntime.SessionOptions()
