@@ -40,3 +40,27 @@ golden: .venv
 # Assembly is generated; the generator is a module of its own, so that avo is no dependency of ours.
 asm:
 	go generate ./internal/cpu
+
+# The build for CUDA devices, here on a machine without a toolkit or a driver: cu and our shim compile with our own
+# header and link with a stub. With a toolkit, CUDA_INCLUDE names the folder of its cuda.h instead.
+CUDA := internal/cuda
+CUDA_INCLUDE ?= $(CURDIR)/$(CUDA)/include
+GPU_ENV = CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -I$(CUDA_INCLUDE)" CGO_LDFLAGS="-L$(CURDIR)/build/stub"
+
+.PHONY: gpu gpu-headers
+
+gpu: build/stub/libcuda.so
+	$(GPU_ENV) go build -tags gpu ./...
+	$(GPU_ENV) go vet -tags gpu ./internal/cuda/...
+	$(GPU_ENV) go build -tags gpu -o build/euryale ./cmd/euryale
+	$(GPU_ENV) go test -tags gpu -c -o build/cuda.test ./internal/cuda
+	$(CUDA)/include/check_symbols.sh build/cuda.test
+
+# Compares our header with that of a toolkit: make gpu-headers CUDA_INCLUDE=...
+gpu-headers:
+	$(CUDA)/include/check.sh $(CUDA_INCLUDE)
+
+# What a binary needs to link, and to name libcuda.so.1 as what it needs to run.
+build/stub/libcuda.so: $(CUDA)/include/driver_symbols.txt
+	mkdir -p $(@D)
+	awk '/^cu/ { print "void " $$1 "(void) {}" }' $< | gcc -shared -fPIC -Wl,-soname,libcuda.so.1 -x c -o $@ -

@@ -1,0 +1,5 @@
+//go:build gpu
+
+package cuda
+
+import _ "gorgonia.org/cu"
