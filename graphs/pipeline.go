@@ -143,7 +143,7 @@ func (p *TextToImage) read(m *loader.Model) error {
 		failed(err)
 	}
 	if c, err := m.Component("scheduler"); !failed(err) {
-		if raw, err := c.File("scheduler_config.json", 4<<20); !failed(err) {
+		if raw, err := c.File("scheduler_config.json"); !failed(err) {
 			p.scheduler, err = ParseSchedulerConfig("scheduler/scheduler_config.json", raw)
 			failed(err)
 			p.scheduler.stableDiffusion = !p.xl
