@@ -2,6 +2,7 @@ package graphs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -19,6 +20,10 @@ func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, e
 	defer program.Recovered(&err)
 	err = p.host.do(ctx, func(ctx context.Context) error {
 		res, err = p.generate(ctx, req)
+		if errors.As(err, new(*MemoryError)) {
+			p.endSession()
+			p.host.release()
+		}
 		return err
 	})
 	if err != nil {
@@ -30,6 +35,9 @@ func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, e
 func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, err error) {
 	r, err := p.Resolve(req)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.host.memory.Room(p.heapBytes(r)); err != nil {
 		return nil, err
 	}
 	sched, err := NewScheduler(p.scheduler, r.Scheduler)
@@ -64,6 +72,14 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 	res.Images, err = p.decode(ctx, r, latents)
 	res.Latents = tensor.New(tensor.WithShape(p.latentShape(r)...), tensor.WithBacking(latents))
 	return res, err
+}
+
+// heapBytes is about what a request takes of the Go heap: latents in several forms, for each side of the guidance,
+// pictures and the pixels of one before they are rounded.
+func (p *TextToImage) heapBytes(r Request) int64 {
+	latents := 4 * int64(p.latentShape(r).TotalSize())
+	pixels := int64(r.Height) * int64(r.Width)
+	return latents*int64(2+2*len(p.sides(r))) + pixels*4*int64(r.NumImagesPerPrompt) + pixels*3*4
 }
 
 func (p *TextToImage) latentShape(r Request) tensor.Shape {

@@ -3,11 +3,13 @@ package graphs
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/hostmem"
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/loader"
 )
@@ -21,13 +23,15 @@ type host struct {
 	pool    *cpu.Pool
 	weights *program.Weights
 	arena   *program.Arena
-	session *session // of the image that is made, if it is offloaded
+	memory  *hostmem.Memory // of weights, arena and sessions
+	freed   int             // how often all of it was given back
+	session *session        // of the image that is made, if it is offloaded
 }
 
 // ErrClosed is returned by a VM or pipeline after Close.
 var ErrClosed = errors.New("used after Close")
 
-func newHost(threads int, m *loader.Model) (*host, error) {
+func newHost(threads int, m *loader.Model, budget *HostMemory) (*host, error) {
 	src := checkpoints{}
 	if m != nil {
 		for _, c := range m.Components() {
@@ -41,8 +45,16 @@ func newHost(threads int, m *loader.Model) (*host, error) {
 			src[c.Name] = w
 		}
 	}
-	h := &host{turn: make(chan struct{}, 1), pool: cpu.NewPool(threads), weights: program.NewWeights(src), arena: new(program.Arena)}
+	if budget == nil {
+		budget = NewHostMemory(0)
+	}
+	mem := hostmem.New(budget)
+	if err := mem.Room(0); err != nil {
+		return nil, err
+	}
+	h := &host{turn: make(chan struct{}, 1), pool: cpu.NewPool(threads), weights: program.NewWeights(src, mem), arena: program.NewArena(mem), memory: mem}
 	h.open, h.end = context.WithCancel(context.Background())
+	runtime.AddCleanup(h, (*hostmem.Memory).Close, mem) // where nobody calls close
 	return h, nil
 }
 
@@ -92,9 +104,31 @@ func (h *host) close() error {
 	h.end()
 	h.running.Lock()
 	defer h.running.Unlock()
+	if h.session != nil { // the call that runs is in a function of the caller's
+		h.session.engine.Stop()
+	}
 	h.pool.Close()
+	h.memory.Close()
 	return nil
 }
+
+// release gives weights and arena back; the next run begins anew.
+func (h *host) release() {
+	h.weights.Release()
+	h.arena.Release()
+	h.freed++
+}
+
+// HostMemory is a budget for the large buffers of pipelines: weights, activations, device memory that is the host's. Pipelines
+// may share one; they do not wait for each other's memory, but return a *MemoryError.
+type HostMemory = hostmem.Budget
+
+// NewHostMemory allows that many bytes, 0 for no limit but the system's.
+func NewHostMemory(limit int64) *HostMemory { return hostmem.NewBudget(limit) }
+
+// MemoryError reports that there is no room for weights, activations or pictures. A pipeline that returns it has
+// given back all it had, and can be used again.
+type MemoryError = hostmem.Error
 
 // weighted are the classes whose weights the pipelines run.
 var weighted = []string{"CLIPTextModel", "CLIPTextModelWithProjection", "UNet2DConditionModel", "AutoencoderKL"}

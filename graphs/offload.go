@@ -353,12 +353,18 @@ func (p *TextToImage) newSession(ctx context.Context, r Request, key string, pha
 			return err
 		}
 	}
-	s := &session{key: key, phases: phases, inv: inv, plan: plan, device: device.NewHost(plan.Peak), hooks: &p.opt, tile: tile}
-	master := func(w int) []byte { return p.host.weights.Master(list[w].name, list[w].layout) }
+	s := &session{key: key, phases: phases, inv: inv, plan: plan, device: device.NewHost(plan.Peak, p.host.memory), hooks: &p.opt, tile: tile}
+	master := func(w int) []byte {
+		if p.opt.onCopy != nil {
+			p.opt.onCopy()
+		}
+		return p.host.weights.Master(list[w].name, list[w].layout)
+	}
 	if s.engine, err = offload.NewEngine(plan, inv, master, s.device.Alloc); err != nil {
 		return err
 	}
 	s.memory = s.engine.Memory()
+	p.session = s // from here on endSession frees it
 	if p.opt.trace {
 		s.engine.Record()
 	}
@@ -374,11 +380,11 @@ func (p *TextToImage) newSession(ctx context.Context, r Request, key string, pha
 			After:  func(k int, c program.Call) { s.after(i, k) }}
 		runner, err := program.NewDeviceRunner(ph.vm.prog, p.host.pool, p.host.weights, d)
 		if err != nil {
+			p.endSession()
 			return err
 		}
 		s.runners = append(s.runners, runner)
 	}
-	p.session = s
 	return nil
 }
 
@@ -438,6 +444,9 @@ func (p *TextToImage) endSession() {
 	if p.session != nil {
 		p.session.engine.Stop()
 		p.session.device.Free(p.session.memory)
+		for _, r := range p.session.runners {
+			r.Release(p.host.weights)
+		}
 		p.session = nil
 	}
 }

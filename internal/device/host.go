@@ -5,19 +5,21 @@ package device
 import (
 	"fmt"
 	"sync"
-	"unsafe"
+
+	"github.com/euryale-ml/euryale/internal/hostmem"
 )
 
 // Host is memory that counts what it gives out.
 type Host struct {
 	budget int // 0: no limit
+	mem    *hostmem.Memory
 
 	mu         sync.Mutex
 	used, peak int
 }
 
-// NewHost returns a device with that many bytes, 0 for no limit.
-func NewHost(budget int) *Host { return &Host{budget: budget} }
+// NewHost returns a device with that many bytes of mem, 0 for no limit but that of mem.
+func NewHost(budget int, mem *hostmem.Memory) *Host { return &Host{budget: budget, mem: mem} }
 
 // MemoryError reports that the device has no room.
 type MemoryError struct{ Need, Free int }
@@ -26,8 +28,6 @@ func (e *MemoryError) Error() string {
 	return fmt.Sprintf("out of device memory: %d bytes are needed, %d are free", e.Need, e.Free)
 }
 
-const alignment = 256
-
 // Alloc returns n zero bytes aligned to 256.
 func (h *Host) Alloc(n int) ([]byte, error) {
 	h.mu.Lock()
@@ -35,11 +35,13 @@ func (h *Host) Alloc(n int) ([]byte, error) {
 	if h.budget > 0 && h.used+n > h.budget {
 		return nil, &MemoryError{n, h.budget - h.used}
 	}
+	b, err := h.mem.Alloc(n)
+	if err != nil {
+		return nil, err
+	}
 	h.used += n
 	h.peak = max(h.peak, h.used)
-	b := make([]byte, n+alignment)
-	off := int(-uintptr(unsafe.Pointer(&b[0])) & (alignment - 1))
-	return b[off : off+n : off+n], nil
+	return b, nil
 }
 
 // Free gives memory back.
@@ -47,6 +49,7 @@ func (h *Host) Free(b []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.used -= len(b)
+	h.mem.Free(b)
 }
 
 // Used and Peak are the bytes given out now, and the most at any time.

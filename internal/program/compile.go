@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/size"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -97,7 +98,10 @@ func (c *compiler) visit(n *G.Node) (int, error) {
 	if v.DType, err = nodeType(n); err != nil {
 		return 0, err
 	}
-	v.Bytes = v.Shape.TotalSize() * v.DType.Size()
+	var ok bool
+	if v.Bytes, ok = size.Product(v.Shape...).Mul(size.Of(v.DType.Size())).Int(); !ok {
+		return 0, fmt.Errorf("node %q of shape %v is too large", v.Name, v.Shape)
+	}
 	op := n.Op()
 	if op == nil || isConstant(op) || slices.Contains(c.given, n) {
 		switch {

@@ -84,7 +84,20 @@ func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (*Runner,
 		}
 	}
 	for _, o := range p.Outputs {
-		r.outputs = append(r.outputs, Arg{p.Values[o].Shape, p.Values[o].DType, alignedBytes(p.Values[o].Bytes)})
+		data, err := w.mem.Alloc(p.Values[o].Bytes)
+		if err != nil {
+			r.Release(w)
+			return nil, err
+		}
+		r.outputs = append(r.outputs, Arg{p.Values[o].Shape, p.Values[o].DType, data})
 	}
 	return r, nil
+}
+
+// Release frees what a device runner has beside the device: its outputs.
+func (r *Runner) Release(w *Weights) {
+	for _, o := range r.outputs {
+		w.mem.Free(o.Data)
+	}
+	r.outputs = nil
 }

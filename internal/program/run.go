@@ -8,13 +8,33 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/hostmem"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
 // Arena is memory for activations that the runners of one pipeline share: it is as large as the largest of
 // them needs, and what one leaves there the next overwrites.
-type Arena struct{ buf []byte }
+type Arena struct {
+	buf []byte
+	mem *hostmem.Memory
+}
+
+// NewArena is empty. What it will hold is of mem.
+func NewArena(mem *hostmem.Memory) *Arena { return &Arena{mem: mem} }
+
+// Release frees its memory.
+func (a *Arena) Release() {
+	a.mem.Free(a.buf)
+	a.buf = nil
+}
+
+// grow makes it n bytes large.
+func (a *Arena) grow(n int) (err error) {
+	a.Release() // the old one goes before the new one comes
+	a.buf, err = a.mem.Alloc(n)
+	return err
+}
 
 // Bytes is the size of the arena so far.
 func (a *Arena) Bytes() int { return len(a.buf) }
@@ -43,8 +63,9 @@ type Runner struct {
 func NewRunner(ctx context.Context, p *Program, pool *cpu.Pool, w *Weights, arena *Arena) (*Runner, error) {
 	r := &Runner{prog: p, pool: pool, args: make([]Arg, len(p.Values)), arena: arena}
 	if arena.Bytes() < p.Arena {
-		arena.buf = nil // let the old one go before the new one comes
-		arena.buf = alignedBytes(p.Arena)
+		if err := arena.grow(p.Arena); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.Load(ctx, p); err != nil {
 		return nil, err

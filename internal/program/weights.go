@@ -3,10 +3,10 @@ package program
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"sync"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/hostmem"
 	"gorgonia.org/tensor"
 )
 
@@ -22,6 +22,7 @@ type Source interface {
 // written after loading.
 type Weights struct {
 	src   Source
+	mem   *hostmem.Memory
 	mu    sync.Mutex
 	held  map[weightKey]Arg
 	bytes int
@@ -32,9 +33,20 @@ type weightKey struct {
 	layout Layout
 }
 
-// NewWeights holds nothing yet.
-func NewWeights(src Source) *Weights {
-	return &Weights{src: src, held: map[weightKey]Arg{}}
+// NewWeights holds nothing yet. What it will hold is of mem.
+func NewWeights(src Source, mem *hostmem.Memory) *Weights {
+	return &Weights{src: src, mem: mem, held: map[weightKey]Arg{}}
+}
+
+// Release frees everything that is held.
+func (w *Weights) Release() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, a := range w.held {
+		w.mem.Free(a.Data)
+		delete(w.held, key)
+	}
+	w.bytes = 0
 }
 
 // Has reports whether a node name is a weight's.
@@ -54,22 +66,8 @@ func (w *Weights) Bytes() int {
 func (w *Weights) Load(ctx context.Context, p *Program) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before := w.bytes
 	var staging []byte
-	defer func() {
-		if staging = nil; w.bytes-before > 64<<20 {
-			// What loading leaves behind would otherwise stay until the heap has doubled, which with a large model is
-			// never.
-			debug.FreeOSMemory()
-		}
-	}()
-	largest := 0
-	for i := range p.Values {
-		if v := &p.Values[i]; w.missing(v) {
-			_, t, _ := w.src.Stored(v.Name)
-			largest = max(largest, v.Shape.TotalSize()*t.Size())
-		}
-	}
+	defer func() { w.mem.Free(staging) }()
 	for i := range p.Values {
 		v := &p.Values[i]
 		if !w.missing(v) {
@@ -84,13 +82,19 @@ func (w *Weights) Load(ctx context.Context, p *Program) error {
 			return fmt.Errorf("weight %s is %v %v, the graph wants %v", v.Name, t, shape, v.Shape)
 		}
 		raw := v.Shape.TotalSize() * t.Size()
+		var err error
 		if staging == nil {
-			staging = make([]byte, largest)
+			if staging, err = w.mem.Alloc(w.largest(p)); err != nil {
+				return err
+			}
 		}
 		if err := w.src.ReadTensor(ctx, v.Name, staging[:raw]); err != nil {
 			return err
 		}
-		a := Arg{Shape: v.Shape, Data: alignedBytes(Packed(v.Layout, v.Shape, t))}
+		a := Arg{Shape: v.Shape}
+		if a.Data, err = w.mem.Alloc(Packed(v.Layout, v.Shape, t)); err != nil {
+			return err
+		}
 		a.DType = Pack(a.Data, staging[:raw], v.Layout, v.Shape, t)
 		w.held[key] = a
 		w.bytes += len(a.Data)
@@ -98,11 +102,22 @@ func (w *Weights) Load(ctx context.Context, p *Program) error {
 	return nil
 }
 
-// Missing is the number of bytes that Load would add.
+// largest is the stored size of the largest weight that Load would read.
+func (w *Weights) largest(p *Program) (n int) {
+	for i := range p.Values {
+		if v := &p.Values[i]; w.missing(v) {
+			_, t, _ := w.src.Stored(v.Name)
+			n = max(n, v.Shape.TotalSize()*t.Size())
+		}
+	}
+	return n
+}
+
+// Missing is the number of bytes that Load would take, the memory it reads into included.
 func (w *Weights) Missing(p *Program) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := 0
+	n := w.largest(p)
 	for i := range p.Values {
 		if v := &p.Values[i]; w.missing(v) {
 			n += w.WeightBytes(*v)
