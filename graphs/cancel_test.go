@@ -166,7 +166,8 @@ func TestCancelledWhileLoading(t *testing.T) {
 		if _, err := p.Generate(ctx, small()); !errors.Is(err, context.Canceled) || reads != at {
 			t.Fatalf("cancelled during read %d of %d: %d were made, error %v", at, total, reads, err)
 		}
-		if !run(t, p, small()).equal(want) || reads != total {
+		// The read that was under way is made again, unless it was quicker than the cancelling.
+		if !run(t, p, small()).equal(want) || reads != total && reads != total+1 {
 			t.Fatalf("after a run cancelled during read %d the next gives another picture, or reads %d times, want %d", at, reads, total)
 		}
 		p.Close()

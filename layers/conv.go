@@ -120,6 +120,8 @@ func (k conv) DeviceLayout(i int) program.Layout {
 	return program.Plain
 }
 
+func (k conv) Float(i int) bool { return i == 2 }
+
 func (k conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	x, w, o := in[0].Shape, in[1].Shape, out.Shape
 	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, bias: in[2].Ptr, out: out.Ptr, act: int32(k.act),

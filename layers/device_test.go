@@ -56,7 +56,7 @@ func TestDeviceFormsAgreeWithDefinitions(t *testing.T) {
 					}
 					a.Data = program.Bytes(v.Data().([]float32))
 					stored := typ
-					if c.kind.Float(i) || vector(c.kind, i) {
+					if c.kind.Float(i) {
 						stored = dtype.F32
 					}
 					in = append(in, r.put(a, stored)) // and rounds a
@@ -75,19 +75,6 @@ func TestDeviceFormsAgreeWithDefinitions(t *testing.T) {
 			})
 		}
 	}
-}
-
-// vector reports whether argument i is one that every target keeps as float32: a bias or a norm's weights.
-func vector(k kind, i int) bool {
-	switch k := k.(type) {
-	case linear:
-		return i == 2 && k.bias
-	case conv:
-		return i == 2
-	case groupNorm, layerNorm:
-		return i > 0
-	}
-	return false
 }
 
 // taps is a filter as kernels read it.

@@ -99,6 +99,8 @@ func (k linear) DeviceLayout(i int) program.Layout {
 	return program.Plain
 }
 
+func (k linear) Float(i int) bool { return k.bias && i == 2 }
+
 func (k linear) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, out: out.Ptr, act: int32(k.act),
 		m: int32(rows(in[0].Shape)), n: int32(in[1].Shape[0]), k: int32(in[1].Shape[1])}

@@ -65,6 +65,8 @@ func (k groupNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.GroupNorm(out.F32(), in[0].F32(), s[0], rows(s)/s[0], last(s), k.groups, in[1].F32(), in[2].F32(), k.eps, k.silu)
 }
 
+func (k groupNorm) Float(i int) bool { return i > 0 }
+
 func (k groupNorm) Scratch(out tensor.Shape) int { return out[0] * chunks(out) * k.groups * 8 }
 
 func (k groupNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
@@ -123,6 +125,8 @@ func (k layerNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
 func (k layerNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.LayerNorm(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), in[1].F32(), in[2].F32(), k.eps)
 }
+
+func (k layerNorm) Float(i int) bool { return i > 0 }
 
 func (k layerNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	p := &layerNormParams{x: in[0].Ptr, gamma: in[1].Ptr, beta: in[2].Ptr, out: out.Ptr, rows: int32(rows(out.Shape)), channels: int32(last(out.Shape)), eps: k.eps}

@@ -53,7 +53,7 @@ func FuzzTokenizerFiles(f *testing.F) {
 		var tok *Tokenizer
 		var err error
 		bounded.Do(t, 64, 2*time.Second, func() {
-			tok, err = NewTokenizer(TokenizerFiles{"tokenizer", []byte(vocab), []byte(merges), []byte(config), []byte(specials)})
+			tok, err = NewTokenizer(TokenizerFiles{"tokenizer", []byte(vocab), []byte(merges), []byte(config), []byte(specials), 0})
 		})
 		if err != nil {
 			var e *badmodel.Error

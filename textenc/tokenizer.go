@@ -1,6 +1,7 @@
 package textenc
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -9,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/strictjson"
 	"golang.org/x/text/cases"
 	"golang.org/x/text/language"
 	"golang.org/x/text/unicode/norm"
@@ -21,6 +23,7 @@ type TokenizerFiles struct {
 	Merges          []byte // merges.txt
 	TokenizerConfig []byte // tokenizer_config.json
 	SpecialTokens   []byte // special_tokens_map.json; may be nil
+	MaxTokens       int    // in Vocab; 0: 262,144
 }
 
 // Tokenizer is CLIP's byte-pair tokenizer. Its ids are those of transformers' CLIPTokenizer where the optional
@@ -57,7 +60,7 @@ const (
 // NewTokenizer reads a tokenizer's files.
 func NewTokenizer(f TokenizerFiles) (*Tokenizer, error) {
 	t := &Tokenizer{}
-	if err := t.readVocab(path.Join(f.Dir, "vocab.json"), f.Vocab); err != nil {
+	if err := t.readVocab(path.Join(f.Dir, "vocab.json"), f.Vocab, cmp.Or(f.MaxTokens, 1<<18)); err != nil {
 		return nil, err
 	}
 	if err := t.readMerges(path.Join(f.Dir, "merges.txt"), f.Merges); err != nil {
@@ -66,9 +69,16 @@ func NewTokenizer(f TokenizerFiles) (*Tokenizer, error) {
 	return t, t.readConfig(f)
 }
 
-func (t *Tokenizer) readVocab(file string, raw []byte) error {
+func (t *Tokenizer) readVocab(file string, raw []byte, most int) error {
+	n := strictjson.Keys(raw)
+	if n > most {
+		return &badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens", n), Want: fmt.Sprintf("at most %d, the limit Tokens", most)}
+	}
 	if err := json.Unmarshal(raw, &t.ids); err != nil || len(t.ids) == 0 {
 		return &badmodel.Error{File: file, Got: "not an object of tokens and ids", Err: err}
+	}
+	if len(t.ids) != n {
+		return &badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens, %d of them different", n, len(t.ids)), Want: "each once"}
 	}
 	t.text = make(map[int32]string, len(t.ids))
 	for token, id := range t.ids {

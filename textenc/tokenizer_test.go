@@ -191,6 +191,8 @@ func TestBadTokenizerFiles(t *testing.T) {
 	}{
 		{"vocab is not an object", "vocab.json", func(f *TokenizerFiles) { f.Vocab = []byte(`[]`) }},
 		{"vocab is empty", "vocab.json", func(f *TokenizerFiles) { f.Vocab = nil }},
+		{"a token comes twice", "3 tokens, 2 of them different", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 0, "b\":": 1, "a": 2}`) }},
+		{"more tokens than the limit", "5 tokens, want at most 4, the limit Tokens", func(f *TokenizerFiles) { f.MaxTokens = 4 }},
 		{"two tokens have one id", "vocab.json", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 0, "b": 0}`) }},
 		{"an id is negative", "vocab.json: a: -1", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": -1}`) }},
 		{"an id is huge", "vocab.json: a: 1048576", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 1048576}`) }},

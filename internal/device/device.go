@@ -122,5 +122,3 @@ func (e *Error) Is(target error) bool { return target == ErrLost && e.Lost }
 
 // ErrLost is the error of every call after one that ruined the device's state, as an illegal access does.
 var ErrLost = errors.New("the device is lost")
-
-const alignment = 256

@@ -5,16 +5,21 @@ import (
 	"sync"
 	"time"
 	"unsafe"
+
+	"github.com/euryale-ml/euryale/internal/hostmem"
 )
 
 // Host is memory that counts what it gives out. Work of the compute stream is done by the caller, at once; the copy
 // stream is a goroutine.
 type Host struct {
 	budget int // 0: no limit
+	mem    *hostmem.Memory
 
 	mu         sync.Mutex
 	used, peak int
 	blocks     map[Ptr][]byte // given out
+
+	BeforeCopy func() // if set, called by the copy stream; for tests
 
 	copies chan func() // nil until the first
 	ended  chan struct{}
@@ -22,8 +27,10 @@ type Host struct {
 
 var _ Device = (*Host)(nil)
 
-// NewHost returns a device with that many bytes, 0 for no limit.
-func NewHost(budget int) *Host { return &Host{budget: budget, blocks: map[Ptr][]byte{}} }
+// NewHost returns a device with that many bytes of mem, 0 for no limit but that of mem.
+func NewHost(budget int, mem *hostmem.Memory) *Host {
+	return &Host{budget: budget, mem: mem, blocks: map[Ptr][]byte{}}
+}
 
 func (h *Host) Name() string     { return "host" }
 func (h *Host) Kernels() Kernels { return Kernels{} }
@@ -35,7 +42,10 @@ func (h *Host) Alloc(n int) (Ptr, error) {
 	if h.budget > 0 && h.used+n > h.budget {
 		return 0, &MemoryError{n, h.budget - h.used}
 	}
-	b := aligned(n)
+	b, err := h.mem.Alloc(n)
+	if err != nil {
+		return 0, err
+	}
 	p := Ptr(uintptr(unsafe.Pointer(unsafe.SliceData(b))))
 	h.blocks[p] = b
 	h.used += n
@@ -52,6 +62,7 @@ func (h *Host) Free(p Ptr) error {
 	}
 	delete(h.blocks, p)
 	h.used -= len(b)
+	h.mem.Free(b)
 	return nil
 }
 
@@ -74,7 +85,12 @@ func (h *Host) Unlock([]byte) error { return nil }
 
 func (h *Host) CopyIn(s Stream, dst Ptr, src []byte) error {
 	to := h.Bytes(dst, len(src))
-	h.issue(s, func() { copy(to, src) })
+	h.issue(s, func() {
+		if s == Copy && h.BeforeCopy != nil {
+			h.BeforeCopy()
+		}
+		copy(to, src)
+	})
 	return nil
 }
 
@@ -168,10 +184,3 @@ func (h *Host) Close() error {
 // Used and Peak are the bytes given out now, and the most at any time.
 func (h *Host) Used() int { h.mu.Lock(); defer h.mu.Unlock(); return h.used }
 func (h *Host) Peak() int { h.mu.Lock(); defer h.mu.Unlock(); return h.peak }
-
-// aligned allocates n zero bytes.
-func aligned(n int) []byte {
-	b := make([]byte, n+alignment)
-	off := int(-uintptr(unsafe.Pointer(&b[0])) & (alignment - 1))
-	return b[off : off+n : off+n]
-}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/size"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -104,7 +105,10 @@ func (c *compiler) visit(n *G.Node) (int, error) {
 	if v.DType == dtype.F32 {
 		v.DType = c.prog.Target.float()
 	}
-	v.Bytes = v.Shape.TotalSize() * v.DType.Size()
+	var ok bool
+	if v.Bytes, ok = size.Product(v.Shape...).Mul(size.Of(v.DType.Size())).Int(); !ok {
+		return 0, fmt.Errorf("node %q of shape %v is too large", v.Name, v.Shape)
+	}
 	op := n.Op()
 	if op == nil || isConstant(op) || slices.Contains(c.given, n) {
 		switch {
@@ -152,7 +156,7 @@ func (c *compiler) layouts(call Call) Call {
 		v := c.prog.Values[in[i]]
 		want := c.prog.Target.layout(op, i)
 		switch {
-		case want == Plain && op.Float(i) && v.DType != dtype.F32 && v.DType != dtype.I32:
+		case want == Plain && op.Float(i) && v.DType.Float() && v.DType != dtype.F32 && v.Kind != Weight:
 			if v.Kind == Activation {
 				call.Op = plainOp{call.Op}
 				return call

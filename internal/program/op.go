@@ -60,7 +60,7 @@ type Op interface {
 
 	// DeviceLayout is Layout for kernels.
 	DeviceLayout(i int) Layout
-	// Float reports that kernels read argument i as float32 whatever the target's type.
+	// Float reports that kernels read argument i as float32 whatever the target's type. Weights in layout Plain are.
 	Float(i int) bool
 	// Scratch is the bytes that kernels use besides arguments and result.
 	Scratch(out tensor.Shape) int

@@ -31,7 +31,9 @@ func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
 	r = &remote{dev: d.Dev, mem: w.mem, prog: p, args: make([]device.Arg, len(p.Values)), at: map[int]int{}}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, r.close())
+			if e := r.close(); e != nil {
+				err = errors.Join(err, e)
+			}
 		}
 	}()
 	inputs, staged := device.Ptr(p.inputArea()), 0
@@ -154,6 +156,9 @@ func (r *remote) close() (err error) {
 func (r *remote) bind(i int, a Arg) error {
 	v, at := &r.prog.Values[i], r.at[i]
 	buf := r.staging[at : at+v.Bytes]
+	if v.Layout == Taps {
+		a.Data = taps(a.Data, a.DType.Size(), v.Shape)
+	}
 	dtype.Convert(buf, v.DType, a.Data, a.DType)
 	return r.dev.CopyIn(device.Compute, r.args[i].Ptr, buf)
 }
@@ -172,7 +177,8 @@ func (r *remote) call(i int) error {
 }
 
 // define runs an op's definition on the host, between the kernels before it and those after.
-func (r *remote) define(c Call) error {
+func (r *remote) define(c Call) (err error) {
+	defer Recovered(&err)
 	vals := make([]G.Value, len(c.In))
 	for i, in := range c.In {
 		a, err := r.fetch(in)
