@@ -118,10 +118,10 @@ func (h *host) close() error {
 		_, err = h.session.engine.Stop()
 	}
 	h.pool.Close()
+	if h.onClose != nil {
+		err = errors.Join(err, h.onClose())
+	}
 	if h.device != nil {
-		if h.onClose != nil {
-			err = errors.Join(err, h.onClose())
-		}
 		err = errors.Join(err, h.weights.Release(), h.device.Close())
 		h.device = nil
 	}

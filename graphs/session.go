@@ -130,6 +130,7 @@ func (s *session) end() (offload.EngineStats, error) {
 	st, err := s.engine.Stop()
 	if h, ok := s.device.(*device.Host); ok {
 		st.Peak = h.Peak()
+		err = errors.Join(err, h.Close()) // its goroutine; the next copy starts another
 	}
 	return st, err
 }
