@@ -57,6 +57,9 @@ func (e *DeviceError) Unwrap() error { return e.Err }
 // process must be started anew to use the device again. errors.Is finds it.
 var ErrDeviceLost = device.ErrLost
 
+// DeviceMemoryError reports that a device has no room for what a plan or a graph takes.
+type DeviceMemoryError = device.MemoryError
+
 // WithDevice has the pipeline run on a device.
 func WithDevice(d DeviceOption) Option { return func(o *options) { o.device = d } }
 

@@ -19,6 +19,7 @@ import (
 type generateFlags struct {
 	model, output, latents, sampler string
 	threads                         int
+	device                          graphs.DeviceOption
 	seed                            int64
 	guidance, rescale, eta          float64
 	tiling, checks, json, quiet     bool
@@ -43,6 +44,8 @@ func (f *generateFlags) parse(args []string, stderr io.Writer) error {
 	fs.IntVar(&f.req.NumImagesPerPrompt, "batch", 1, "`pictures` to make")
 	fs.StringVar(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(graphs.Schedulers(), ", ")+"; default: the model's")
 	fs.IntVar(&f.threads, "threads", 0, "`threads`; default: one per core")
+	fs.StringVar(&f.device.Name, "device", "cpu", "`device` that computes: cpu, cuda:0, ...")
+	fs.StringVar(&f.device.DType, "dtype", "", "`type` a CUDA device computes in: f16, bf16, f32; default f16")
 	fs.BoolVar(&f.tiling, "vae-tiling", false, "decode large pictures in tiles: less memory")
 	fs.BoolVar(&f.checks, "check-finite", false, "end at the first operation whose result is infinite or not a number")
 	fs.StringVar(&f.latents, "latents-out", "", "also write the final latents to a safetensors `file`")
@@ -127,7 +130,7 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return err
 	}
 	defer m.Close()
-	opts := []graphs.Option{graphs.WithThreads(f.threads), graphs.WithScheduler(f.sampler)}
+	opts := []graphs.Option{graphs.WithThreads(f.threads), graphs.WithScheduler(f.sampler), graphs.WithDevice(f.device)}
 	if f.tiling {
 		opts = append(opts, graphs.WithVAETiling())
 	}

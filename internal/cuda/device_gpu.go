@@ -290,6 +290,28 @@ func (d *Device) Memory() (free, total int, err error) {
 	return free, total, err
 }
 
+// Devices describes the devices of this machine and build.
+func Devices() []string {
+	all := []string{"cpu"}
+	n, err := cu.NumDevices()
+	if err != nil {
+		return append(all, "cuda: "+err.Error())
+	}
+	for i := range n {
+		d, err := Open(i)
+		if err != nil {
+			all = append(all, fmt.Sprintf("cuda:%d: %v", i, err))
+			continue
+		}
+		free, total, err := d.Memory()
+		all = append(all, fmt.Sprintf("cuda:%d %s, driver for CUDA %d.%d, %d MiB free of %d", i, d.Name(), cu.Version()/1000, cu.Version()%1000/10, free>>20, total>>20))
+		if err := errors.Join(err, d.Close()); err != nil {
+			all = append(all, fmt.Sprintf("cuda:%d: %v", i, err))
+		}
+	}
+	return all
+}
+
 // Close gives everything back, also of a lost device.
 func (d *Device) Close() error {
 	runtime.LockOSThread()

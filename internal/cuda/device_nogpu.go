@@ -12,15 +12,17 @@ import (
 
 // Open returns an error: this build has no CUDA in it.
 func Open(ordinal int) (device.Device, error) {
-	return nil, fmt.Errorf("cuda:%d: this program was built without CUDA; build it with: make gpu (or go build -tags gpu)%s", ordinal, driver())
+	return nil, fmt.Errorf("cuda:%d: %s", ordinal, without())
 }
 
-// driver says whether an NVIDIA driver is there.
-func driver() string {
-	raw, err := os.ReadFile("/proc/driver/nvidia/version")
-	if err != nil {
-		return ". No NVIDIA driver was found here"
+// Devices describes the devices of this machine and build.
+func Devices() []string { return []string{"cpu", without()} }
+
+func without() string {
+	s := "this program was built without CUDA; build it with: make gpu (or go build -tags gpu)"
+	if raw, err := os.ReadFile("/proc/driver/nvidia/version"); err == nil {
+		line, _, _ := strings.Cut(string(raw), "\n")
+		return s + "; the driver here: " + strings.Join(strings.Fields(line), " ")
 	}
-	line, _, _ := strings.Cut(string(raw), "\n")
-	return ". The driver here: " + strings.Join(strings.Fields(line), " ")
+	return s + "; no NVIDIA driver was found here"
 }
