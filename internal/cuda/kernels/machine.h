@@ -60,7 +60,7 @@ DEVICE float exp2_approx(float x) {
   return y;
 }
 
-DEVICE uint32_t float_bits(float x) { return __float_as_uint(x); }
+DEVICE float minus_infinity() { return __uint_as_float(0xff800000u); }
 
 // Tensor cores and asynchronous copies: sm_80 and up.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

@@ -1,0 +1,73 @@
+"""Compiles the kernels to the PTX that is committed beside them, with NVRTC of CUDA 11.8.
+
+    pip install nvidia-cuda-nvrtc-cu11==11.8.89
+    python internal/cuda/kernels/build.py
+
+The first line of each .ptx is the SHA-256 of what it was compiled from; a Go test compares.
+"""
+
+import ctypes
+import glob
+import hashlib
+import importlib.util
+import os
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+NVRTC = "11.8.89"
+
+
+def options(name):
+    """Tensor cores' kernels need sm_80; the others run from sm_70 on."""
+    arch = "compute_80" if name.endswith("_tensor.cu") else "compute_70"
+    return [f"--gpu-architecture={arch}", "--std=c++17", "-default-device", "-I" + HERE]
+
+
+def digest(name):
+    """Of the file, the headers, and what compiles them."""
+    h = hashlib.sha256()
+    for path in [name] + sorted(glob.glob("*.h", root_dir=HERE)):
+        with open(os.path.join(HERE, path), "rb") as f:
+            h.update(f.read())
+    h.update(" ".join([NVRTC] + options(name)[:-1]).encode())
+    return h.hexdigest()
+
+
+def library():
+    spec = importlib.util.find_spec("nvidia.cuda_nvrtc")
+    folder = os.path.join(list(spec.submodule_search_locations)[0], "lib")
+    return ctypes.CDLL(os.path.join(folder, "libnvrtc.so.11.2"))
+
+
+def compile(nvrtc, name):
+    with open(os.path.join(HERE, name), "rb") as f:
+        source = f.read()
+    prog = ctypes.c_void_p()
+    nvrtc.nvrtcCreateProgram(ctypes.byref(prog), source, name.encode(), 0, None, None)
+    opts = [o.encode() for o in options(name)]
+    failed = nvrtc.nvrtcCompileProgram(prog, len(opts), (ctypes.c_char_p * len(opts))(*opts))
+    text = text_of(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, prog)
+    if failed:
+        raise SystemExit(text)
+    if text.strip():
+        print(text)
+    return text_of(nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX, prog)
+
+
+def text_of(size, get, prog):
+    n = ctypes.c_size_t()
+    size(prog, ctypes.byref(n))
+    buffer = ctypes.create_string_buffer(n.value)
+    get(prog, buffer)
+    return buffer.value.decode()
+
+
+def main():
+    nvrtc = library()
+    for name in sorted(glob.glob("*.cu", root_dir=HERE)):
+        ptx = compile(nvrtc, name)
+        with open(os.path.join(HERE, name[:-3] + ".ptx"), "w") as f:
+            f.write(f"// {digest(name)}\n{ptx}")
+        print(name, len(ptx), "bytes,", ptx.count(".entry"), "kernels")
+
+
+main()
