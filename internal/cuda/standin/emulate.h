@@ -62,6 +62,8 @@ DEVICE uint32_t float_bits(float x) {
   return u;
 }
 
+DEVICE float minus_infinity() { return -INFINITY; }
+
 DEVICE float to_float(float x) { return x; }
 DEVICE float to_float(f16 x) { return emulate::of_half(x.bits); }
 DEVICE float to_float(bf16 x) { return float_of_bits((uint32_t)x.bits << 16); }
