@@ -48,10 +48,10 @@ func newHost(threads int, m *loader.Model, budget *HostMemory) (*host, error) {
 	if budget == nil {
 		budget = NewHostMemory(0)
 	}
-	mem := hostmem.New(budget)
-	if err := mem.Room(0); err != nil {
+	if err := hostmem.Check(); err != nil {
 		return nil, err
 	}
+	mem := hostmem.New(budget)
 	h := &host{turn: make(chan struct{}, 1), pool: cpu.NewPool(threads), weights: program.NewWeights(src, mem), arena: program.NewArena(mem), memory: mem}
 	h.open, h.end = context.WithCancel(context.Background())
 	runtime.AddCleanup(h, (*hostmem.Memory).Close, mem) // where nobody calls close
