@@ -137,7 +137,10 @@ func TestWeightsChangedAtEveryRead(t *testing.T) {
 	}{
 		{"cut", true, func(file string, raw []byte, _ fs.FileInfo) error { return os.Truncate(file, int64(len(raw)/2)) }},
 		{"appended to", true, func(file string, raw []byte, _ fs.FileInfo) error { return os.WriteFile(file, append(raw, 0), 0o666) }},
-		{"written over", true, func(file string, raw []byte, _ fs.FileInfo) error { clear(raw[len(raw)/2:]); return os.WriteFile(file, raw, 0o666) }},
+		{"written over", true, func(file string, raw []byte, _ fs.FileInfo) error {
+			clear(raw[len(raw)/2:])
+			return os.WriteFile(file, raw, 0o666)
+		}},
 		{"written over, size and time as before", true, func(file string, raw []byte, st fs.FileInfo) error {
 			clear(raw[len(raw)/2:])
 			return errors.Join(os.WriteFile(file, raw, 0o666), os.Chtimes(file, st.ModTime(), st.ModTime()))
@@ -152,7 +155,7 @@ func TestWeightsChangedAtEveryRead(t *testing.T) {
 			continue // files that are open cannot be replaced, and tell nothing but size and time
 		}
 		change = c.change
-		stride := 5 * some(9)
+		stride := long(3) * some(9)
 		for r := first + i%stride; r <= last; r += stride {
 			cases++
 			at = 0

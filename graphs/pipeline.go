@@ -55,6 +55,7 @@ type options struct {
 	everyStep bool
 	trace     bool
 	memory    *HostMemory
+	limits    Limits
 	onCopy    func() // for tests: before each copy to the device
 
 	strategies    []offload.Strategy // one, or it is an error
@@ -199,7 +200,7 @@ func (p *TextToImage) readEncoder(m *loader.Model, e *encoder) error {
 	if c, err = m.Component(tokenizer); err != nil {
 		return err
 	}
-	if e.tok, err = readTokenizer(c); err != nil {
+	if e.tok, err = readTokenizer(c, p.opt.limited().Prompt); err != nil {
 		return err
 	}
 	if n := e.tok.VocabSize(); n > e.cfg.VocabSize {
