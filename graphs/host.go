@@ -52,10 +52,10 @@ func newHost(threads int, m *loader.Model, budget *HostMemory, dev DeviceOption)
 	if budget == nil {
 		budget = NewHostMemory(0)
 	}
-	mem := hostmem.New(budget)
-	if err := mem.Room(0); err != nil {
+	if err := hostmem.Check(); err != nil {
 		return nil, err
 	}
+	mem := hostmem.New(budget)
 	h := &host{turn: make(chan struct{}, 1), arena: program.NewArena(mem), memory: mem}
 	var err error
 	if h.device, h.dtype, err = dev.open(); err != nil {
@@ -82,18 +82,21 @@ func (h *host) do(ctx context.Context, f func(context.Context) error) error {
 	if h.closed() {
 		return ErrClosed
 	}
-	return f(untilClose{ctx, h})
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.open, cancel)()
+	return f(untilClose{both, ctx, h})
 }
 
-// untilClose is the caller's context for one call; Close ends it too. Only Err is looked at here, and so only Err
-// tells of it.
+// untilClose is the caller's context for one call; Close ends it too.
 type untilClose struct {
 	context.Context
-	host *host
+	caller context.Context
+	host   *host
 }
 
 func (c untilClose) Err() error {
-	if err := c.Context.Err(); err != nil || !c.host.closed() {
+	if err := c.caller.Err(); err != nil || !c.host.closed() {
 		return err
 	}
 	return ErrClosed

@@ -49,7 +49,7 @@ func TestEveryAllocationMayFail(t *testing.T) {
 			for _, forever = range []bool{false, true} {
 				stride := some(9)
 				if forever {
-					stride *= 3
+					stride *= long(4)
 				}
 				for at = 1; at <= sites; at += stride {
 					points++

@@ -56,6 +56,7 @@ type options struct {
 	trace     bool
 	device    DeviceOption
 	memory    *HostMemory
+	limits    Limits
 	onCopy    func() // for tests: before each copy to the device
 
 	strategies    []offload.Strategy // one, or it is an error
@@ -201,7 +202,7 @@ func (p *TextToImage) readEncoder(m *loader.Model, e *encoder) error {
 	if c, err = m.Component(tokenizer); err != nil {
 		return err
 	}
-	if e.tok, err = readTokenizer(c); err != nil {
+	if e.tok, err = readTokenizer(c, p.opt.limited().Prompt); err != nil {
 		return err
 	}
 	if n := e.tok.VocabSize(); n > e.cfg.VocabSize {

@@ -69,6 +69,24 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 }
 
+// Limits are the caller's to set; what they allow runs, and a refusal names them.
+func TestRequestLimits(t *testing.T) {
+	p := openGolden(t, "sd1", graphs.WithLimits(graphs.Limits{Side: 16, Steps: 2, Images: 1, Prompt: len(red)}))
+	run(t, p, small())
+	for want, change := range map[string]func(*graphs.Request){
+		"height 24 is more than 16, the limit Side":                 func(r *graphs.Request) { r.Height = 24 },
+		"num_inference_steps is 3, want 1 to 2, the limit Steps":    func(r *graphs.Request) { r.NumInferenceSteps = 3 },
+		"num_images_per_prompt is 2, want 1 to 1, the limit Images": func(r *graphs.Request) { r.NumImagesPerPrompt = 2 },
+		fmt.Sprintf("want at most %d, the limit Prompt", len(red)):  func(r *graphs.Request) { r.Prompt += "!" },
+	} {
+		r := small()
+		change(&r)
+		if _, err := p.Generate(t.Context(), r); !errors.As(err, new(*graphs.RequestError)) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
 // generate runs one step and returns the latents.
 func generate(t *testing.T, p *graphs.TextToImage, r graphs.Request) []float32 {
 	t.Helper()

@@ -216,9 +216,9 @@ func contiguous(t *tensor.Dense) []float32 {
 }
 
 // readTokenizer reads a tokenizer's files.
-func readTokenizer(c *loader.Component) (*textenc.Tokenizer, error) {
+func readTokenizer(c *loader.Component, maxPrompt int) (*textenc.Tokenizer, error) {
 	var f textenc.TokenizerFiles
-	f.Dir, f.MaxTokens = c.Name, c.Limits().Tokens
+	f.Dir, f.MaxTokens, f.MaxPrompt = c.Name, c.Limits().Tokens, maxPrompt
 	for _, file := range []struct {
 		name string
 		read func(string) ([]byte, error)

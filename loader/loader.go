@@ -18,6 +18,7 @@ import (
 	"sync"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/hostmem"
 )
 
 // Error says what in a model folder is wrong: File, Tensor or Field, what was found and what was wanted.
@@ -63,6 +64,9 @@ func OpenFS(fsys fs.FS, opts ...Option) (*Model, error) {
 }
 
 func open(fsys fs.FS, close func() error, opts []Option) (*Model, error) {
+	if err := hostmem.Check(); err != nil {
+		return nil, err
+	}
 	m := &Model{fsys: fsys, close: close, limits: DefaultLimits()}
 	for _, o := range opts {
 		o(m)

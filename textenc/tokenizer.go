@@ -24,6 +24,7 @@ type TokenizerFiles struct {
 	TokenizerConfig []byte // tokenizer_config.json
 	SpecialTokens   []byte // special_tokens_map.json; may be nil
 	MaxTokens       int    // in Vocab; 0: 262,144
+	MaxPrompt       int    // bytes; 0: 65,536
 }
 
 // Tokenizer is CLIP's byte-pair tokenizer. Its ids are those of transformers' CLIPTokenizer where the optional
@@ -35,6 +36,7 @@ type Tokenizer struct {
 	bos, eos, pad int32
 	max           int
 	size          int
+	maxPrompt     int
 	specials      []special
 }
 
@@ -51,15 +53,14 @@ type Encoding struct {
 }
 
 const (
-	maxVocab  = 1 << 20
-	maxPrompt = 64 << 10
+	maxVocab = 1 << 20
 	// maxMerges is what transformers' CLIPTokenizer reads of merges.txt.
 	maxMerges = 49152 - 256 - 2
 )
 
 // NewTokenizer reads a tokenizer's files.
 func NewTokenizer(f TokenizerFiles) (*Tokenizer, error) {
-	t := &Tokenizer{}
+	t := &Tokenizer{maxPrompt: cmp.Or(f.MaxPrompt, 64<<10)}
 	if err := t.readVocab(path.Join(f.Dir, "vocab.json"), f.Vocab, cmp.Or(f.MaxTokens, 1<<18)); err != nil {
 		return nil, err
 	}
@@ -175,8 +176,8 @@ func (t *Tokenizer) VocabSize() int { return t.size }
 
 // Encode turns a prompt into ids. Text that is not UTF-8 is refused.
 func (t *Tokenizer) Encode(prompt string) (Encoding, error) {
-	if len(prompt) > maxPrompt {
-		return Encoding{}, fmt.Errorf("is %d bytes long, want at most %d", len(prompt), maxPrompt)
+	if len(prompt) > t.maxPrompt {
+		return Encoding{}, fmt.Errorf("is %d bytes long, want at most %d, the limit Prompt", len(prompt), t.maxPrompt)
 	}
 	for i, r := range prompt {
 		if r == utf8.RuneError {

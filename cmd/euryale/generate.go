@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -223,44 +222,4 @@ func write(f *generateFlags, s *summary, res *graphs.Result) error {
 			"latents": {Shape: res.Latents.Shape(), F32: res.Latents.Float32s()},
 		})
 	})
-}
-
-// writable finds out early, before minutes of work, whether a file can be written.
-func writable(file string) error {
-	if file == "" {
-		return nil
-	}
-	if st, err := os.Stat(file); err == nil && st.IsDir() {
-		return fmt.Errorf("%s is a folder", file)
-	}
-	t, err := os.CreateTemp(filepath.Dir(file), ".euryale-*")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", file, err)
-	}
-	t.Close()
-	return os.Remove(t.Name())
-}
-
-// replace writes a file under another name and then renames it, so that nobody sees half of it.
-func replace(file string, fill func(io.Writer) error) (err error) {
-	t, err := os.CreateTemp(filepath.Dir(file), ".euryale-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			t.Close()
-			os.Remove(t.Name())
-		}
-	}()
-	if err = fill(t); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	if err = t.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = t.Close(); err != nil {
-		return err
-	}
-	return os.Rename(t.Name(), file)
 }

@@ -131,6 +131,14 @@ func allocate(n int) (b block, err error) {
 	return b, nil
 }
 
+// Check reports an error if there is not even the memory that the Go runtime needs.
+func Check() error {
+	if have, ok := sysmem.Available(); ok && have < Headroom {
+		return &Error{Headroom, have}
+	}
+	return nil
+}
+
 // Room reports an error if n bytes more could not be given out. It is asked before memory is taken from the Go heap.
 func (m *Memory) Room(n int64) error {
 	if m.Fail != nil {
