@@ -64,3 +64,21 @@ gpu-headers:
 build/stub/libcuda.so: $(CUDA)/include/driver_symbols.txt
 	mkdir -p $(@D)
 	awk '/^cu/ { print "void " $$1 "(void) {}" }' $< | gcc -shared -fPIC -Wl,-soname,libcuda.so.1 -x c -o $@ -
+
+# The stand-in driver, for tests of the gpu build without a GPU. With LD_LIBRARY_PATH=build/standin EURYALE_STANDIN=1
+# binaries run on it; see internal/cuda/standin/standin.h.
+.PHONY: standin standin-asan contract
+
+standin:
+	$(MAKE) -s -C $(CUDA)/standin OUT=$(CURDIR)/build/standin all
+
+standin-asan:
+	$(MAKE) -s -C $(CUDA)/standin OUT=$(CURDIR)/build/standin asan
+
+# What the driver's documentation promises, asked of the stand-in; build/contract/contract asks a real one.
+contract: standin build/contract/contract
+	LD_LIBRARY_PATH=build/standin EURYALE_STANDIN=1 build/contract/contract
+
+build/contract/contract: $(wildcard $(CUDA)/contract/*) build/stub/libcuda.so
+	mkdir -p $(@D)
+	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -Lbuild/stub -lcuda -pthread
