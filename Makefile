@@ -82,3 +82,10 @@ contract: standin build/contract/contract
 build/contract/contract: $(wildcard $(CUDA)/contract/*) build/stub/libcuda.so
 	mkdir -p $(@D)
 	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -Lbuild/stub -lcuda -pthread
+
+# go test with the tag gpu, on the stand-in; PKG and ARGS narrow it down.
+.PHONY: test-gpu
+PKG ?= ./...
+
+test-gpu: standin build/stub/libcuda.so
+	LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 $(GPU_ENV) go test -tags gpu $(ARGS) $(PKG)
