@@ -167,7 +167,7 @@ func copyTokenizer(dir string) error {
 		return err
 	}
 	for _, name := range []string{"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"} {
-		raw, err := c.File(name, 1<<20)
+		raw, err := c.TokenizerFile(name)
 		if err != nil {
 			return err
 		}

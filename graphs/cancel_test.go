@@ -6,6 +6,7 @@ import (
 	"image"
 	"io"
 	"io/fs"
+	"os"
 	"runtime"
 	"slices"
 	"testing"
@@ -56,12 +57,20 @@ func some(n int) int {
 	return 1
 }
 
+// long is 1 if EURYALE_LONG is set, for runs that CI has no time for, else n.
+func long(n int) int {
+	if os.Getenv("EURYALE_LONG") != "" {
+		return 1
+	}
+	return n
+}
+
 // A run that is cancelled from another goroutine during any of its operations begins no further one; nothing of
 // it is left, and the next run gives the same bits.
 func TestCancelledAtEveryOperation(t *testing.T) {
 	t.Run("offload=none", func(t *testing.T) { cancelEverywhere(t, some(8)) })
 	t.Run("offload=sequential", func(t *testing.T) {
-		cancelEverywhere(t, 3*some(8), graphs.WithOffload(offload.Sequential(offload.Prefetch(1<<16))))
+		cancelEverywhere(t, long(2)*some(8), graphs.WithOffload(offload.Sequential(offload.Prefetch(1<<16))))
 	})
 }
 
@@ -106,8 +115,8 @@ func cancelEverywhere(t *testing.T, stride int, opts ...graphs.Option) {
 		}
 	}
 	t.Logf("%d of %d operations", points, total)
-	if total < 200 {
-		t.Errorf("%d operations, want 200", total)
+	if total < 200 || !testing.Short() && points < 200 {
+		t.Errorf("%d of %d operations, want 200", points, total)
 	}
 }
 
@@ -166,7 +175,8 @@ func TestCancelledWhileLoading(t *testing.T) {
 		if _, err := p.Generate(ctx, small()); !errors.Is(err, context.Canceled) || reads != at {
 			t.Fatalf("cancelled during read %d of %d: %d were made, error %v", at, total, reads, err)
 		}
-		if !run(t, p, small()).equal(want) || reads != total {
+		// The read that was under way is made again, unless it was quicker than the cancelling.
+		if !run(t, p, small()).equal(want) || reads != total && reads != total+1 {
 			t.Fatalf("after a run cancelled during read %d the next gives another picture, or reads %d times, want %d", at, reads, total)
 		}
 		p.Close()

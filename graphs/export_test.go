@@ -34,5 +34,11 @@ func TraceOps(p *TextToImage, f func(layer string)) {
 // Closing is closed by Close at once, before it waits for a call under way.
 func Closing(p *TextToImage) <-chan struct{} { return p.host.open.Done() }
 
+// FailAllocations has f asked before each large buffer of p.
+func FailAllocations(p *TextToImage, f func(n int) error) { p.host.memory.Fail = f }
+
+// OnCopy calls f before each copy of the host device's copy engine.
+func OnCopy(f func()) Option { return func(o *options) { o.onCopy = f } }
+
 // Evaluate runs a VM's graph as a pipeline runs a network, in step 0; each as WithFiniteChecks has it.
 func Evaluate(vm *VM, each bool) error { return vm.evaluate(context.Background(), 0, each) }

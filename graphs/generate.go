@@ -2,6 +2,7 @@ package graphs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -19,6 +20,11 @@ func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, e
 	defer program.Recovered(&err)
 	err = p.host.do(ctx, func(ctx context.Context) error {
 		res, err = p.generate(ctx, req)
+		if errors.As(err, new(*MemoryError)) {
+			if e := errors.Join(p.endSession(), p.host.release()); e != nil {
+				err = errors.Join(err, e)
+			}
+		}
 		return err
 	})
 	if err != nil {
@@ -30,6 +36,9 @@ func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, e
 func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, err error) {
 	r, err := p.Resolve(req)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.host.memory.Room(p.heapBytes(r)); err != nil {
 		return nil, err
 	}
 	sched, err := NewScheduler(p.scheduler, r.Scheduler)
@@ -44,7 +53,11 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 	}
 	defer func() {
 		tile := p.tile
-		if stats := p.finish(); res != nil {
+		stats, stopped := p.finish()
+		if stopped != nil {
+			err = errors.Join(err, stopped)
+		}
+		if res != nil {
 			res.Offload = stats
 			if tile > 0 {
 				res.Warnings = append(res.Warnings, fmt.Sprintf("decoded in tiles of %d pixels to fit the budget: pixels differ slightly from a decode in one piece", tile))
@@ -64,6 +77,14 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 	res.Images, err = p.decode(ctx, r, latents)
 	res.Latents = tensor.New(tensor.WithShape(p.latentShape(r)...), tensor.WithBacking(latents))
 	return res, err
+}
+
+// heapBytes is about what a request takes of the Go heap: latents in several forms, for each side of the guidance,
+// pictures and the pixels of one before they are rounded.
+func (p *TextToImage) heapBytes(r Request) int64 {
+	latents := 4 * int64(p.latentShape(r).TotalSize())
+	pixels := int64(r.Height) * int64(r.Width)
+	return latents*int64(2+2*len(p.sides(r))) + pixels*4*int64(r.NumImagesPerPrompt) + pixels*3*4
 }
 
 func (p *TextToImage) latentShape(r Request) tensor.Shape {

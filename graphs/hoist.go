@@ -57,7 +57,7 @@ func (p *TextToImage) denoising(rows, h, w, tokens, steps int) (*denoising, erro
 	}
 	d.in = in
 	if p.opt.everyStep {
-		d.loop, err = p.host.compile(outputs)
+		d.loop, err = p.host.compile(p.host.target(false), outputs)
 	} else {
 		err = d.hoist(p, outputs, rows, h, w, tokens)
 	}
@@ -72,7 +72,7 @@ func (p *TextToImage) denoising(rows, h, w, tokens, steps int) (*denoising, erro
 func (d *denoising) hoist(p *TextToImage, outputs []*G.Node, rows, h, w, tokens int) error {
 	cut := boundary(outputs, d.in.nodes)
 	var err error
-	if d.loop, err = p.host.compile(outputs, append(cut[ofText], cut[ofTime]...)...); err != nil {
+	if d.loop, err = p.host.compile(p.host.target(false), outputs, append(cut[ofText], cut[ofTime]...)...); err != nil {
 		return err
 	}
 	if d.textState, err = bindAll(cut[ofText]); err != nil {
@@ -82,7 +82,7 @@ func (d *denoising) hoist(p *TextToImage, outputs []*G.Node, rows, h, w, tokens 
 		return err
 	}
 	if len(cut[ofText]) > 0 {
-		if d.text, err = p.host.compile(cut[ofText]); err != nil {
+		if d.text, err = p.host.compile(p.host.target(false), cut[ofText]); err != nil {
 			return err
 		}
 	}
@@ -97,7 +97,7 @@ func (d *denoising) hoist(p *TextToImage, outputs []*G.Node, rows, h, w, tokens 
 	if len(wide) == 0 || len(wide) != len(cut[ofTime]) {
 		return fmt.Errorf("internal error: %d time projections in one graph, %d in the other", len(cut[ofTime]), len(wide))
 	}
-	if d.time, err = p.host.compile(wide); err != nil {
+	if d.time, err = p.host.compile(p.host.target(false), wide); err != nil {
 		return err
 	}
 	d.timeIn.nodes = in

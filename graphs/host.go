@@ -3,11 +3,14 @@ package graphs
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/hostmem"
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/loader"
 )
@@ -21,13 +24,18 @@ type host struct {
 	pool    *cpu.Pool
 	weights *program.Weights
 	arena   *program.Arena
-	session *session // of the image that is made, if it is offloaded
+	memory  *hostmem.Memory // of weights, arena and sessions
+	freed   int             // how often all of it was given back
+	session *session        // of the image that is made, if it runs on a device
+	device  device.Device   // nil: the processor, and a host device for each offloaded image
+	dtype   dtype.Type      // of activations and matrices on the device
+	onClose func() error    // gives back the sessions that are kept, before the device is closed
 }
 
 // ErrClosed is returned by a VM or pipeline after Close.
 var ErrClosed = errors.New("used after Close")
 
-func newHost(threads int, m *loader.Model) (*host, error) {
+func newHost(threads int, m *loader.Model, budget *HostMemory, dev DeviceOption) (*host, error) {
 	src := checkpoints{}
 	if m != nil {
 		for _, c := range m.Components() {
@@ -41,8 +49,21 @@ func newHost(threads int, m *loader.Model) (*host, error) {
 			src[c.Name] = w
 		}
 	}
-	h := &host{turn: make(chan struct{}, 1), pool: cpu.NewPool(threads), weights: program.NewWeights(src), arena: new(program.Arena)}
+	if budget == nil {
+		budget = NewHostMemory(0)
+	}
+	if err := hostmem.Check(); err != nil {
+		return nil, err
+	}
+	mem := hostmem.New(budget)
+	h := &host{turn: make(chan struct{}, 1), arena: program.NewArena(mem), memory: mem}
+	var err error
+	if h.device, h.dtype, err = dev.open(); err != nil {
+		return nil, err
+	}
+	h.pool, h.weights = cpu.NewPool(threads), program.NewWeights(src, mem, h.device)
 	h.open, h.end = context.WithCancel(context.Background())
+	runtime.AddCleanup(h, (*hostmem.Memory).Close, mem) // where nobody calls close
 	return h, nil
 }
 
@@ -61,18 +82,21 @@ func (h *host) do(ctx context.Context, f func(context.Context) error) error {
 	if h.closed() {
 		return ErrClosed
 	}
-	return f(untilClose{ctx, h})
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(h.open, cancel)()
+	return f(untilClose{both, ctx, h})
 }
 
-// untilClose is the caller's context for one call; Close ends it too. Only Err is looked at here, and so only Err
-// tells of it.
+// untilClose is the caller's context for one call; Close ends it too.
 type untilClose struct {
 	context.Context
-	host *host
+	caller context.Context
+	host   *host
 }
 
 func (c untilClose) Err() error {
-	if err := c.Context.Err(); err != nil || !c.host.closed() {
+	if err := c.caller.Err(); err != nil || !c.host.closed() {
 		return err
 	}
 	return ErrClosed
@@ -92,9 +116,51 @@ func (h *host) close() error {
 	h.end()
 	h.running.Lock()
 	defer h.running.Unlock()
+	var err error
+	if h.session != nil { // the call that runs is in a function of the caller's
+		_, err = h.session.engine.Stop()
+	}
 	h.pool.Close()
-	return nil
+	if h.onClose != nil {
+		err = errors.Join(err, h.onClose())
+	}
+	if h.device != nil {
+		err = errors.Join(err, h.weights.Release(), h.device.Close())
+		h.device = nil
+	}
+	h.memory.Close()
+	return err
 }
+
+// release gives weights and arena back; the next run begins anew.
+func (h *host) release() error {
+	h.arena.Release()
+	h.freed++
+	return h.weights.Release()
+}
+
+// target is what the graphs of a component are compiled for.
+func (h *host) target(upcast bool) program.Target {
+	if h.device == nil {
+		return program.Target{}
+	}
+	t := program.Target{Kernels: h.device.Kernels(), DType: h.dtype}
+	if upcast && t.DType == dtype.F16 {
+		t.DType = dtype.F32
+	}
+	return t
+}
+
+// HostMemory is a budget for the large buffers of pipelines: weights, activations, device memory that is the host's. Pipelines
+// may share one; they do not wait for each other's memory, but return a *MemoryError.
+type HostMemory = hostmem.Budget
+
+// NewHostMemory allows that many bytes, 0 for no limit but the system's.
+func NewHostMemory(limit int64) *HostMemory { return hostmem.NewBudget(limit) }
+
+// MemoryError reports that there is no room for weights, activations or pictures. A pipeline that returns it has
+// given back all it had, and can be used again.
+type MemoryError = hostmem.Error
 
 // weighted are the classes whose weights the pipelines run.
 var weighted = []string{"CLIPTextModel", "CLIPTextModelWithProjection", "UNet2DConditionModel", "AutoencoderKL"}

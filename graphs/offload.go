@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/offload"
 )
@@ -55,12 +54,12 @@ type HookEvent struct {
 // the earlier strategy stays.
 func (p *TextToImage) SetOffload(s offload.Strategy) error {
 	return p.host.do(context.Background(), func(context.Context) error {
-		p.endSession()
+		err := p.endSession()
 		p.opt.strategies = nil
 		if s != nil {
 			p.opt.strategies = []offload.Strategy{s}
 		}
-		return nil
+		return err
 	})
 }
 
@@ -83,24 +82,6 @@ func (s *OffloadStats) Hidden() float64 {
 		return 1
 	}
 	return max(0, 1-s.Stalled.Seconds()/s.CopyTime.Seconds())
-}
-
-// session is a plan for one kind of request, ready to run.
-type session struct {
-	key    string
-	phases []phase
-	inv    *offload.Inventory
-	plan   *offload.Plan
-	engine *offload.Engine
-	device *device.Host
-	memory []byte
-	hooks  *options
-
-	runners []*program.Runner
-	tile    int // pixels of the VAE's tiles, 0 for none
-
-	begun    time.Time
-	at, pass int // the phase that runs, and the passes of it begun
 }
 
 // phase is a compiled graph of an image and how often it runs.
@@ -198,51 +179,16 @@ func (p *TextToImage) list(req Request) (Request, []phase, error) {
 	return r, phases, err
 }
 
-// stored is a weight in the layout its kernel reads.
-type stored struct {
-	name   string
-	layout program.Layout
-}
-
-// inventory turns compiled graphs into what strategies see, and lists the weights by index.
+// inventory is that of phases, kept for the next request like it: strategies keep what they tried with it.
 func (p *TextToImage) inventory(phases []phase) (*offload.Inventory, []stored) {
 	key := describe(phases)
-	if l := p.listed; l != nil && l.key == key {
-		return l.inv, l.weights
+	if l := p.listed; l == nil || l.key != key {
+		inv, list := p.host.inventory(phases)
+		p.listed = &listing{key, inv, list}
 	}
-	inv := &offload.Inventory{}
-	index := map[stored]int{}
-	var list []stored
-	for _, ph := range phases {
-		prog := ph.vm.prog
-		out := offload.Phase{Component: ph.component, Name: ph.name, Passes: ph.passes, Activations: prog.DeviceBytes()}
-		tops := prog.DeviceTops()
-		for i, c := range prog.Calls {
-			call := offload.Call{Layer: c.Layer, FLOPs: c.FLOPs, Bytes: int64(prog.Values[c.Out].Bytes), Top: tops[i]}
-			for _, in := range c.In {
-				v := prog.Values[in]
-				if v.Kind != program.Weight {
-					call.Bytes += int64(v.Bytes)
-					continue
-				}
-				key := stored{v.Name, v.Layout}
-				w, ok := index[key]
-				if !ok {
-					w = len(list)
-					index[key], list = w, append(list, key)
-					inv.Weights = append(inv.Weights, offload.Weight{Name: v.Name, Bytes: p.host.weights.WeightBytes(v)})
-				}
-				call.Weights = append(call.Weights, w)
-			}
-			out.Calls = append(out.Calls, call)
-		}
-		inv.Phases = append(inv.Phases, out)
-	}
-	p.listed = &listing{key, inv, list}
-	return inv, list
+	return p.listed.inv, p.listed.weights
 }
 
-// listing is an inventory kept for the next request like it: strategies keep what they tried with it.
 type listing struct {
 	key     string
 	inv     *offload.Inventory
@@ -305,7 +251,7 @@ func (p *TextToImage) planned(r Request, phases []phase, s offload.Strategy) (*o
 
 // begin plans a request, or takes the plan of the last one like it, and starts its copies.
 func (p *TextToImage) begin(ctx context.Context, r Request, steps int) error {
-	if len(p.opt.strategies) == 0 {
+	if len(p.opt.strategies) == 0 && p.host.device == nil {
 		return nil
 	}
 	if len(p.opt.strategies) > 1 {
@@ -318,16 +264,53 @@ func (p *TextToImage) begin(ctx context.Context, r Request, steps int) error {
 	}
 	key := describe(phases)
 	if p.session == nil || p.session.key != key {
-		p.endSession()
+		if err := p.endSession(); err != nil {
+			return err
+		}
 		if err := p.newSession(ctx, r, key, phases); err != nil {
 			return err
 		}
 	}
+	p.tile = p.session.tile
+	return p.session.begin()
+}
+
+// newSession plans a request and makes it ready to run.
+func (p *TextToImage) newSession(ctx context.Context, r Request, key string, phases []phase) error {
+	strategy := offload.None() // on a device, everything is resident unless a strategy says otherwise
+	if len(p.opt.strategies) > 0 {
+		strategy = p.opt.strategies[0]
+	}
+	plan, inv, list, phases, err := p.planned(r, phases, strategy)
+	if err != nil {
+		return err
+	}
+	s, err := p.host.newSession(ctx, plan, inv, list, phases, &p.opt)
+	if err != nil {
+		return err
+	}
+	s.key, s.tile = key, p.tile
+	p.session = s
+	return nil
+}
+
+// finish ends an image, complete or not: nothing is under way afterwards.
+func (p *TextToImage) finish() (*OffloadStats, error) {
+	s := p.host.session
+	p.tile = 0
+	if s == nil {
+		return nil, nil
+	}
+	st, err := s.end()
+	return &OffloadStats{Strategy: s.plan.Strategy, Peak: st.Peak, Uploaded: st.Uploaded, CopyTime: st.CopyTime, Stalled: st.Stalled,
+		Plan: s.plan, Inventory: s.inv, Events: s.engine.Events()}, err
+}
+
+// endSession gives the device memory back.
+func (p *TextToImage) endSession() error {
 	s := p.session
-	p.tile = s.tile
-	s.at, s.pass, s.begun = 0, 0, time.Now()
-	p.host.session = s
-	return s.engine.Start()
+	p.session = nil
+	return s.close()
 }
 
 func describe(phases []phase) string {
@@ -336,108 +319,4 @@ func describe(phases []phase) string {
 		fmt.Fprintf(&b, "%s %s %p %d;", ph.component, ph.name, ph.vm, ph.passes)
 	}
 	return b.String()
-}
-
-// newSession plans, loads the masters, takes the device memory and binds every graph to it.
-func (p *TextToImage) newSession(ctx context.Context, r Request, key string, phases []phase) error {
-	plan, inv, list, phases, err := p.planned(r, phases, p.opt.strategies[0])
-	if err != nil {
-		return err
-	}
-	tile := p.tile
-	for _, ph := range phases {
-		if err := ph.vm.checkMemory(plan.Peak); err != nil {
-			return err
-		}
-		if err := p.host.weights.Load(ctx, ph.vm.prog); err != nil {
-			return err
-		}
-	}
-	s := &session{key: key, phases: phases, inv: inv, plan: plan, device: device.NewHost(plan.Peak), hooks: &p.opt, tile: tile}
-	master := func(w int) []byte { return p.host.weights.Master(list[w].name, list[w].layout) }
-	if s.engine, err = offload.NewEngine(plan, inv, master, s.device.Alloc); err != nil {
-		return err
-	}
-	s.memory = s.engine.Memory()
-	if p.opt.trace {
-		s.engine.Record()
-	}
-	index := map[stored]int{}
-	for i, k := range list {
-		index[k] = i
-	}
-	for i, ph := range phases {
-		at := s.engine.Activations(i)
-		d := program.Device{Memory: s.memory[at.Offset : at.Offset+at.Bytes],
-			Weight: func(name string, l program.Layout) []byte { return s.engine.Weight(i, index[stored{name, l}]) },
-			Before: func(k int, c program.Call) error { return s.before(i, k) },
-			After:  func(k int, c program.Call) { s.after(i, k) }}
-		runner, err := program.NewDeviceRunner(ph.vm.prog, p.host.pool, p.host.weights, d)
-		if err != nil {
-			return err
-		}
-		s.runners = append(s.runners, runner)
-	}
-	p.session = s
-	return nil
-}
-
-// next is the runner of the graph that runs now, which must be the plan's.
-func (s *session) next(vm *VM) (*program.Runner, error) {
-	if s.at < len(s.phases) && s.pass == s.phases[s.at].passes {
-		s.at, s.pass = s.at+1, 0
-	}
-	if s.at == len(s.phases) || s.phases[s.at].vm != vm {
-		return nil, errors.New("internal error: a graph runs that the plan does not have next")
-	}
-	s.pass++
-	return s.runners[s.at], nil
-}
-
-func (s *session) before(phase, call int) error {
-	if err := s.engine.Before(); err != nil {
-		return err
-	}
-	if s.hooks.before != nil {
-		s.hooks.before(s.event(phase, call))
-	}
-	return nil
-}
-
-func (s *session) after(phase, call int) {
-	if s.hooks.after != nil {
-		s.hooks.after(s.event(phase, call))
-	}
-	s.engine.After()
-}
-
-func (s *session) event(phase, call int) HookEvent {
-	c := s.inv.Phases[phase].Calls[call]
-	e := HookEvent{Component: s.phases[phase].component, Layer: c.Layer, Pass: s.pass - 1, Clock: time.Since(s.begun)}
-	for _, w := range c.Weights {
-		e.Weights += s.inv.Weights[w].Bytes
-	}
-	return e
-}
-
-// finish ends an image, complete or not: no copy is under way afterwards.
-func (p *TextToImage) finish() *OffloadStats {
-	s := p.host.session
-	p.host.session = nil
-	p.tile = 0
-	if s == nil {
-		return nil
-	}
-	st := s.engine.Stop()
-	return &OffloadStats{Strategy: s.plan.Strategy, Peak: s.device.Peak(), Uploaded: st.Uploaded, CopyTime: st.CopyTime, Stalled: st.Stalled,
-		Plan: s.plan, Inventory: s.inv, Events: s.engine.Events()}
-}
-
-// endSession gives the device memory back.
-func (p *TextToImage) endSession() {
-	if p.session != nil {
-		p.session.engine.Stop()
-		p.session.device.Free(p.session.memory)
-		p.session = nil
-	}
 }

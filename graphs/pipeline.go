@@ -54,6 +54,10 @@ type options struct {
 	scheduler string
 	everyStep bool
 	trace     bool
+	device    DeviceOption
+	memory    *HostMemory
+	limits    Limits
+	onCopy    func() // for tests: before each copy to the device
 
 	strategies    []offload.Strategy // one, or it is an error
 	before, after func(HookEvent)
@@ -75,6 +79,9 @@ func WithVAETiling() Option { return func(o *options) { o.tiling = true } }
 // that is infinite or not a number. Without it only what the networks and the scheduler return is looked at, so that
 // no picture is silently black, and a value that goes lost on the way stays unseen.
 func WithFiniteChecks() Option { return func(o *options) { o.checks = true } }
+
+// WithHostMemory has the pipeline's large buffers count against a budget.
+func WithHostMemory(m *HostMemory) Option { return func(o *options) { o.memory = m } }
 
 // WithoutHoisting computes in every step what does not change between steps, as diffusers does: the text's keys
 // and values, and the time projections. The pictures are the same.
@@ -106,13 +113,14 @@ func (p *TextToImage) open(m *loader.Model) (err error) {
 		return &badmodel.Error{File: "model_index.json", Field: "_class_name", Got: badmodel.Quote(m.Class()),
 			Want: "StableDiffusionPipeline or StableDiffusionXLPipeline"}
 	}
-	if p.host, err = newHost(p.opt.threads, m); err != nil {
+	if p.host, err = newHost(p.opt.threads, m, p.opt.memory, p.opt.device); err != nil {
 		return err
 	}
+	p.host.onClose = p.endSession
 	return p.read(m)
 }
 
-// Close ends the pipeline's threads. A call under way, and every later one, returns ErrClosed. Close may be called
+// Close ends the pipeline's threads and gives its memory back. A call under way, and every later one, returns ErrClosed. Close may be called
 // from any goroutine, in OnStepEnd too, and more than once.
 func (p *TextToImage) Close() error { return p.host.close() }
 
@@ -143,7 +151,7 @@ func (p *TextToImage) read(m *loader.Model) error {
 		failed(err)
 	}
 	if c, err := m.Component("scheduler"); !failed(err) {
-		if raw, err := c.File("scheduler_config.json", 4<<20); !failed(err) {
+		if raw, err := c.File("scheduler_config.json"); !failed(err) {
 			p.scheduler, err = ParseSchedulerConfig("scheduler/scheduler_config.json", raw)
 			failed(err)
 			p.scheduler.stableDiffusion = !p.xl
@@ -194,7 +202,7 @@ func (p *TextToImage) readEncoder(m *loader.Model, e *encoder) error {
 	if c, err = m.Component(tokenizer); err != nil {
 		return err
 	}
-	if e.tok, err = readTokenizer(c); err != nil {
+	if e.tok, err = readTokenizer(c, p.opt.limited().Prompt); err != nil {
 		return err
 	}
 	if n := e.tok.VocabSize(); n > e.cfg.VocabSize {
@@ -274,7 +282,7 @@ func compiled[In any](p *TextToImage, component, shape string, build func(layers
 	if err != nil {
 		return network[In]{}, err
 	}
-	vm, err := p.host.compile(outputs)
+	vm, err := p.host.compile(p.host.target(component == "vae" && p.xl && p.vae.ForceUpcast), outputs)
 	if err != nil {
 		return network[In]{}, err
 	}

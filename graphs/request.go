@@ -1,6 +1,7 @@
 package graphs
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -82,13 +83,21 @@ type RequestError struct {
 
 func (e *RequestError) Error() string { return e.Field + " " + e.Problem }
 
-// Limits on a request: beyond them it is taken for a mistake.
-const (
-	maxSide  = 8192
-	maxSteps = 10000
-	maxBatch = 64
-	maxText  = 64 << 10
-)
+// Limits bound a request: beyond them it is taken for a mistake. A refusal names the limit.
+type Limits struct {
+	Side   int // pixels; 8,192
+	Steps  int // 10,000
+	Images int // 64
+	Prompt int // bytes; 65,536
+}
+
+// WithLimits sets limits; fields left 0 keep their defaults.
+func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
+
+func (o *options) limited() Limits {
+	l := o.limits
+	return Limits{cmp.Or(l.Side, 8192), cmp.Or(l.Steps, 10000), cmp.Or(l.Images, 64), cmp.Or(l.Prompt, 64<<10)}
+}
 
 // Resolve fills in the model's defaults, a seed among them, and refuses what cannot be run. Generate does it
 // by itself.
@@ -124,6 +133,7 @@ func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 			return r, err
 		}
 	}
+	limits := p.opt.limited()
 	layers := p.encoders[0].cfg.Layers
 	for _, e := range p.encoders {
 		layers = min(layers, e.cfg.Layers)
@@ -135,16 +145,17 @@ func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 		field   string
 		v       float64
 		low, up float64
+		limit   string
 	}{
-		{"num_inference_steps", float64(r.NumInferenceSteps), 1, maxSteps},
-		{"num_images_per_prompt", float64(r.NumImagesPerPrompt), 1, maxBatch},
-		{"guidance_scale", float64(r.GuidanceScale), -1000, 1000},
-		{"guidance_rescale", float64(r.GuidanceRescale), 0, 1},
-		{"clip_skip", float64(r.ClipSkip), 0, float64(layers)},
-		{"eta", float64(r.Eta), 0, 1},
+		{"num_inference_steps", float64(r.NumInferenceSteps), 1, float64(limits.Steps), ", the limit Steps"},
+		{"num_images_per_prompt", float64(r.NumImagesPerPrompt), 1, float64(limits.Images), ", the limit Images"},
+		{"guidance_scale", float64(r.GuidanceScale), -1000, 1000, ""},
+		{"guidance_rescale", float64(r.GuidanceRescale), 0, 1, ""},
+		{"clip_skip", float64(r.ClipSkip), 0, float64(layers), ""},
+		{"eta", float64(r.Eta), 0, 1, ""},
 	} {
 		if !(f.v >= f.low && f.v <= f.up) {
-			return r, &RequestError{f.field, fmt.Sprintf("is %g, want %g to %g", f.v, f.low, f.up)}
+			return r, &RequestError{f.field, fmt.Sprintf("is %g, want %g to %g%s", f.v, f.low, f.up, f.limit)}
 		}
 	}
 	return r, p.checkTensors(r)
@@ -160,11 +171,12 @@ func orDefault[T comparable](v *T, def T) {
 // checkSide refuses a side that is not a whole number of latents, naming the nearest that are.
 func (p *TextToImage) checkSide(field string, n int) error {
 	unit := max(8, p.vae.Scale())
+	most := p.opt.limited().Side
 	switch low := n / unit * unit; {
 	case n < unit:
 		return &RequestError{field, fmt.Sprintf("%d is less than %d", n, unit)}
-	case n > maxSide:
-		return &RequestError{field, fmt.Sprintf("%d is more than %d", n, maxSide)}
+	case n > most:
+		return &RequestError{field, fmt.Sprintf("%d is more than %d, the limit Side", n, most)}
 	case low != n:
 		return &RequestError{field, fmt.Sprintf("%d is not a multiple of %d; nearest are %d and %d", n, unit, low, low+unit)}
 	}

@@ -216,19 +216,19 @@ func contiguous(t *tensor.Dense) []float32 {
 }
 
 // readTokenizer reads a tokenizer's files.
-func readTokenizer(c *loader.Component) (*textenc.Tokenizer, error) {
+func readTokenizer(c *loader.Component, maxPrompt int) (*textenc.Tokenizer, error) {
 	var f textenc.TokenizerFiles
-	f.Dir = c.Name
+	f.Dir, f.MaxTokens, f.MaxPrompt = c.Name, c.Limits().Tokens, maxPrompt
 	for _, file := range []struct {
-		name  string
-		limit int64
-		into  *[]byte
+		name string
+		read func(string) ([]byte, error)
+		into *[]byte
 	}{
-		{"vocab.json", 32 << 20, &f.Vocab}, {"merges.txt", 32 << 20, &f.Merges},
-		{"tokenizer_config.json", 4 << 20, &f.TokenizerConfig}, {"special_tokens_map.json", 4 << 20, &f.SpecialTokens},
+		{"vocab.json", c.TokenizerFile, &f.Vocab}, {"merges.txt", c.TokenizerFile, &f.Merges},
+		{"tokenizer_config.json", c.File, &f.TokenizerConfig}, {"special_tokens_map.json", c.File, &f.SpecialTokens},
 	} {
 		var err error
-		if *file.into, err = c.File(file.name, file.limit); err != nil {
+		if *file.into, err = file.read(file.name); err != nil {
 			return nil, err
 		}
 	}

@@ -2,13 +2,13 @@ package graphs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/program"
-	"github.com/euryale-ml/euryale/internal/sysmem"
 	"github.com/euryale-ml/euryale/loader"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -25,6 +25,8 @@ type VM struct {
 	host    *host
 	prog    *program.Program
 	runner  *program.Runner // nil until the first run, which loads the weights
+	own     *session        // on a device, of a VM that is not a pipeline's
+	freed   int             // of the host, when the runner was made
 	outputs []*G.Node
 	reads   []read
 	after   func(int, program.Call, program.Arg) error // sees every result of a run
@@ -39,6 +41,8 @@ type vmOptions struct {
 	threads int
 	model   *loader.Model
 	outputs []*G.Node
+	memory  *HostMemory
+	device  DeviceOption
 }
 
 // WithVMThreads sets the number of threads; 0, the default, takes one per core.
@@ -47,6 +51,9 @@ func WithVMThreads(n int) VMOption { return func(o *vmOptions) { o.threads = n }
 // WithModel reads the leaves whose names are a component's name, a dot and a checkpoint key
 // ("unet.conv_in.weight") from the model, which must stay open.
 func WithModel(m *loader.Model) VMOption { return func(o *vmOptions) { o.model = m } }
+
+// WithVMHostMemory has the VM's large buffers count against a budget.
+func WithVMHostMemory(m *HostMemory) VMOption { return func(o *vmOptions) { o.memory = m } }
 
 // WithOutputs names the nodes to compute; by default the graph's roots.
 func WithOutputs(nodes ...*G.Node) VMOption { return func(o *vmOptions) { o.outputs = nodes } }
@@ -57,15 +64,15 @@ func NewVM(g *G.ExprGraph, opts ...VMOption) (*VM, error) {
 	for _, opt := range opts {
 		opt(&o)
 	}
-	h, err := newHost(o.threads, o.model)
+	h, err := newHost(o.threads, o.model, o.memory, o.device)
 	if err != nil {
 		return nil, err
 	}
 	vm, err := h.compileGraph(g, o.outputs)
 	if err != nil {
-		h.close()
-		return nil, err
+		return nil, errors.Join(err, h.close())
 	}
+	h.onClose = func() error { return vm.own.close() }
 	return vm, nil
 }
 
@@ -77,12 +84,12 @@ func (h *host) compileGraph(g *G.ExprGraph, outputs []*G.Node) (vm *VM, err erro
 		// Roots come from a map.
 		slices.SortFunc(outputs, func(a, b *G.Node) int { return int(a.ID() - b.ID()) })
 	}
-	return h.compile(outputs)
+	return h.compile(h.target(false), outputs)
 }
 
 // compile makes a VM for the outputs that shares the host's weights, threads and arena. Nodes that are given are
 // bound as leaves are.
-func (h *host) compile(outputs []*G.Node, given ...*G.Node) (*VM, error) {
+func (h *host) compile(t program.Target, outputs []*G.Node, given ...*G.Node) (*VM, error) {
 	vm := &VM{host: h}
 	for _, n := range outputs {
 		if into, child, ok := readNode(n); ok {
@@ -92,7 +99,7 @@ func (h *host) compile(outputs []*G.Node, given ...*G.Node) (*VM, error) {
 		vm.outputs = append(vm.outputs, n)
 	}
 	var err error
-	vm.prog, err = program.Compile(vm.outputs, h.weights.Has, given...)
+	vm.prog, err = program.Compile(t, vm.outputs, h.weights.Has, given...)
 	return vm, err
 }
 
@@ -102,7 +109,17 @@ func (vm *VM) RunAll() error { return vm.Run(context.Background()) }
 // Run runs the graph once. The context is looked at while waiting for other runs and before each operation.
 func (vm *VM) Run(ctx context.Context) (err error) {
 	defer program.Recovered(&err)
-	return vm.host.do(ctx, vm.runAndLet)
+	return vm.host.do(ctx, func(ctx context.Context) error {
+		err := vm.runAndLet(ctx)
+		if errors.As(err, new(*MemoryError)) {
+			own := vm.own
+			vm.own = nil
+			if e := errors.Join(own.close(), vm.host.release()); e != nil {
+				err = errors.Join(err, e)
+			}
+		}
+		return err
+	})
 }
 
 // runAndLet is run, and then the output nodes hold their values.
@@ -136,7 +153,10 @@ func (vm *VM) run(ctx context.Context) error {
 		vm.runner, r.After = r, vm.after
 		return r.Run(ctx)
 	}
-	if vm.runner == nil || vm.runner.Offloaded() {
+	if vm.host.device != nil {
+		return vm.onDevice(ctx)
+	}
+	if vm.runner == nil || vm.runner.Offloaded() || vm.freed != vm.host.freed {
 		if err := vm.checkMemory(max(0, vm.prog.Arena-vm.host.arena.Bytes())); err != nil {
 			return err
 		}
@@ -144,27 +164,16 @@ func (vm *VM) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		vm.runner = r
+		vm.runner, vm.freed = r, vm.host.freed
 	}
 	vm.runner.After = vm.after
 	return vm.runner.Run(ctx)
 }
 
-// checkMemory refuses a graph whose weights and more bytes cannot fit before anything is allocated: the Go runtime does not survive
-// running out of memory.
+// checkMemory refuses a graph whose weights and more bytes cannot fit before anything is allocated: a system that
+// promises more memory than it has may end the process later.
 func (vm *VM) checkMemory(more int) error {
-	need := int64(vm.host.weights.Missing(vm.prog)) + int64(more)
-	if have, ok := sysmem.Available(); ok && need > have {
-		return &MemoryError{Need: need, Have: have}
-	}
-	return nil
-}
-
-// MemoryError reports that weights and activations do not fit into the memory that is free.
-type MemoryError struct{ Need, Have int64 }
-
-func (e *MemoryError) Error() string {
-	return fmt.Sprintf("out of memory: %d MiB more are needed, %d MiB are free", (e.Need+1<<20-1)>>20, e.Have>>20)
+	return vm.host.memory.Room(int64(vm.host.weights.Missing(vm.prog)) + int64(more))
 }
 
 // Reset does nothing: every run starts at the beginning.

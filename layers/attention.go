@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
@@ -89,6 +90,12 @@ func softmax(p []float64) {
 
 func (k attention) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.Attention(out.F32(), in[0].F32(), in[1].F32(), in[2].F32(), k.geometry(in[0].Shape, in[1].Shape))
+}
+
+func (k attention) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	s := k.geometry(in[0].Shape, in[1].Shape)
+	return attend(dev, &attentionParams{q: in[0].Ptr, k: in[1].Ptr, v: in[2].Ptr, out: out.Ptr, sq: int32(s.Sq), skv: int32(s.Skv),
+		heads: int32(s.Heads), d: int32(s.D), causal: int32(b2i(k.causal)), scale: s.Scale}, s.B, out)
 }
 
 func (k attention) FLOPs(_ tensor.Shape, in []tensor.Shape) int64 {

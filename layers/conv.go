@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
@@ -110,6 +111,35 @@ func (k conv) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 		ep.Residual = in[len(in)-1].F32()
 	}
 	p.Conv(out.F32(), in[0].F32(), k.geometry(in[0].Shape, in[1].Shape), in[1].Panels(), ep)
+}
+
+func (k conv) DeviceLayout(i int) program.Layout {
+	if i == 1 {
+		return program.Taps
+	}
+	return program.Plain
+}
+
+func (k conv) Float(i int) bool { return i == 2 }
+
+func (k conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	x, w, o := in[0].Shape, in[1].Shape, out.Shape
+	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, bias: in[2].Ptr, out: out.Ptr, act: int32(k.act),
+		m: int32(rows(o)), n: int32(w[0]), k: int32(w.TotalSize() / w[0]),
+		height: int32(x[1]), width: int32(x[2]), channels: int32(x[3]), kh: int32(w[2]), kw: int32(w[3]),
+		stride: int32(k.stride), up: int32(k.up), padTop: int32(k.pad.top), padLeft: int32(k.pad.left),
+		outWidth: int32(o[2]), outPixels: int32(o[1] * o[2])}
+	if k.channels {
+		p.offsets = in[3].Ptr
+	}
+	if k.residual {
+		p.residual = in[len(in)-1].Ptr
+	}
+	name := "conv"
+	if p.kh*p.kw*p.stride*p.up == 1 && k.pad == (padding{}) {
+		name = "linear" // a pixel is a row
+	}
+	return gemm(dev, name, p, x[3], out), nil
 }
 
 func (k conv) FLOPs(out tensor.Shape, in []tensor.Shape) int64 {

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
@@ -55,6 +56,17 @@ func (k embed) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.define(out.F32(), out.Shape, in)
 }
 
+func (k embed) DeviceLayout(i int) program.Layout {
+	if i > 0 {
+		return program.Rows
+	}
+	return program.Plain
+}
+
+func (k embed) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return elementwise("embed", out, in, nil)
+}
+
 // pick takes one position of each sequence.
 //
 //	x      [B S C]
@@ -83,6 +95,10 @@ func (k pick) define(out []float32, shape tensor.Shape, in []program.Arg) {
 
 func (k pick) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.define(out.F32(), out.Shape, in)
+}
+
+func (k pick) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return elementwise("pick", out, in, func(p *elementwiseParams) { p.other = int32(in[0].Shape[1]) })
 }
 
 // timesteps is the sinusoidal embedding of diffusers' get_timestep_embedding (Ho et al. 2020): half the
@@ -130,4 +146,11 @@ func (k timesteps) define(out []float32, _ tensor.Shape, in []program.Arg) {
 
 func (k timesteps) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.define(out.F32(), out.Shape, in)
+}
+
+// Float: numbers near 1000 lose too much in 16 bits.
+func (k timesteps) Float(i int) bool { return i == 0 }
+
+func (k timesteps) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return elementwise("timesteps", out, in, func(p *elementwiseParams) { p.channels, p.flip, p.shift = int32(k.dim), int32(b2i(k.flip)), k.shift })
 }

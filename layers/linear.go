@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
@@ -89,6 +90,27 @@ func (k linear) epilogue(in []program.Arg) cpu.Epilogue {
 
 func (k linear) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.Linear(out.F32(), in[0].F32(), rows(in[0].Shape), in[1].Panels(), k.epilogue(in))
+}
+
+func (k linear) DeviceLayout(i int) program.Layout {
+	if i == 1 {
+		return program.Rows
+	}
+	return program.Plain
+}
+
+func (k linear) Float(i int) bool { return k.bias && i == 2 }
+
+func (k linear) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, out: out.Ptr, act: int32(k.act),
+		m: int32(rows(in[0].Shape)), n: int32(in[1].Shape[0]), k: int32(in[1].Shape[1])}
+	if k.bias {
+		p.bias = in[2].Ptr
+	}
+	if k.residual {
+		p.residual = in[len(in)-1].Ptr
+	}
+	return gemm(dev, "linear", p, int(p.k), out), nil
 }
 
 func (k linear) FLOPs(_ tensor.Shape, in []tensor.Shape) int64 {

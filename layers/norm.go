@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
@@ -64,6 +65,21 @@ func (k groupNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.GroupNorm(out.F32(), in[0].F32(), s[0], rows(s)/s[0], last(s), k.groups, in[1].F32(), in[2].F32(), k.eps, k.silu)
 }
 
+func (k groupNorm) Float(i int) bool { return i > 0 }
+
+func (k groupNorm) Scratch(out tensor.Shape) int { return out[0] * chunks(out) * k.groups * 8 }
+
+func (k groupNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
+	s, c, n := out.Shape, last(out.Shape), chunks(out.Shape)
+	p := &groupNormParams{x: in[0].Ptr, gamma: in[1].Ptr, beta: in[2].Ptr, partial: scratch, out: out.Ptr, pixels: int32(rows(s) / s[0]),
+		channels: int32(c), groups: int32(k.groups), chunks: int32(n), silu: int32(b2i(k.silu)), eps: k.eps}
+	high := max(1, 256/c)
+	sums := launch("group_norm_sums", out.DType, p, n, 256, 4*(2*high*c+high))
+	norm := launch("group_norm", out.DType, p, n, 256, 8*k.groups)
+	sums.Grid[1], norm.Grid[1] = s[0], s[0]
+	return []device.Kernel{sums, norm}, nil
+}
+
 func (k groupNorm) fuse(next kind, _ int, _ tensor.Shape) kind {
 	if a, ok := next.(activate); ok && a.act == silu && !k.silu {
 		k.silu = true
@@ -108,6 +124,13 @@ func (k layerNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
 
 func (k layerNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.LayerNorm(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), in[1].F32(), in[2].F32(), k.eps)
+}
+
+func (k layerNorm) Float(i int) bool { return i > 0 }
+
+func (k layerNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	p := &layerNormParams{x: in[0].Ptr, gamma: in[1].Ptr, beta: in[2].Ptr, out: out.Ptr, rows: int32(rows(out.Shape)), channels: int32(last(out.Shape)), eps: k.eps}
+	return []device.Kernel{launch("layer_norm", out.DType, p, ceil(int(p.rows), 8), 256, 0)}, nil
 }
 
 // moments returns the mean of n values and one over their standard deviation.

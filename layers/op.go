@@ -12,6 +12,7 @@ import (
 
 	"github.com/chewxy/hm"
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/program"
 	G "gorgonia.org/gorgonia"
@@ -29,6 +30,10 @@ type kind interface {
 
 	Layout(i int) program.Layout
 	Host(p *cpu.Pool, out program.Arg, in []program.Arg)
+	DeviceLayout(i int) program.Layout
+	Float(i int) bool
+	Scratch(out tensor.Shape) int
+	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
 	FLOPs(out tensor.Shape, in []tensor.Shape) int64
 	InPlace() []int
 	fuse(next kind, arg int, out tensor.Shape) kind // nil: no fused form
@@ -39,6 +44,9 @@ type plain struct{}
 
 func (plain) rank() int                                 { return 0 }
 func (plain) Layout(int) program.Layout                 { return program.Plain }
+func (plain) DeviceLayout(int) program.Layout           { return program.Plain }
+func (plain) Float(int) bool                            { return false }
+func (plain) Scratch(tensor.Shape) int                  { return 0 }
 func (plain) FLOPs(tensor.Shape, []tensor.Shape) int64  { return 0 }
 func (plain) InPlace() []int                            { return nil }
 func (plain) fuse(kind, int, tensor.Shape) kind         { return nil }

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
@@ -83,6 +84,10 @@ func (k activate) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.Activate(out.F32(), in[0].F32(), cpu.Activation(k.act))
 }
 
+func (k activate) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return elementwise("activate", out, in, func(p *elementwiseParams) { p.act = int32(k.act) })
+}
+
 func (k activate) InPlace() []int {
 	if k.act == geglu {
 		return nil
@@ -117,6 +122,10 @@ func (k add) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.Add(out.F32(), in[0].F32(), in[1].F32())
 }
 
+func (k add) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return elementwise("add", out, in, nil)
+}
+
 // addChannels adds one vector to every pixel of an image.
 //
 //	x      [B ... C]
@@ -148,4 +157,8 @@ func (k addChannels) define(out []float32, shape tensor.Shape, in []program.Arg)
 func (k addChannels) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	s := out.Shape
 	p.AddChannels(out.F32(), in[0].F32(), s[0], rows(s)/s[0], last(s), in[1].F32())
+}
+
+func (k addChannels) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return elementwise("add_channels", out, in, nil)
 }

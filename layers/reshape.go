@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
@@ -41,6 +42,10 @@ func (k concat) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.Concat(out.F32(), in[0].F32(), in[1].F32(), rows(out.Shape), last(in[0].Shape), last(in[1].Shape))
 }
 
+func (k concat) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return elementwise("concat", out, in, func(p *elementwiseParams) { p.other = int32(last(in[0].Shape)) })
+}
+
 // upsample doubles height and width by repeating pixels, less one row or column if the result is to be odd:
 // that is torch's nearest interpolation to such a size.
 //
@@ -76,6 +81,10 @@ func (k upsample) define(out []float32, shape tensor.Shape, in []program.Arg) {
 
 func (k upsample) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.define(out.F32(), out.Shape, in)
+}
+
+func (k upsample) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return elementwise("upsample", out, in, func(p *elementwiseParams) { p.height, p.width = int32(out.Shape[1]), int32(out.Shape[2]) })
 }
 
 // fuse lets the convolution that follows read the small image.

@@ -25,17 +25,28 @@ type diskFile struct {
 	file
 	size     int64
 	modified time.Time
+	stamp    stamp
 }
+
+// stamp is what some systems note of a file beside its size and the time of modification, which any program can
+// set: when anything of it was last changed, and how many names it has.
+type stamp struct {
+	sec, nsec int64
+	links     uint64
+}
+
+// moved reports that a file was changed since the stamp: to another time, and not because of a name it got or lost.
+func (s stamp) moved(now stamp) bool { return s != now && s.links == now.links }
 
 // ErrChanged is the cause of an error about a file that was written to, cut or appended to since it was opened.
 // A file replaced by another of its name is not: the one that is open stays.
 var ErrChanged = errors.New("the file has changed since it was opened")
 
-// changed returns ErrChanged if size or time of modification are no longer those the file was opened with. Writes
-// may come closer together than the clock of a file system ticks; those it cannot see.
+// changed returns ErrChanged if size, time of modification or stamp are no longer those the file was opened with.
+// Writes may come closer together than the clock of a file system ticks; those it cannot see.
 func (f diskFile) changed() error {
 	st, err := f.Stat()
-	if err == nil && (st.Size() != f.size || !st.ModTime().Equal(f.modified)) {
+	if err == nil && (st.Size() != f.size || !st.ModTime().Equal(f.modified) || f.stamp.moved(stampOf(st))) {
 		err = ErrChanged
 	}
 	return err
@@ -65,7 +76,7 @@ func openFile(fsys fs.FS, name string) (diskFile, error) {
 		f.Close()
 		return diskFile{}, fmt.Errorf("%s: files of type %T have no ReadAt", name, f)
 	}
-	return diskFile{at, st.Size(), st.ModTime()}, nil
+	return diskFile{at, st.Size(), st.ModTime(), stampOf(st)}, nil
 }
 
 func openError(name string, err error) error {

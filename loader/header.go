@@ -3,28 +3,16 @@ package loader
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"math/bits"
 	"sort"
-	"strconv"
 	"unicode/utf8"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/dtype"
-)
-
-// Limits on one safetensors file. The format allows more; no model comes near.
-const (
-	maxHeader   = 16 << 20
-	maxTensors  = 1 << 16
-	maxName     = 512
-	maxRank     = 8
-	maxDim      = 1<<48 - 1
-	maxMetadata = 1 << 20
+	"github.com/euryale-ml/euryale/internal/size"
+	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
 // TensorInfo describes a stored tensor.
@@ -52,33 +40,33 @@ var supported = map[string]dtype.Type{
 
 // readHeader reads the header of a safetensors file (https://github.com/huggingface/safetensors#format) and
 // checks all of it: the rules of the reference implementation, and no key twice, which that does not check.
-func readHeader(f io.ReaderAt, size int64, name string) ([]TensorInfo, error) {
+func readHeader(f io.ReaderAt, length int64, name string, limits Limits) ([]TensorInfo, error) {
 	bad := func(field, got, want string) error { return &Error{File: name, Field: field, Got: got, Want: want} }
 	var first [8]byte
-	if size < int64(len(first)) {
-		return nil, bad("", fmt.Sprintf("%d bytes", size), "a safetensors file, of 8 bytes or more")
+	if length < int64(len(first)) {
+		return nil, bad("", fmt.Sprintf("%d bytes", length), "a safetensors file, of 8 bytes or more")
 	}
-	if n, err := f.ReadAt(first[:], 0); n < len(first) {
-		return nil, &Error{File: name, Got: "cannot be read", Err: unexpected(err)}
+	if n, err := readFull(f, first[:], 0); err != nil {
+		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d", n), Err: err}
 	}
 	if what := otherFormat(first[:]); what != "" {
 		return nil, bad("", what, "a safetensors file")
 	}
 	n := binary.LittleEndian.Uint64(first[:])
 	switch {
-	case n > maxHeader:
-		return nil, bad("header length", fmt.Sprint(n), fmt.Sprintf("at most %d", maxHeader))
-	case int64(n) > size-8:
-		return nil, bad("header length", fmt.Sprint(n), fmt.Sprintf("at most the %d bytes that follow", size-8))
+	case n > uint64(limits.Header):
+		return nil, bad("header length", fmt.Sprint(n), atMost(limits.Header, "Header"))
+	case int64(n) > length-8:
+		return nil, bad("header length", fmt.Sprint(n), fmt.Sprintf("at most the %d bytes that follow", length-8))
 	}
 	raw := make([]byte, n)
-	if k, err := f.ReadAt(raw, 8); k < len(raw) {
-		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d", 8+k), Err: unexpected(err)}
+	if k, err := readFull(f, raw, 8); err != nil {
+		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d", 8+k), Err: err}
 	}
 	if !utf8.Valid(raw) {
 		return nil, bad("header", "not UTF-8", "")
 	}
-	tensors, err := parseHeader(raw)
+	tensors, err := parseHeader(raw, limits)
 	if err != nil {
 		var e *Error
 		if errors.As(err, &e) {
@@ -87,7 +75,7 @@ func readHeader(f io.ReaderAt, size int64, name string) ([]TensorInfo, error) {
 		}
 		return nil, &Error{File: name, Field: "header", Got: "not as the format says", Err: err}
 	}
-	if err := layOut(tensors, 8+int64(n), size, name); err != nil {
+	if err := layOut(tensors, 8+int64(n), length, name); err != nil {
 		return nil, err
 	}
 	return tensors, nil
@@ -110,7 +98,7 @@ func otherFormat(first []byte) string {
 
 // layOut checks that the tensors fill the data exactly, without holes or overlaps, and makes their offsets
 // those of the file.
-func layOut(tensors []TensorInfo, data, size int64, name string) error {
+func layOut(tensors []TensorInfo, data, length int64, name string) error {
 	sort.SliceStable(tensors, func(i, j int) bool {
 		a, b := tensors[i], tensors[j]
 		return a.begin < b.begin || a.begin == b.begin && a.Bytes < b.Bytes
@@ -121,141 +109,34 @@ func layOut(tensors []TensorInfo, data, size int64, name string) error {
 		if t.begin != at {
 			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("begins at %d", t.begin), Want: fmt.Sprint(at)}
 		}
-		at += t.Bytes // offsets are below 2^48 and there are 2^16 of them
+		end, ok := size.Of(at).Add(size.Of(t.Bytes)).Int()
+		if !ok {
+			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("%d bytes at %d", t.Bytes, at), Want: fmt.Sprintf("an end of at most %d", int64(size.Max))}
+		}
+		at = int64(end)
 		t.begin += data
 		t.File = name
 	}
-	if data+at != size {
-		return &Error{File: name, Got: fmt.Sprintf("%d bytes", size), Want: fmt.Sprintf("%d as the header says", data+at)}
+	if data+at != length {
+		return &Error{File: name, Got: fmt.Sprintf("%d bytes", length), Want: fmt.Sprintf("%d as the header says", data+at)}
 	}
 	return nil
 }
 
-// decoder reads JSON token by token: encoding/json by itself takes keys twice, in any case, and arrays of any
-// length.
-type decoder struct{ *json.Decoder }
-
-func newDecoder(raw []byte) decoder {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	return decoder{d}
-}
-
-// object calls field for each key; it must read the value.
-func (d decoder) object(field func(key string) error) error {
-	if err := d.delim('{'); err != nil {
-		return err
-	}
-	seen := map[string]bool{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return err
-		}
-		key := t.(string) // the syntax allows nothing else here
-		if seen[key] {
-			return fmt.Errorf("key %s comes twice", badmodel.Quote(key))
-		}
-		seen[key] = true
-		if err := field(key); err != nil {
-			return err
-		}
-	}
-	return d.delim('}')
-}
-
-func (d decoder) delim(want json.Delim) error {
-	t, err := d.Token()
-	if err != nil {
-		return err
-	}
-	if t != want {
-		return fmt.Errorf("found %v, want %v", badmodel.Quote(fmt.Sprint(t)), want)
-	}
-	return nil
-}
-
-func (d decoder) string() (string, error) {
-	t, err := d.Token()
-	if err != nil {
-		return "", err
-	}
-	s, ok := t.(string)
-	if !ok {
-		return "", fmt.Errorf("found %s, want a string", badmodel.Quote(fmt.Sprint(t)))
-	}
-	return s, nil
-}
-
-// numbers reads an array of at most limit whole numbers from 0 on.
-func (d decoder) numbers(limit int) ([]uint64, error) {
-	if err := d.delim('['); err != nil {
-		return nil, err
-	}
-	list := []uint64{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, err
-		}
-		text, ok := t.(json.Number)
-		n, err := strconv.ParseUint(string(text), 10, 64)
-		if !ok || err != nil {
-			return nil, fmt.Errorf("found %s, want a whole number", badmodel.Quote(fmt.Sprint(t)))
-		}
-		if len(list) == limit {
-			return nil, fmt.Errorf("more than %d numbers", limit)
-		}
-		list = append(list, n)
-	}
-	return list, d.delim(']')
-}
-
-// skip reads over any value.
-func (d decoder) skip() error {
-	depth := 0
-	for {
-		t, err := d.Token()
-		if err != nil {
-			return err
-		}
-		switch t {
-		case json.Delim('{'), json.Delim('['):
-			depth++
-		case json.Delim('}'), json.Delim(']'):
-			depth--
-		}
-		if depth > maxNesting {
-			return fmt.Errorf("nested more than %d deep", maxNesting)
-		}
-		if depth == 0 {
-			return nil
-		}
-	}
-}
-
-// end makes sure that only white space follows.
-func (d decoder) end() error {
-	if t, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("%s after the end", badmodel.Quote(fmt.Sprint(t)))
-	}
-	return nil
-}
-
-func parseHeader(raw []byte) ([]TensorInfo, error) {
+func parseHeader(raw []byte, limits Limits) ([]TensorInfo, error) {
 	var tensors []TensorInfo
-	d := newDecoder(raw)
-	err := d.object(func(key string) error {
+	d := strictjson.New(raw, limits.Nesting)
+	err := d.Object(func(key string) error {
 		if key == "__metadata__" {
-			return metadata(d)
+			return metadata(d, limits)
 		}
 		switch {
-		case len(key) > maxName:
-			return &Error{Tensor: key, Got: fmt.Sprintf("a name of %d bytes", len(key)), Want: fmt.Sprintf("at most %d", maxName)}
-		case len(tensors) == maxTensors:
-			return &Error{Field: "header", Got: "more tensors", Want: fmt.Sprintf("at most %d", maxTensors)}
+		case len(key) > limits.Name:
+			return &Error{Tensor: key, Got: fmt.Sprintf("a name of %d bytes", len(key)), Want: atMost(limits.Name, "Name")}
+		case len(tensors) == limits.Tensors:
+			return &Error{Field: "header", Got: "more tensors", Want: atMost(limits.Tensors, "Tensors")}
 		}
-		t, err := entry(d)
+		t, err := entry(d, limits)
 		if err != nil {
 			return &Error{Tensor: key, Got: "entry is not as the format says", Err: err}
 		}
@@ -266,15 +147,15 @@ func parseHeader(raw []byte) ([]TensorInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tensors, d.end()
+	return tensors, d.End()
 }
 
-func metadata(d decoder) error {
+func metadata(d strictjson.Decoder, limits Limits) error {
 	total := 0
-	return d.object(func(key string) error {
-		v, err := d.string()
-		if total += len(key) + len(v); err == nil && total > maxMetadata {
-			err = fmt.Errorf("more than %d bytes", maxMetadata)
+	return d.Object(func(key string) error {
+		v, err := d.String()
+		if total += len(key) + len(v); err == nil && total > limits.Metadata {
+			err = fmt.Errorf("more bytes, want %s", atMost(limits.Metadata, "Metadata"))
 		}
 		if err != nil {
 			return &Error{Field: "__metadata__", Got: "not as the format says", Err: err}
@@ -284,19 +165,19 @@ func metadata(d decoder) error {
 }
 
 // entry reads one tensor's description. Unknown fields are allowed.
-func entry(d decoder) (t TensorInfo, err error) {
+func entry(d strictjson.Decoder, limits Limits) (t TensorInfo, err error) {
 	var stored string
 	var shape, offsets []uint64
-	err = d.object(func(key string) (err error) {
+	err = d.Object(func(key string) (err error) {
 		switch key {
 		case "dtype":
-			stored, err = d.string()
+			stored, err = d.String()
 		case "shape":
-			shape, err = d.numbers(maxRank)
+			shape, err = d.Numbers(limits.Rank, ", the limit Rank")
 		case "data_offsets":
-			offsets, err = d.numbers(2)
+			offsets, err = d.Numbers(2, "")
 		default:
-			return d.skip()
+			return d.Skip()
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
@@ -312,35 +193,23 @@ func entry(d decoder) (t TensorInfo, err error) {
 		return t, fmt.Errorf("dtype %s is not one of the format's", badmodel.Quote(stored))
 	case shape == nil:
 		return t, errors.New("shape is missing")
-	case len(offsets) != 2 || offsets[1] < offsets[0] || offsets[1] > maxDim:
-		return t, fmt.Errorf("data_offsets %v, want begin and end, at most %d", offsets, int64(maxDim))
+	case len(offsets) != 2 || offsets[1] < offsets[0] || offsets[1] > size.Max:
+		return t, fmt.Errorf("data_offsets %v, want begin and end, at most %d", offsets, int64(size.Max))
 	case supported[stored] == dtype.Invalid:
 		return t, fmt.Errorf("stored as %s, want F32, F16 or BF16", stored)
 	}
-	size, ok := tensorBits(width, shape)
-	if !ok {
-		return t, fmt.Errorf("shape %v is too large", shape)
+	bytes, ok := size.Product(shape...).Mul(size.Of(width)).Bytes().Int()
+	switch {
+	case !ok:
+		return t, fmt.Errorf("shape %v of %s is too large, or not whole bytes", shape, stored)
+	case int64(bytes) > limits.TensorBytes:
+		return t, fmt.Errorf("%d bytes, want %s", bytes, atMost(limits.TensorBytes, "TensorBytes"))
+	case uint64(bytes) != offsets[1]-offsets[0]:
+		return t, fmt.Errorf("%s %v takes %d bytes, data_offsets %v", stored, shape, bytes, offsets)
 	}
 	for _, n := range shape {
-		t.Shape = append(t.Shape, int(n))
+		t.Shape = append(t.Shape, int(n)) // below size.Max and, but for tensors of no elements, below bytes
 	}
-	if size%8 != 0 || size/8 != offsets[1]-offsets[0] {
-		return t, fmt.Errorf("%s %v takes %d bits, data_offsets %v", stored, shape, size, offsets)
-	}
-	t.DType, t.Bytes, t.begin = supported[stored], int64(size/8), int64(offsets[0])
+	t.DType, t.Bytes, t.begin = supported[stored], int64(bytes), int64(offsets[0])
 	return t, nil
-}
-
-// tensorBits is the size of a tensor of elements of width bits, or false if it overflows or a dimension is more
-// than any file has.
-func tensorBits(width uint64, shape []uint64) (uint64, bool) {
-	size := width
-	for _, n := range shape {
-		over, low := bits.Mul64(size, n)
-		if over != 0 || n > min(maxDim, math.MaxInt) {
-			return 0, false
-		}
-		size = low
-	}
-	return size, true
 }

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -19,6 +18,7 @@ import (
 	"sync"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/hostmem"
 )
 
 // Error says what in a model folder is wrong: File, Tensor or Field, what was found and what was wanted.
@@ -31,6 +31,7 @@ type Model struct {
 	class      string
 	index      map[string]json.RawMessage
 	components []*Component
+	limits     Limits
 	close      func() error
 	mu         sync.Mutex // over the components' weights
 }
@@ -41,11 +42,7 @@ type Option func(*Model)
 // WithVariant prefers files of a variant ("fp16") over those without; either is taken if it is the only one.
 func WithVariant(name string) Option { return func(m *Model) { m.variant = name } }
 
-const (
-	indexFile   = "model_index.json"
-	configLimit = 4 << 20
-	maxNesting  = 64
-)
+const indexFile = "model_index.json"
 
 // Open opens a folder. Symbolic links must stay inside it, or inside the download cache if it is a snapshot
 // there.
@@ -67,7 +64,10 @@ func OpenFS(fsys fs.FS, opts ...Option) (*Model, error) {
 }
 
 func open(fsys fs.FS, close func() error, opts []Option) (*Model, error) {
-	m := &Model{fsys: fsys, close: close}
+	if err := hostmem.Check(); err != nil {
+		return nil, err
+	}
+	m := &Model{fsys: fsys, close: close, limits: DefaultLimits()}
 	for _, o := range opts {
 		o(m)
 	}
@@ -155,24 +155,29 @@ func (c *Component) Config() (file string, raw []byte, err error) {
 	return file, raw, err
 }
 
-// File reads another file of the component, of at most limit bytes.
-func (c *Component) File(name string, limit int64) ([]byte, error) {
-	return c.m.read(path.Join(c.Name, name), limit)
+// File reads another JSON file of the component.
+func (c *Component) File(name string) ([]byte, error) {
+	return c.m.readJSON(path.Join(c.Name, name))
 }
 
-// read reads a whole file of at most limit bytes.
-func (m *Model) read(name string, limit int64) ([]byte, error) {
+// TokenizerFile reads vocab.json or merges.txt.
+func (c *Component) TokenizerFile(name string) ([]byte, error) {
+	return c.m.read(path.Join(c.Name, name), c.m.limits.Tokenizer, "Tokenizer")
+}
+
+// read reads a whole file of at most most bytes, the named limit.
+func (m *Model) read(name string, most int64, limit string) ([]byte, error) {
 	f, err := openFile(m.fsys, name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if f.size > limit {
-		return nil, &Error{File: name, Got: fmt.Sprintf("%d bytes", f.size), Want: fmt.Sprintf("at most %d", limit)}
+	if f.size > most {
+		return nil, &Error{File: name, Got: fmt.Sprintf("%d bytes", f.size), Want: atMost(most, limit)}
 	}
 	raw := make([]byte, f.size)
-	if n, err := f.ReadAt(raw, 0); n < len(raw) {
-		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d of %d", n, f.size), Err: unexpected(err)}
+	if n, err := readFull(f, raw, 0); err != nil {
+		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d of %d", n, f.size), Err: err}
 	}
 	if err := f.changed(); err != nil {
 		return nil, &Error{File: name, Err: err}
@@ -182,7 +187,7 @@ func (m *Model) read(name string, limit int64) ([]byte, error) {
 
 // readJSON reads a config and checks that it is not nested beyond reason.
 func (m *Model) readJSON(name string) ([]byte, error) {
-	raw, err := m.read(name, configLimit)
+	raw, err := m.read(name, m.limits.Config, "Config")
 	if err != nil {
 		return nil, err
 	}
@@ -198,20 +203,12 @@ func (m *Model) readJSON(name string) ([]byte, error) {
 			quoted = !quoted
 		case quoted:
 		case b == '{', b == '[':
-			if depth++; depth > maxNesting {
-				return nil, &Error{File: name, Got: fmt.Sprintf("nested more than %d deep", maxNesting)}
+			if depth++; depth > m.limits.Nesting {
+				return nil, &Error{File: name, Got: fmt.Sprintf("nested more than %d deep", m.limits.Nesting), Want: atMost(m.limits.Nesting, "Nesting")}
 			}
 		case b == '}', b == ']':
 			depth--
 		}
 	}
 	return raw, nil
-}
-
-// unexpected names the end of a file that should have gone on.
-func unexpected(err error) error {
-	if err == nil || err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

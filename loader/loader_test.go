@@ -18,106 +18,15 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/bounded"
+	"github.com/euryale-ml/euryale/internal/hostile"
 )
 
-// file is a safetensors file with a header and n bytes of data.
-func container(header string, n int) []byte {
-	raw := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
-	return append(append(raw, header...), make([]byte, n)...)
-}
+var (
+	container     = hostile.Container
+	badContainers = hostile.Containers
+)
 
-func withLength(n uint64, rest string) []byte {
-	return append(binary.LittleEndian.AppendUint64(nil, n), rest...)
-}
-
-const one = `{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`
-
-// badContainers are files that must be refused, numbered as in the list of bad inputs this follows; want is a
-// part of the message.
-var badContainers = []struct {
-	name, want string
-	raw        []byte
-}{
-	{"1 empty", "0 bytes", nil},
-	{"2 seven bytes", "7 bytes", make([]byte, 7)},
-	{"3 no header", "header", withLength(0, "")},
-	{"4 length 2^64-1", "header length", withLength(1<<64-1, "{}")},
-	{"5 length 2^63", "header length", withLength(1<<63, "{}")},
-	{"6 length over the limit", "header length", withLength(100_000_001, "{}")},
-	{"7 length past the end", "header length", withLength(1000, "{}")},
-	{"8 cut in the header", "header length", container(one, 8)[:40]},
-	{"9 cut in the data", "as the header says", container(one, 7)},
-	{"10 one byte more", "as the header says", container(one, 9)},
-	{"11 a zip archive behind", "as the header says", append(container(one, 8), "PK\x03\x04"...)},
-	{"12 a Git LFS pointer", "Git LFS", []byte("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")},
-	{"13 a zip archive", "zip archive", []byte("PK\x03\x04abcdefgh")},
-	{"13 a pickle", "pickle", []byte("\x80\x02}q\x00.abcdefgh")},
-	{"14 GGUF", "GGUF", []byte("GGUF\x03\x00\x00\x00\x00\x00")},
-	{"15 not UTF-8", "UTF-8", container("{\"\xff\":1}", 0)},
-	{"16 a byte order mark", "header", container("\ufeff"+one, 8)},
-	{"17 an array", "want {", container("[]", 0)},
-	{"17 null", "want {", container("null", 0)},
-	{"17 a string", "want {", container(`"x"`, 0)},
-	{"17 a number", "want {", container("1", 0)},
-	{"18 NUL behind", "header", container(one+"\x00", 8)},
-	{"18 a second value", "after the end", container(one+"{}", 8)},
-	{"19 nested", "nested", container(`{"w":{"x":`+strings.Repeat("[", 10001)+strings.Repeat("]", 10001)+`}}`, 0)},
-	{"19 nested deeper", "nested", container(`{"w":{"x":`+strings.Repeat("[", 1_000_000), 0)},
-	{"20 a tensor twice", "comes twice", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}`, 8)},
-	{"21 metadata twice", "comes twice", container(`{"__metadata__":{},"__metadata__":{}}`, 0)},
-	{"22 dtype twice", "comes twice", container(`{"w":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8)},
-	{"23 dtype in capitals", "dtype", container(`{"w":{"DTYPE":"F32","shape":[2],"data_offsets":[0,8]}}`, 8)},
-	{"24 an unknown dtype", "F33", container(`{"w":{"dtype":"F33","shape":[2],"data_offsets":[0,8]}}`, 8)},
-	{"25 a dtype that is not read", "stored as F4", container(`{"w":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}`, 1)},
-	{"25 complex numbers", "stored as C64", container(`{"w":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}`, 8)},
-	{"26 no shape", "shape is missing", container(`{"w":{"dtype":"F32","data_offsets":[0,8]}}`, 8)},
-	{"26 no offsets", "data_offsets", container(`{"w":{"dtype":"F32","shape":[2]}}`, 8)},
-	{"26 no dtype", "dtype", container(`{"w":{"shape":[2],"data_offsets":[0,8]}}`, 8)},
-	{"27 null", "want {", container(`{"w":null}`, 0)},
-	{"27 a string", "want {", container(`{"w":"F32"}`, 0)},
-	{"28 no offset", "data_offsets", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[]}}`, 8)},
-	{"28 one offset", "data_offsets", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[0]}}`, 8)},
-	{"28 three offsets", "data_offsets", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8,8]}}`, 8)},
-	{"29 a negative offset", "whole number", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}}`, 8)},
-	{"30 a fraction", "whole number", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8.5]}}`, 8)},
-	{"30 an exponent", "whole number", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8e0]}}`, 8)},
-	{"30 a string", "whole number", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,"8"]}}`, 8)},
-	{"31 begin past end", "data_offsets", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}`, 8)},
-	{"32 a hole", "begins at 12", container(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[12,20]}}`, 20)},
-	{"33 an overlap", "begins at 4", container(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}`, 12)},
-	{"33 one range many times", "begins at 0", container(sameRange(60000), 8)},
-	{"34 the first not at 0", "begins at 8", container(`{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}`, 16)},
-	{"35 size and shape differ", "takes 96 bits", container(`{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}`, 8)},
-	{"36 the product overflows", "too large", container(`{"w":{"dtype":"F32","shape":[2,18446744073709551615],"data_offsets":[0,8]}}`, 8)},
-	{"36 the bytes overflow", "too large", container(`{"w":{"dtype":"F32","shape":[2,9223372036854775807],"data_offsets":[0,8]}}`, 8)},
-	{"37 wraps to a small number", "too large", container(`{"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}`, 0)},
-	{"38 offsets near 2^64", "data_offsets", container(hugeTensors(), 0)},
-	{"39 alignment overflows", "data_offsets", container(`{"w":{"dtype":"F32","shape":[4611686018427387900],"data_offsets":[0,18446744073709551600]}}`, 0)},
-	{"40 a shape of very many numbers", "more than 8", container(`{"w":{"dtype":"F32","shape":[`+strings.Repeat("1,", 1<<20)+`1],"data_offsets":[0,4]}}`, 4)},
-	{"41 very many tensors", "more tensors", container(sameRange(maxTensors+1), 8)},
-	{"42 a long name", "a name of", container(`{"`+strings.Repeat("n", 1<<20)+`":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8)},
-	{"43 metadata that is no string", "__metadata__", container(`{"__metadata__":{"a":1}}`, 0)},
-	{"43 metadata that is large", "__metadata__", container(`{"__metadata__":{"a":"`+strings.Repeat("m", 2<<20)+`"}}`, 0)},
-	{"44 not whole bytes", "", container(`{"w":{"dtype":"F6_E2M3","shape":[3],"data_offsets":[0,2]}}`, 2)},
-}
-
-func sameRange(n int) string {
-	var b strings.Builder
-	b.WriteByte('{')
-	for i := range n {
-		fmt.Fprintf(&b, `%q:{"dtype":"U8","shape":[8],"data_offsets":[0,8]},`, fmt.Sprint("t", i))
-	}
-	return strings.ReplaceAll(strings.TrimSuffix(b.String(), ",")+"}", `"U8","shape":[8]`, `"F32","shape":[2]`)
-}
-
-func hugeTensors() string {
-	var b strings.Builder
-	for i := range uint64(8) {
-		n := uint64(1<<61 - 1)
-		fmt.Fprintf(&b, `,"t%d":{"dtype":"U8","shape":[%d],"data_offsets":[%d,%d]}`, i, n, i*n, (i+1)*n)
-	}
-	return "{" + b.String()[1:] + "}"
-}
+const one = hostile.OneTensor
 
 // refused checks that err is an *Error naming the file, that little memory was taken and little time.
 func refused(t *testing.T, file, want string, open func() error) {
@@ -132,9 +41,9 @@ func refused(t *testing.T, file, want string, open func() error) {
 
 func TestBadContainers(t *testing.T) {
 	for _, c := range badContainers {
-		t.Run(c.name, func(t *testing.T) {
-			refused(t, "unet/model.safetensors", c.want, func() error {
-				_, err := readHeader(bytes.NewReader(c.raw), int64(len(c.raw)), "unet/model.safetensors")
+		t.Run(c.Name, func(t *testing.T) {
+			refused(t, "unet/model.safetensors", c.Want, func() error {
+				_, err := readHeader(bytes.NewReader(c.Raw), int64(len(c.Raw)), "unet/model.safetensors", DefaultLimits())
 				return err
 			})
 		})
@@ -155,7 +64,7 @@ func TestUnusualContainersThatAreAllowed(t *testing.T) {
 		{"no tensors", container(`{}`, 0)},
 		{"names that need quoting", container(`{"a\nb\u001b[31m":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8)},
 	} {
-		if _, err := readHeader(bytes.NewReader(c.raw), int64(len(c.raw)), "f"); err != nil {
+		if _, err := readHeader(bytes.NewReader(c.raw), int64(len(c.raw)), "f", DefaultLimits()); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -172,14 +81,14 @@ func TestBitFlips(t *testing.T) {
 	header := "{" + b.String()[1:] + "}"
 	header += strings.Repeat(" ", 2040-len(header))
 	raw := container(header, at)
-	want, err := readHeader(bytes.NewReader(raw), int64(len(raw)), "f")
+	want, err := readHeader(bytes.NewReader(raw), int64(len(raw)), "f", DefaultLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
 	flips, taken := 0, 0
 	for bit := range 8 * 2048 {
 		raw[bit/8] ^= 1 << (bit % 8)
-		got, err := readHeader(bytes.NewReader(raw), int64(len(raw)), "f")
+		got, err := readHeader(bytes.NewReader(raw), int64(len(raw)), "f", DefaultLimits())
 		raw[bit/8] ^= 1 << (bit % 8)
 		flips++
 		if err != nil {
@@ -349,7 +258,7 @@ func TestFilesThatAreNotFiles(t *testing.T) {
 		{"49 a link out of the folder", "cannot be opened", func(at string) error { return os.Symlink(outside, at) }},
 		{"50 a link to itself", "cannot be opened", func(at string) error { return os.Symlink(filepath.Base(at), at) }},
 		{"51 a folder", "a folder", func(at string) error { return os.Mkdir(at, 0o777) }},
-		{"51 a pipe", "a pipe", func(at string) error { return mkfifo(at) }},
+		{"51 a pipe", "a pipe", func(at string) error { return hostile.Mkfifo(at) }},
 		{"51 a device", "cannot be opened", func(at string) error { return os.Symlink("/dev/zero", at) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -12,19 +11,15 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
 // Weights are the tensors of a component, in one file or several. They may be read from several goroutines.
 type Weights struct {
 	tensors map[string]TensorInfo
 	files   []file
+	reader  reader
 }
-
-const (
-	maxShards  = 1024
-	indexLimit = 32 << 20
-	readChunk  = 2 << 20 // as fast as a mapping, and soon enough to stop
-)
 
 // Weights opens the component's weights and checks their headers; nothing else is read yet. They are closed
 // with the model.
@@ -101,7 +96,7 @@ func (w *Weights) add(m *Model, name string) ([]TensorInfo, error) {
 		return nil, err
 	}
 	w.files = append(w.files, f)
-	tensors, err := readHeader(f, f.size, name)
+	tensors, err := readHeader(f, f.size, name, m.limits)
 	if changed := f.changed(); changed != nil {
 		err = &Error{File: name, Err: changed}
 	}
@@ -120,39 +115,17 @@ func (w *Weights) add(m *Model, name string) ([]TensorInfo, error) {
 
 // addShards opens the files an index names. Index and files must agree.
 func (w *Weights) addShards(m *Model, index string) error {
-	raw, err := m.read(index, indexLimit)
+	raw, err := m.read(index, m.limits.Index, "Index")
 	if err != nil {
 		return err
 	}
-	shardOf := map[string]string{}
-	d := newDecoder(raw)
-	err = d.object(func(key string) error {
-		if key != "weight_map" {
-			return d.skip()
-		}
-		return d.object(func(name string) (err error) {
-			shardOf[name], err = d.string()
-			return err
-		})
-	})
-	if err == nil {
-		err = d.end()
-	}
+	shardOf, err := readShardIndex(raw, index, m.limits)
 	if err != nil {
-		return &Error{File: index, Field: "weight_map", Got: "not an object of tensor and file names", Err: err}
-	}
-	if len(shardOf) == 0 {
-		return &Error{File: index, Field: "weight_map", Got: "empty or missing"}
+		return err
 	}
 	shards := map[string]bool{}
-	for _, name := range slices.Sorted(maps.Keys(shardOf)) {
-		shard := shardOf[name]
-		if strings.ContainsAny(shard, `/\`) || !fs.ValidPath(shard) || !strings.HasSuffix(shard, ".safetensors") {
-			return &Error{File: index, Tensor: name, Field: "weight_map", Got: badmodel.Quote(shard), Want: "the name of a safetensors file beside the index"}
-		}
-		if shards[shard] = true; len(shards) > maxShards {
-			return &Error{File: index, Field: "weight_map", Got: "more files", Want: fmt.Sprintf("at most %d", maxShards)}
-		}
+	for _, shard := range shardOf {
+		shards[shard] = true
 	}
 	for _, shard := range slices.Sorted(maps.Keys(shards)) {
 		tensors, err := w.add(m, path.Join(path.Dir(index), shard))
@@ -172,6 +145,49 @@ func (w *Weights) addShards(m *Model, index string) error {
 		}
 	}
 	return nil
+}
+
+// readShardIndex reads which file holds which tensor.
+func readShardIndex(raw []byte, index string, limits Limits) (shardOf map[string]string, err error) {
+	shardOf = map[string]string{}
+	shards := map[string]bool{}
+	d := strictjson.New(raw, limits.Nesting)
+	err = d.Object(func(key string) error {
+		if key != "weight_map" {
+			return d.Skip()
+		}
+		return d.Object(func(name string) error {
+			shard, err := d.String()
+			if err != nil {
+				return err
+			}
+			shardOf[name], shards[shard] = shard, true
+			switch bad := (Error{File: index, Tensor: name, Field: "weight_map"}); {
+			case strings.ContainsAny(shard, `/\`), !fs.ValidPath(shard), !strings.HasSuffix(shard, ".safetensors"):
+				bad.Got, bad.Want = badmodel.Quote(shard), "the name of a safetensors file beside the index"
+				return &bad
+			case len(shards) > limits.Shards:
+				bad.Got, bad.Want = "more files", atMost(limits.Shards, "Shards")
+				return &bad
+			case len(shardOf) > limits.Tensors:
+				bad.Got, bad.Want = "more tensors", atMost(limits.Tensors, "Tensors")
+				return &bad
+			}
+			return nil
+		})
+	})
+	if err == nil {
+		err = d.End()
+	}
+	switch {
+	case errors.As(err, new(*Error)):
+		return nil, err
+	case err != nil:
+		return nil, &Error{File: index, Field: "weight_map", Got: "not an object of tensor and file names", Err: err}
+	case len(shardOf) == 0:
+		return nil, &Error{File: index, Field: "weight_map", Got: "empty or missing"}
+	}
+	return shardOf, nil
 }
 
 // Names lists the tensors.
@@ -198,7 +214,7 @@ func (w *Weights) ReadTensor(ctx context.Context, name string, dst []byte) error
 	if int64(len(dst)) != t.Bytes {
 		return fmt.Errorf("tensor %s is of %d bytes, the buffer of %d", badmodel.Quote(name), t.Bytes, len(dst))
 	}
-	err := readAt(ctx, t.in, dst, t.begin, t)
+	err := w.reader.read(ctx, t, dst)
 	if err != nil && err == ctx.Err() {
 		return err
 	}
@@ -206,20 +222,6 @@ func (w *Weights) ReadTensor(ctx context.Context, name string, dst []byte) error
 		return &Error{File: t.File, Tensor: t.Name, Err: changed}
 	}
 	return err
-}
-
-func readAt(ctx context.Context, f io.ReaderAt, dst []byte, at int64, t TensorInfo) error {
-	for len(dst) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := f.ReadAt(dst[:min(len(dst), readChunk)], at)
-		dst, at = dst[n:], at+int64(n)
-		if n == 0 || err != nil && (err != io.EOF || len(dst) > 0) {
-			return &Error{File: t.File, Tensor: t.Name, Got: fmt.Sprintf("reading stopped at byte %d", at), Err: unexpected(err)}
-		}
-	}
-	return nil
 }
 
 func (w *Weights) close() error {

@@ -2,40 +2,61 @@ package offload
 
 import (
 	"errors"
-	"fmt"
-	"sync"
 	"time"
+	"unsafe"
+
+	"github.com/euryale-ml/euryale/internal/device"
 )
 
-// Engine executes a plan on the host device: an arena of exactly the plan's peak, and a copy engine, a goroutine
-// that makes the plan's copies in order. Compute calls Before and After around every call, in the inventory's
-// order.
+// Engine executes a plan on a device: an arena of exactly the plan's peak, and the plan's copies, each issued as
+// soon as the calls it waits for are. Compute calls Before and After around every call, in the inventory's order.
+// Between Start and Stop an Engine is one goroutine's.
 type Engine struct {
 	plan   *Plan
 	inv    *Inventory
 	master func(weight int) []byte
-	memory []byte
+	dev    device.Device
+	memory device.Ptr
 	kept   bool // the kept loads are in place, from an earlier image
 
-	mu      sync.Mutex
-	moved   *sync.Cond // signalled when a number below changes
-	called  int        // calls done, of the timeline
-	copied  int        // copies done, of the image
-	stopped bool
-	done    chan struct{} // closed when the copy engine has ended
+	called  int // calls done or issued, of the timeline
+	issued  int // copies issued, of the image
+	awaited int // copies that the compute stream was told to wait for
 	running bool
 
-	need  []int // per call of the timeline's phases: copies that must be done, see prepare
-	time  timeline
-	stats EngineStats
+	copies []copyOf
+	need   []int // per call of the timeline: copies that must be done before it
+	time   timeline
+	stats  EngineStats
+
+	computed  device.Event   // the calls issued before a copy
+	origin    device.Event   // the image's beginning
+	arrived   []device.Event // of copies that are issued and not awaited, oldest first
+	intervals []interval     // to be measured, oldest first
+	measured  int            // copies that were
+	spare     []device.Event
 
 	record bool // events of the image
 	events []Event
-	begun  time.Time
 	phase  int // of the call that runs, and
 	call   int
-	open   int // its event
+	open   interval // the call itself
 }
+
+// interval is work between two events: a copy, a call, or the compute stream's waiting for a copy.
+type interval struct {
+	begin, end device.Event
+	kind       kind
+	event      int // of Engine.events, -1 if they are not recorded
+}
+
+type kind uint8
+
+const (
+	aCopy kind = iota
+	aCall
+	aWait
+)
 
 // Record makes the engine note every call and copy of the images to come.
 func (e *Engine) Record() { e.record = true }
@@ -51,31 +72,47 @@ type EngineStats struct {
 	Stalled  time.Duration // calls waited for copies
 }
 
-// NewEngine verifies a plan and allocates its memory. master gives a weight's bytes, which never change.
-func NewEngine(p *Plan, inv *Inventory, master func(weight int) []byte, allocate func(n int) ([]byte, error)) (*Engine, error) {
+// NewEngine verifies a plan and allocates its memory. master gives a weight's bytes, which never change and which the
+// device can copy from.
+func NewEngine(p *Plan, inv *Inventory, master func(weight int) []byte, dev device.Device) (*Engine, error) {
 	if err := Verify(p, inv); err != nil {
 		return nil, err
 	}
-	mem, err := allocate(p.Peak)
-	if err != nil {
+	e := &Engine{plan: p, inv: inv, master: master, dev: dev, time: newTimeline(inv)}
+	var err error
+	if e.memory, err = dev.Alloc(max(p.Peak, 1)); err != nil {
 		return nil, err
 	}
-	if len(mem) != p.Peak {
-		return nil, fmt.Errorf("offload: %d bytes of device memory, the plan takes %d", len(mem), p.Peak)
+	for _, ev := range []*device.Event{&e.computed, &e.origin} {
+		if *ev, err = dev.NewEvent(); err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
 	}
-	e := &Engine{plan: p, inv: inv, master: master, memory: mem, time: newTimeline(inv)}
-	e.moved = sync.NewCond(&e.mu)
 	return e, nil
 }
 
-// Memory is the device's.
-func (e *Engine) Memory() []byte { return e.memory }
+// Close gives the device memory back.
+func (e *Engine) Close() error {
+	_, err := e.Stop()
+	for _, iv := range e.intervals { // left by a failure
+		e.spare = append(e.spare, iv.begin, iv.end)
+	}
+	for _, ev := range append(e.spare, e.computed, e.origin) {
+		if ev != nil {
+			err = errors.Join(err, e.dev.FreeEvent(ev))
+		}
+	}
+	return errors.Join(err, e.dev.Free(e.memory))
+}
 
-// Activations is where a phase's activations lie in Memory.
-func (e *Engine) Activations(phase int) PhaseRegion { return e.plan.Phases[phase] }
+// Activations is where a phase's activations lie.
+func (e *Engine) Activations(phase int) device.Ptr {
+	return e.memory + device.Ptr(e.plan.Phases[phase].Offset)
+}
 
-// Weight is where a weight lies in a phase: always there once Before has returned for a call that reads it.
-func (e *Engine) Weight(phase, weight int) []byte {
+// Weight is where a weight lies in a phase: its bytes are there for calls issued after Before has returned for one
+// that reads it.
+func (e *Engine) Weight(phase, weight int) device.Ptr {
 	for i := range e.plan.Loads {
 		l := &e.plan.Loads[i]
 		if phase < l.Phase || phase > l.Until && l.Stays != Kept {
@@ -83,99 +120,194 @@ func (e *Engine) Weight(phase, weight int) []byte {
 		}
 		at := l.Offset
 		for _, w := range l.Weights {
-			n := e.inv.Weights[w].Bytes
 			if w == weight {
-				return e.memory[at : at+n : at+n]
+				return e.memory + device.Ptr(at)
 			}
-			at += align(n)
+			at += align(e.inv.Weights[w].Bytes)
 		}
 	}
-	return nil
+	return 0
 }
 
 // ErrRunning is returned when a second image is started while one runs.
 var ErrRunning = errors.New("offload: an image is being made")
 
-// Start begins an image: the copy engine sets off.
+// Start begins an image: the copies that wait for nothing set off.
 func (e *Engine) Start() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.running {
 		return ErrRunning
 	}
-	var copies []copyOf
-	need := make([]int, e.time.end+1)
+	e.copies, e.need = e.copies[:0], make([]int, e.time.end+1)
 	e.time.copies(e.plan, 0, func(c copyOf) {
 		if e.kept && e.plan.Loads[c.load].Stays == Kept {
 			return
 		}
-		copies = append(copies, c)
-		need[c.need] = len(copies)
+		e.copies = append(e.copies, c)
+		e.need[c.need] = len(e.copies)
 	})
-	e.need, e.called, e.copied, e.stopped, e.running = need, 0, 0, false, true
+	e.called, e.issued, e.awaited, e.measured, e.running = 0, 0, 0, 0, true
 	e.stats = EngineStats{Peak: e.plan.Peak}
-	e.events, e.begun, e.phase, e.call = nil, time.Now(), 0, -1
-	e.done = make(chan struct{})
-	go e.copyAll(copies, e.done)
+	e.events, e.phase, e.call = nil, 0, -1
+	if err := e.dev.Record(e.origin, device.Compute); err != nil {
+		return err
+	}
+	return e.issue()
+}
+
+// issue hands out the copies whose waits are for calls already issued: they begin when those are done.
+func (e *Engine) issue() error {
+	for first := true; e.issued < len(e.copies) && e.copies[e.issued].start < e.called; first = false {
+		if first && e.called > 0 {
+			if err := errors.Join(e.dev.Record(e.computed, device.Compute), e.dev.Wait(device.Copy, e.computed)); err != nil {
+				return err
+			}
+		}
+		l := &e.plan.Loads[e.copies[e.issued].load]
+		iv, err := e.begin(device.Copy, aCopy, e.inv.Weights[l.Weights[0]].Name)
+		if err != nil {
+			return err
+		}
+		if err := e.copyIn(l, iv.event); err != nil {
+			return err
+		}
+		if err := e.finish(iv, device.Copy); err != nil {
+			return err
+		}
+		e.arrived = append(e.arrived, iv.end)
+		e.issued++
+	}
+	return e.measure(maxIntervals)
+}
+
+// maxIntervals bounds the events in use.
+const maxIntervals = 512
+
+// begin marks the beginning of an interval in a stream.
+func (e *Engine) begin(s device.Stream, k kind, name string) (iv interval, err error) {
+	iv = interval{kind: k, event: -1}
+	if e.record && k != aWait {
+		iv.event = len(e.events)
+		e.events = append(e.events, Event{Name: name, Copy: k == aCopy})
+	}
+	for _, ev := range []*device.Event{&iv.begin, &iv.end} {
+		if n := len(e.spare) - 1; n >= 0 {
+			*ev, e.spare = e.spare[n], e.spare[:n]
+		} else if *ev, err = e.dev.NewEvent(); err != nil {
+			return iv, err
+		}
+	}
+	return iv, e.dev.Record(iv.begin, s)
+}
+
+// finish marks its end.
+func (e *Engine) finish(iv interval, s device.Stream) error {
+	e.intervals = append(e.intervals, iv)
+	return e.dev.Record(iv.end, s)
+}
+
+// measure adds up the oldest intervals until at most n are left, or one whose event is still needed.
+func (e *Engine) measure(n int) error {
+	k := 0
+	for ; len(e.intervals)-k > n; k++ {
+		iv := e.intervals[k]
+		if iv.kind == aCopy && e.measured >= e.awaited && e.running {
+			break
+		}
+		if err := e.dev.Sync(iv.end); err != nil {
+			return err
+		}
+		d, err := e.dev.Elapsed(iv.begin, iv.end)
+		if err != nil {
+			return err
+		}
+		switch iv.kind {
+		case aCopy:
+			e.measured++
+			e.stats.CopyTime += d
+		case aWait:
+			e.stats.Stalled += d
+		}
+		if iv.event >= 0 {
+			since, err := e.dev.Elapsed(e.origin, iv.begin)
+			if err != nil {
+				return err
+			}
+			e.events[iv.event].Begin, e.events[iv.event].End = since, since+d
+		}
+		e.spare = append(e.spare, iv.begin, iv.end)
+	}
+	e.intervals = append(e.intervals[:0], e.intervals[k:]...)
 	return nil
 }
 
-// copyAll is the copy engine.
-func (e *Engine) copyAll(copies []copyOf, done chan struct{}) {
-	defer close(done)
-	for _, c := range copies {
-		e.mu.Lock()
-		for e.called <= c.start && !e.stopped {
-			e.moved.Wait()
+// copyIn issues the copies of a load. Weights that are neighbours on both sides go in one.
+func (e *Engine) copyIn(l *Load, event int) error {
+	at, to, bytes := l.Offset, l.Offset, 0
+	var src []byte
+	flush := func() error {
+		if len(src) == 0 {
+			return nil
 		}
-		stopped := e.stopped
-		e.mu.Unlock()
-		if stopped {
-			return
-		}
-		begin, bytes := time.Now(), 0
-		l := &e.plan.Loads[c.load]
-		at := l.Offset
-		for _, w := range l.Weights {
-			n := copy(e.memory[at:at+e.inv.Weights[w].Bytes], e.master(w))
-			bytes += n
-			at += align(e.inv.Weights[w].Bytes)
-		}
-		e.mu.Lock()
-		e.copied++
-		e.stats.Uploaded += int64(bytes)
-		e.stats.CopyTime += time.Since(begin)
-		if e.record {
-			e.events = append(e.events, Event{Name: e.inv.Weights[l.Weights[0]].Name, Copy: true, Begin: begin.Sub(e.begun), End: time.Since(e.begun), Bytes: bytes})
-		}
-		e.moved.Broadcast()
-		e.mu.Unlock()
+		return e.dev.CopyIn(device.Copy, e.memory+device.Ptr(to), src)
 	}
+	for _, w := range l.Weights {
+		m := e.master(w)
+		if len(src) == at-to && follows(src, m) {
+			src = unsafe.Slice(unsafe.SliceData(src), len(src)+len(m))
+		} else {
+			if err := flush(); err != nil {
+				return err
+			}
+			src, to = m, at
+		}
+		bytes += len(m)
+		at += align(e.inv.Weights[w].Bytes)
+	}
+	e.stats.Uploaded += int64(bytes)
+	if event >= 0 {
+		e.events[event].Bytes = bytes
+	}
+	return flush()
 }
 
-// Before waits until what the next call reads is in place.
+// follows reports whether b lies right behind a.
+func follows(a, b []byte) bool {
+	return len(a) > 0 && len(b) > 0 && unsafe.Add(unsafe.Pointer(unsafe.SliceData(a)), len(a)) == unsafe.Pointer(unsafe.SliceData(b))
+}
+
+// Before makes the next call wait until what it reads is in place.
 func (e *Engine) Before() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if !e.running || e.called >= e.time.end {
 		return errors.New("offload: more calls are run than the plan has")
 	}
-	if n := e.need[e.called]; e.copied < n {
-		begin := time.Now()
-		for e.copied < n && !e.stopped {
-			e.moved.Wait()
+	if err := e.issue(); err != nil {
+		return err
+	}
+	if n := e.need[e.called]; n > e.awaited {
+		last := n - e.awaited - 1 // copies are done in order
+		if last >= len(e.arrived) {
+			return errors.New("internal error: a call needs a copy that waits for it")
 		}
-		e.stats.Stalled += time.Since(begin)
+		iv, err := e.begin(device.Compute, aWait, "")
+		if err != nil {
+			return err
+		}
+		if err := e.dev.Wait(device.Compute, e.arrived[last]); err != nil {
+			return err
+		}
+		if err := e.finish(iv, device.Compute); err != nil {
+			return err
+		}
+		e.arrived = append(e.arrived[:0], e.arrived[last+1:]...)
+		e.awaited = n
 	}
-	if e.stopped {
-		return errors.New("offload: stopped")
+	if !e.record {
+		return nil
 	}
-	if e.record {
-		e.next()
-		e.events = append(e.events, Event{Name: e.inv.Phases[e.phase].Calls[e.call].Layer, Begin: time.Since(e.begun)})
-		e.open = len(e.events) - 1
-	}
-	return nil
+	e.next()
+	var err error
+	e.open, err = e.begin(device.Compute, aCall, e.inv.Phases[e.phase].Calls[e.call].Layer)
+	return err
 }
 
 // next moves phase and call to the call that begins.
@@ -190,32 +322,29 @@ func (e *Engine) next() {
 	}
 }
 
-// After says that the call is done: what it read last may be overwritten.
-func (e *Engine) After() {
-	e.mu.Lock()
-	if e.record {
-		e.events[e.open].End = time.Since(e.begun)
-	}
+// After says that the call is issued: what it read last may be overwritten when it is done.
+func (e *Engine) After() error {
 	e.called++
-	e.moved.Broadcast()
-	e.mu.Unlock()
+	if !e.record {
+		return nil
+	}
+	return e.finish(e.open, device.Compute)
 }
 
-// Stop ends an image, complete or not, and waits for the copy engine. Nothing is in flight afterwards.
-func (e *Engine) Stop() EngineStats {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// Stop ends an image, complete or not, and waits for what is under way.
+func (e *Engine) Stop() (EngineStats, error) {
 	if !e.running {
-		return e.stats
+		return e.stats, nil
 	}
-	complete := e.called == e.time.end
-	e.stopped = true
-	e.moved.Broadcast()
-	done := e.done
-	e.mu.Unlock()
-	<-done
-	e.mu.Lock()
 	e.running = false
-	e.kept = complete || e.kept
-	return e.stats
+	e.kept = e.kept || e.called == e.time.end
+	var err error
+	for _, s := range []device.Stream{device.Compute, device.Copy} {
+		err = errors.Join(err, e.dev.Record(e.computed, s), e.dev.Sync(e.computed))
+	}
+	if err == nil {
+		err = e.measure(0)
+	}
+	e.arrived = e.arrived[:0]
+	return e.stats, err
 }

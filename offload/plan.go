@@ -126,12 +126,19 @@ func (p *Plan) WriteTable(w io.Writer, inv *Inventory) error {
 	return err
 }
 
+// maxPlanText bounds the text of a plan, to many times that of the largest model's.
+const maxPlanText = 32 << 20
+
 // ReadPlan loads a plan that was marshalled as JSON. Verify it against the inventory before use.
 func ReadPlan(r io.Reader) (*Plan, error) {
 	p := &Plan{}
-	d := json.NewDecoder(io.LimitReader(r, 256<<20))
+	in := &io.LimitedReader{R: r, N: maxPlanText}
+	d := json.NewDecoder(in)
 	d.DisallowUnknownFields()
-	if err := d.Decode(p); err != nil {
+	switch err := d.Decode(p); {
+	case in.N == 0:
+		return nil, bad(-1, "its text is longer than %d bytes", maxPlanText-1)
+	case err != nil:
 		return nil, fmt.Errorf("offload: plan: %w", err)
 	}
 	return p, nil

@@ -276,6 +276,9 @@ func TestPlanText(t *testing.T) {
 			t.Errorf("%q is read as a plan", bad)
 		}
 	}
+	if _, err := offload.ReadPlan(strings.NewReader(strings.Repeat(" ", 33<<20) + "{}")); err == nil || !strings.Contains(err.Error(), "its text is longer") {
+		t.Errorf("a plan of 33 MiB: %v", err)
+	}
 }
 
 func FuzzReadPlan(f *testing.F) {

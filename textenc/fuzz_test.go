@@ -25,7 +25,7 @@ func FuzzEncode(f *testing.F) {
 		var enc Encoding
 		var err error
 		bounded.Do(t, 256, 5*time.Second, func() { enc, err = tok.Encode(s) })
-		if (err == nil) != (utf8.ValidString(s) && len(s) <= maxPrompt) {
+		if (err == nil) != (utf8.ValidString(s) && len(s) <= 64<<10) {
 			t.Fatalf("%q: %v", s, err)
 		}
 		if err != nil {
@@ -53,7 +53,7 @@ func FuzzTokenizerFiles(f *testing.F) {
 		var tok *Tokenizer
 		var err error
 		bounded.Do(t, 64, 2*time.Second, func() {
-			tok, err = NewTokenizer(TokenizerFiles{"tokenizer", []byte(vocab), []byte(merges), []byte(config), []byte(specials)})
+			tok, err = NewTokenizer(TokenizerFiles{"tokenizer", []byte(vocab), []byte(merges), []byte(config), []byte(specials), 0, 0})
 		})
 		if err != nil {
 			var e *badmodel.Error

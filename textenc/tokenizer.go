@@ -1,6 +1,7 @@
 package textenc
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -9,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/strictjson"
 	"golang.org/x/text/cases"
 	"golang.org/x/text/language"
 	"golang.org/x/text/unicode/norm"
@@ -21,6 +23,8 @@ type TokenizerFiles struct {
 	Merges          []byte // merges.txt
 	TokenizerConfig []byte // tokenizer_config.json
 	SpecialTokens   []byte // special_tokens_map.json; may be nil
+	MaxTokens       int    // in Vocab; 0: 262,144
+	MaxPrompt       int    // bytes; 0: 65,536
 }
 
 // Tokenizer is CLIP's byte-pair tokenizer. Its ids are those of transformers' CLIPTokenizer where the optional
@@ -32,6 +36,7 @@ type Tokenizer struct {
 	bos, eos, pad int32
 	max           int
 	size          int
+	maxPrompt     int
 	specials      []special
 }
 
@@ -48,16 +53,15 @@ type Encoding struct {
 }
 
 const (
-	maxVocab  = 1 << 20
-	maxPrompt = 64 << 10
+	maxVocab = 1 << 20
 	// maxMerges is what transformers' CLIPTokenizer reads of merges.txt.
 	maxMerges = 49152 - 256 - 2
 )
 
 // NewTokenizer reads a tokenizer's files.
 func NewTokenizer(f TokenizerFiles) (*Tokenizer, error) {
-	t := &Tokenizer{}
-	if err := t.readVocab(path.Join(f.Dir, "vocab.json"), f.Vocab); err != nil {
+	t := &Tokenizer{maxPrompt: cmp.Or(f.MaxPrompt, 64<<10)}
+	if err := t.readVocab(path.Join(f.Dir, "vocab.json"), f.Vocab, cmp.Or(f.MaxTokens, 1<<18)); err != nil {
 		return nil, err
 	}
 	if err := t.readMerges(path.Join(f.Dir, "merges.txt"), f.Merges); err != nil {
@@ -66,9 +70,16 @@ func NewTokenizer(f TokenizerFiles) (*Tokenizer, error) {
 	return t, t.readConfig(f)
 }
 
-func (t *Tokenizer) readVocab(file string, raw []byte) error {
+func (t *Tokenizer) readVocab(file string, raw []byte, most int) error {
+	n := strictjson.Keys(raw)
+	if n > most {
+		return &badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens", n), Want: fmt.Sprintf("at most %d, the limit Tokens", most)}
+	}
 	if err := json.Unmarshal(raw, &t.ids); err != nil || len(t.ids) == 0 {
 		return &badmodel.Error{File: file, Got: "not an object of tokens and ids", Err: err}
+	}
+	if len(t.ids) != n {
+		return &badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens, %d of them different", n, len(t.ids)), Want: "each once"}
 	}
 	t.text = make(map[int32]string, len(t.ids))
 	for token, id := range t.ids {
@@ -165,8 +176,8 @@ func (t *Tokenizer) VocabSize() int { return t.size }
 
 // Encode turns a prompt into ids. Text that is not UTF-8 is refused.
 func (t *Tokenizer) Encode(prompt string) (Encoding, error) {
-	if len(prompt) > maxPrompt {
-		return Encoding{}, fmt.Errorf("is %d bytes long, want at most %d", len(prompt), maxPrompt)
+	if len(prompt) > t.maxPrompt {
+		return Encoding{}, fmt.Errorf("is %d bytes long, want at most %d, the limit Prompt", len(prompt), t.maxPrompt)
 	}
 	for i, r := range prompt {
 		if r == utf8.RuneError {

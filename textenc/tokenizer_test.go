@@ -145,7 +145,7 @@ func TestPromptsThatAreRefused(t *testing.T) {
 	if _, err := tok.Encode("ab\xffc"); err == nil || !strings.Contains(err.Error(), "byte 2") {
 		t.Errorf("invalid UTF-8: %v", err)
 	}
-	if _, err := tok.Encode(strings.Repeat("a", maxPrompt+1)); err == nil {
+	if _, err := tok.Encode(strings.Repeat("a", (64<<10)+1)); err == nil {
 		t.Error("a prompt that is too long is taken")
 	}
 	if _, err := tok.Encode("\ufffd is a character"); err != nil {
@@ -161,7 +161,7 @@ func TestLongWordsAreQuick(t *testing.T) {
 	}
 	for _, unit := range []string{"a", "ab", "the", "!", "é", "漢"} {
 		start := time.Now()
-		if _, err := tok.Encode(strings.Repeat(unit, maxPrompt/len(unit))); err != nil {
+		if _, err := tok.Encode(strings.Repeat(unit, (64<<10)/len(unit))); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(start); took > 2*time.Second {
@@ -191,6 +191,8 @@ func TestBadTokenizerFiles(t *testing.T) {
 	}{
 		{"vocab is not an object", "vocab.json", func(f *TokenizerFiles) { f.Vocab = []byte(`[]`) }},
 		{"vocab is empty", "vocab.json", func(f *TokenizerFiles) { f.Vocab = nil }},
+		{"a token comes twice", "3 tokens, 2 of them different", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 0, "b\":": 1, "a": 2}`) }},
+		{"more tokens than the limit", "5 tokens, want at most 4, the limit Tokens", func(f *TokenizerFiles) { f.MaxTokens = 4 }},
 		{"two tokens have one id", "vocab.json", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 0, "b": 0}`) }},
 		{"an id is negative", "vocab.json: a: -1", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": -1}`) }},
 		{"an id is huge", "vocab.json: a: 1048576", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 1048576}`) }},

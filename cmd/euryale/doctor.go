@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/cuda"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/sysmem"
 	xcpu "golang.org/x/sys/cpu"
@@ -39,7 +40,9 @@ func doctor(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	show("fma peak", "%.1f GFLOP/s", peak)
 	sgemm := measureSgemm(p) / 1e9
 	show("sgemm", "%.1f GFLOP/s, %.2f of the peak", sgemm, sgemm/peak)
-	show("device", "cpu (this build has no GPU support)")
+	for _, d := range cuda.Devices() {
+		show("device", "%s", d)
+	}
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,6 +18,7 @@ import (
 type generateFlags struct {
 	model, output, latents, sampler string
 	threads                         int
+	device                          graphs.DeviceOption
 	seed                            int64
 	guidance, rescale, eta          float64
 	tiling, checks, json, quiet     bool
@@ -43,6 +43,8 @@ func (f *generateFlags) parse(args []string, stderr io.Writer) error {
 	fs.IntVar(&f.req.NumImagesPerPrompt, "batch", 1, "`pictures` to make")
 	fs.StringVar(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(graphs.Schedulers(), ", ")+"; default: the model's")
 	fs.IntVar(&f.threads, "threads", 0, "`threads`; default: one per core")
+	fs.StringVar(&f.device.Name, "device", "cpu", "`device` that computes: cpu, cuda:0, ...")
+	fs.StringVar(&f.device.DType, "dtype", "", "`type` a CUDA device computes in: f16, bf16, f32; default f16")
 	fs.BoolVar(&f.tiling, "vae-tiling", false, "decode large pictures in tiles: less memory")
 	fs.BoolVar(&f.checks, "check-finite", false, "end at the first operation whose result is infinite or not a number")
 	fs.StringVar(&f.latents, "latents-out", "", "also write the final latents to a safetensors `file`")
@@ -127,7 +129,7 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return err
 	}
 	defer m.Close()
-	opts := []graphs.Option{graphs.WithThreads(f.threads), graphs.WithScheduler(f.sampler)}
+	opts := []graphs.Option{graphs.WithThreads(f.threads), graphs.WithScheduler(f.sampler), graphs.WithDevice(f.device)}
 	if f.tiling {
 		opts = append(opts, graphs.WithVAETiling())
 	}
@@ -220,44 +222,4 @@ func write(f *generateFlags, s *summary, res *graphs.Result) error {
 			"latents": {Shape: res.Latents.Shape(), F32: res.Latents.Float32s()},
 		})
 	})
-}
-
-// writable finds out early, before minutes of work, whether a file can be written.
-func writable(file string) error {
-	if file == "" {
-		return nil
-	}
-	if st, err := os.Stat(file); err == nil && st.IsDir() {
-		return fmt.Errorf("%s is a folder", file)
-	}
-	t, err := os.CreateTemp(filepath.Dir(file), ".euryale-*")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", file, err)
-	}
-	t.Close()
-	return os.Remove(t.Name())
-}
-
-// replace writes a file under another name and then renames it, so that nobody sees half of it.
-func replace(file string, fill func(io.Writer) error) (err error) {
-	t, err := os.CreateTemp(filepath.Dir(file), ".euryale-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			t.Close()
-			os.Remove(t.Name())
-		}
-	}()
-	if err = fill(t); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	if err = t.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = t.Close(); err != nil {
-		return err
-	}
-	return os.Rename(t.Name(), file)
 }

@@ -96,8 +96,10 @@ func exitCode(err error) int {
 		return 0
 	case errors.Is(err, context.Canceled):
 		return exitCancelled
-	case errors.As(err, new(*graphs.MemoryError)), errors.As(err, new(*offload.BudgetError)), errors.As(err, new(*offload.HostError)):
+	case errors.As(err, new(*graphs.MemoryError)), errors.As(err, new(*graphs.DeviceMemoryError)), errors.As(err, new(*offload.BudgetError)), errors.As(err, new(*offload.HostError)):
 		return exitMemory
+	case errors.As(err, new(*graphs.DeviceError)), errors.Is(err, graphs.ErrDeviceLost):
+		return exitDevice
 	case errors.As(err, new(*loader.Error)), errors.Is(err, graphs.ErrNonFinite):
 		return exitModel
 	}

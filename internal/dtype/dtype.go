@@ -94,3 +94,44 @@ func F32ToF16(f float32) uint16 {
 	abs += 0xc8000fff + (abs>>13)&1
 	return sign | uint16(abs>>13)
 }
+
+// F32ToBF16 rounds to nearest even; NaN stays NaN.
+func F32ToBF16(f float32) uint16 {
+	b := math.Float32bits(f)
+	if b&0x7fffffff > 0x7f800000 {
+		return uint16(b>>16) | 0x40
+	}
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+// FromF32 writes float32 numbers as type t.
+func FromF32(dst []byte, t Type, src []float32) {
+	for i, f := range src {
+		switch t {
+		case F32:
+			binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(f))
+		case F16:
+			binary.LittleEndian.PutUint16(dst[2*i:], F32ToF16(f))
+		case BF16:
+			binary.LittleEndian.PutUint16(dst[2*i:], F32ToBF16(f))
+		default:
+			panic("dtype: no float32 in " + t.String())
+		}
+	}
+}
+
+// Convert writes all numbers of src, of one type, to dst in another.
+func Convert(dst []byte, to Type, src []byte, from Type) {
+	if to == from {
+		copy(dst, src)
+		return
+	}
+	var x [1024]float32
+	for n := len(src) / from.Size(); n > 0; {
+		part := x[:min(n, len(x))]
+		ToF32(part, src, from)
+		FromF32(dst, to, part)
+		src, dst = src[len(part)*from.Size():], dst[len(part)*to.Size():]
+		n -= len(part)
+	}
+}

@@ -5,12 +5,14 @@ import (
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/size"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
 // Program is a compiled graph: calls in execution order over values. It is data; Runner executes it.
 type Program struct {
+	Target  Target
 	Values  []Value
 	Calls   []Call
 	Outputs []int // values that outlive the run
@@ -49,6 +51,8 @@ type Call struct {
 	In    []int
 	Out   int
 	FLOPs int64
+
+	Scratch int // an activation only this call uses, -1 for none
 }
 
 // Host returns the op's fast form, if it has one that the argument layouts allow.
@@ -59,8 +63,8 @@ func (c Call) Host() (Op, bool) {
 
 // Compile orders the nodes that outputs need, fuses neighbours, and plans the arena. isWeight says which leaf
 // nodes are read from the checkpoint. Nodes that are given are inputs, whatever computes them.
-func Compile(outputs []*G.Node, isWeight func(name string) bool, given ...*G.Node) (*Program, error) {
-	c := &compiler{value: map[place]int{}, isWeight: isWeight, given: given, prog: &Program{}}
+func Compile(t Target, outputs []*G.Node, isWeight func(name string) bool, given ...*G.Node) (*Program, error) {
+	c := &compiler{value: map[place]int{}, isWeight: isWeight, given: given, prog: &Program{Target: t}}
 	for _, n := range outputs {
 		i, err := c.visit(n)
 		if err != nil {
@@ -69,6 +73,7 @@ func Compile(outputs []*G.Node, isWeight func(name string) bool, given ...*G.Nod
 		c.prog.Outputs = append(c.prog.Outputs, i)
 	}
 	c.fuse()
+	c.scratch()
 	c.liveness()
 	c.prog.place()
 	return c.prog, nil
@@ -97,7 +102,13 @@ func (c *compiler) visit(n *G.Node) (int, error) {
 	if v.DType, err = nodeType(n); err != nil {
 		return 0, err
 	}
-	v.Bytes = v.Shape.TotalSize() * v.DType.Size()
+	if v.DType == dtype.F32 {
+		v.DType = c.prog.Target.float()
+	}
+	var ok bool
+	if v.Bytes, ok = size.Product(v.Shape...).Mul(size.Of(v.DType.Size())).Int(); !ok {
+		return 0, fmt.Errorf("node %q of shape %v is too large", v.Name, v.Shape)
+	}
 	op := n.Op()
 	if op == nil || isConstant(op) || slices.Contains(c.given, n) {
 		switch {
@@ -113,7 +124,7 @@ func (c *compiler) visit(n *G.Node) (int, error) {
 		return c.add(v), nil
 	}
 
-	call := Call{Op: op, Layer: v.Name}
+	call := Call{Op: op, Layer: v.Name, Scratch: -1}
 	for it := n.Graph().From(n.ID()); it.Next(); {
 		in, err := c.visit(it.Node().(*G.Node))
 		if err != nil {
@@ -143,8 +154,14 @@ func (c *compiler) layouts(call Call) Call {
 	in := append([]int(nil), call.In...)
 	for i := range in {
 		v := c.prog.Values[in[i]]
-		want := op.Layout(i)
+		want := c.prog.Target.layout(op, i)
 		switch {
+		case want == Plain && op.Float(i) && v.DType.Float() && v.DType != dtype.F32 && v.Kind != Weight:
+			if v.Kind == Activation {
+				call.Op = plainOp{call.Op}
+				return call
+			}
+			in[i] = c.leaf(v, Plain32)
 		case want == Plain:
 		case v.Kind == Activation:
 			call.Op = plainOp{call.Op}
@@ -163,7 +180,28 @@ func (c *compiler) leaf(v Value, l Layout) int {
 		return i
 	}
 	v.Layout = l
+	if l == Plain32 {
+		v.DType, v.Bytes = dtype.F32, 4*v.Shape.TotalSize()
+	}
 	return c.add(v)
+}
+
+// scratch adds the memory that kernels need for themselves.
+func (c *compiler) scratch() {
+	if !c.prog.Target.Kernels.Any() {
+		return
+	}
+	for i := range c.prog.Calls {
+		call := &c.prog.Calls[i]
+		op, ok := call.Host()
+		if !ok {
+			continue
+		}
+		if n := op.Scratch(c.prog.Values[call.Out].Shape); n > 0 {
+			c.prog.Values = append(c.prog.Values, Value{Name: call.Layer, Shape: tensor.Shape{n}, Bytes: n, First: i, Last: i})
+			call.Scratch = len(c.prog.Values) - 1
+		}
+	}
 }
 
 // plainOp hides an op's fast form.

@@ -1,17 +1,19 @@
 package program
 
 import (
-	"fmt"
+	"errors"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 )
 
 // Device is where the values of an offloaded program lie, and who is told of its calls.
 type Device struct {
-	Memory []byte                                  // DeviceBytes of activations and inputs
-	Weight func(name string, layout Layout) []byte // the weight's place; its bytes are there when Before returns
+	Dev    device.Device
+	Memory device.Ptr                                  // DeviceBytes of inputs and activations
+	Weight func(name string, layout Layout) device.Ptr // the weight's place; its bytes are there for calls after Before
 	Before func(i int, call Call) error
-	After  func(i int, call Call)
+	After  func(i int, call Call) error
 }
 
 // DeviceBytes is the memory of a program's inputs and, above them, activations.
@@ -36,7 +38,7 @@ func (p *Program) DeviceTops() []int {
 
 func (p *Program) inputArea() (n int) {
 	for _, v := range p.Values {
-		if v.Kind == Input {
+		if v.Kind == Input || v.Kind == Constant && p.Target.Kernels.Any() {
 			n += align(v.inputBytes())
 		}
 	}
@@ -45,10 +47,10 @@ func (p *Program) inputArea() (n int) {
 
 func (v *Value) inputBytes() int { return max(v.Bytes, Packed(v.Layout, v.Shape, v.DType)) }
 
-// WeightBytes is the size of a weight as the device holds it.
-func (w *Weights) WeightBytes(v Value) int {
+// WeightBytes is the size of a weight of p as the device holds it.
+func (w *Weights) WeightBytes(p *Program, v Value) int {
 	_, t, _ := w.src.Stored(v.Name)
-	return Packed(v.Layout, v.Shape, t)
+	return Packed(v.Layout, v.Shape, p.Target.held(v.Layout, t))
 }
 
 // Master is the host's copy of a weight that is loaded. It must not be written.
@@ -57,13 +59,39 @@ func (w *Weights) Master(name string, l Layout) []byte {
 }
 
 // NewDeviceRunner executes a program whose weights, loaded before, are elsewhere.
-func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (*Runner, error) {
-	if len(d.Memory) < p.DeviceBytes() {
-		return nil, fmt.Errorf("%d bytes of device memory for a program that takes %d", len(d.Memory), p.DeviceBytes())
+func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *Runner, err error) {
+	r = &Runner{prog: p, pool: pool, args: make([]Arg, len(p.Values)), device: &d, mem: w.mem}
+	defer func() {
+		if err != nil {
+			if e := r.Release(); e != nil {
+				err = errors.Join(err, e)
+			}
+		}
+	}()
+	if h, ok := d.Dev.(*device.Host); ok {
+		err = r.bindHost(h, w)
+	} else {
+		r.remote, err = newRemote(p, w, d)
 	}
-	inputs := p.inputArea()
-	r := &Runner{prog: p, pool: pool, args: make([]Arg, len(p.Values)), arena: &Arena{buf: d.Memory[inputs : inputs+p.Arena]}, device: &d, inputs: map[int][]byte{}}
-	at := 0
+	if err != nil {
+		return r, err
+	}
+	for _, o := range p.Outputs {
+		v := &p.Values[o]
+		a := Arg{Shape: v.Shape, DType: onHost(v.DType)}
+		if a.Data, err = w.mem.Alloc(v.Shape.TotalSize() * a.DType.Size()); err != nil {
+			return r, err
+		}
+		r.outputs = append(r.outputs, a)
+	}
+	return r, nil
+}
+
+// bindHost views every value in the host device's memory.
+func (r *Runner) bindHost(h *device.Host, w *Weights) (err error) {
+	p := r.prog
+	memory, inputs, at := h.Bytes(r.device.Memory, p.DeviceBytes()), p.inputArea(), 0
+	r.arena, r.inputs = &Arena{buf: memory[inputs:]}, map[int][]byte{}
 	for i, v := range p.Values {
 		switch v.Kind {
 		case Weight:
@@ -71,20 +99,28 @@ func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (*Runner,
 				continue
 			}
 			r.args[i] = w.get(v)
-			r.args[i].Data = d.Weight(v.Name, v.Layout)
+			r.args[i].Data = h.Bytes(r.device.Weight(v.Name, v.Layout), len(r.args[i].Data))
 		case Constant:
-			var err error
 			if r.args[i], err = argOf(v.Node.Op().(constantOp).Value(), v.Layout); err != nil {
-				return nil, err
+				return err
 			}
 		case Input:
 			n := v.inputBytes()
-			r.inputs[i] = d.Memory[at : at+n : at+n]
+			r.inputs[i] = memory[at : at+n : at+n]
 			at += align(n)
 		}
 	}
-	for _, o := range p.Outputs {
-		r.outputs = append(r.outputs, Arg{p.Values[o].Shape, p.Values[o].DType, alignedBytes(p.Values[o].Bytes)})
+	return nil
+}
+
+// Release frees what a device runner has beside its place on the device.
+func (r *Runner) Release() (err error) {
+	if r.remote != nil {
+		err = r.remote.close()
 	}
-	return r, nil
+	for _, o := range r.outputs {
+		r.mem.Free(o.Data)
+	}
+	r.outputs = nil
+	return err
 }

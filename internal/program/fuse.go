@@ -62,5 +62,5 @@ func (p *Program) join(first, next Call, arg int) (Call, bool) {
 	if b.FLOPs(p.Values[next.Out].Shape, p.shapes(next.In)) > 0 {
 		layer = next.Layer
 	}
-	return Call{Op: op, Layer: layer, In: in, Out: next.Out}, true
+	return Call{Op: op, Layer: layer, In: in, Out: next.Out, Scratch: -1}, true
 }

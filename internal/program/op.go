@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -20,9 +21,35 @@ const (
 	Table                      // row-major in the stored dtype; rows are looked up
 	LinearPanels               // a [out in] matrix in cpu.Panels
 	ConvPanels                 // an [out in kh kw] filter in cpu.Panels
+
+	// On a device with kernels.
+	Rows    // row-major in the target's type
+	Taps    // an [out in kh kw] filter as [out kh kw in] in the target's type
+	Plain32 // row-major float32, of an input
 )
 
-// Op is a Gorgonia op with a fast host form. Its Do stays the definition.
+// Target is what a program is compiled for. The zero value is the host: float32, and ops' host forms.
+type Target struct {
+	Kernels device.Kernels
+	DType   dtype.Type // of activations and matrices; F32 on the host
+}
+
+func (t Target) float() dtype.Type {
+	if t.Kernels.Any() {
+		return t.DType
+	}
+	return dtype.F32
+}
+
+// layout is how an op wants its argument i stored.
+func (t Target) layout(op Op, i int) Layout {
+	if t.Kernels.Any() {
+		return op.DeviceLayout(i)
+	}
+	return op.Layout(i)
+}
+
+// Op is a Gorgonia op with a fast host form and a device form. Its Do stays the definition.
 type Op interface {
 	G.Op
 
@@ -30,6 +57,16 @@ type Op interface {
 	Layout(i int) Layout
 	// Host computes out from in. The shapes have been checked.
 	Host(p *cpu.Pool, out Arg, in []Arg)
+
+	// DeviceLayout is Layout for kernels.
+	DeviceLayout(i int) Layout
+	// Float reports that kernels read argument i as float32 whatever the target's type. Weights in layout Plain are.
+	Float(i int) bool
+	// Scratch is the bytes that kernels use besides arguments and result.
+	Scratch(out tensor.Shape) int
+	// Device lists the launches that compute out from in.
+	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
+
 	// FLOPs counts a multiply-add as two; data movement and pointwise work count nothing.
 	FLOPs(out tensor.Shape, in []tensor.Shape) int64
 	// InPlace lists the arguments whose memory the result may take over.
@@ -82,10 +119,48 @@ func Packed(l Layout, shape tensor.Shape, t dtype.Type) int {
 	switch l {
 	case LinearPanels, ConvPanels:
 		return cpu.PanelBytes(shape[0], shape.TotalSize()/shape[0], t)
-	case Table:
+	case Table, Rows, Taps:
 		return shape.TotalSize() * t.Size()
 	}
 	return shape.TotalSize() * 4
+}
+
+// held is the type in which the target holds a weight stored as t.
+func (t Target) held(l Layout, stored dtype.Type) dtype.Type {
+	switch {
+	case l == Plain:
+		return dtype.F32
+	case t.Kernels.Any():
+		return t.DType
+	}
+	return stored
+}
+
+// pack lays the stored bytes of a weight out as a kernel of the target reads them.
+func (t Target) pack(dst, src []byte, l Layout, shape tensor.Shape, stored dtype.Type) dtype.Type {
+	if !t.Kernels.Any() || l == Plain {
+		return Pack(dst, src, l, shape, stored)
+	}
+	if l == Taps && shape[2]*shape[3] > 1 {
+		src = taps(src, stored.Size(), shape)
+	}
+	dtype.Convert(dst, t.DType, src, stored)
+	return t.DType
+}
+
+// taps turns a filter [out in kh kw] into [out kh kw in].
+func taps(src []byte, size int, shape tensor.Shape) []byte {
+	in, n := shape[1], shape[2]*shape[3]
+	dst := make([]byte, len(src))
+	for o := range shape[0] {
+		for c := range in {
+			for tap := range n {
+				from, to := ((o*in+c)*n+tap)*size, ((o*n+tap)*in+c)*size
+				copy(dst[to:to+size], src[from:from+size])
+			}
+		}
+	}
+	return dst
 }
 
 // Pack lays the stored bytes of a weight out for its kernel and returns the dtype they then have.

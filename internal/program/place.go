@@ -47,6 +47,10 @@ func (p *Program) place() {
 	of := map[int]*block{}
 	for i, call := range p.Calls {
 		out := &p.Values[call.Out]
+		if s := call.Scratch; s >= 0 {
+			b := &block{bytes: align(p.Values[s].Bytes), first: i, last: i}
+			blocks, of[s] = append(blocks, b), b
+		}
 		if b := p.takeOver(i, call); b >= 0 && of[b] != nil {
 			of[b].last = out.Last
 			of[call.Out] = of[b]

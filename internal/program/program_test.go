@@ -37,7 +37,7 @@ func compile(t testing.TB, out *G.Node, err error) *program.Program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := program.Compile([]*G.Node{out}, func(name string) bool {
+	p, err := program.Compile(program.Target{}, []*G.Node{out}, func(name string) bool {
 		return len(name) > 7 && (name[len(name)-7:] == ".weight" || name[len(name)-5:] == ".bias")
 	})
 	if err != nil {

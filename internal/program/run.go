@@ -8,13 +8,33 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/hostmem"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
 // Arena is memory for activations that the runners of one pipeline share: it is as large as the largest of
 // them needs, and what one leaves there the next overwrites.
-type Arena struct{ buf []byte }
+type Arena struct {
+	buf []byte
+	mem *hostmem.Memory
+}
+
+// NewArena is empty. What it will hold is of mem.
+func NewArena(mem *hostmem.Memory) *Arena { return &Arena{mem: mem} }
+
+// Release frees its memory.
+func (a *Arena) Release() {
+	a.mem.Free(a.buf)
+	a.buf = nil
+}
+
+// grow makes it n bytes large.
+func (a *Arena) grow(n int) (err error) {
+	a.Release() // the old one goes before the new one comes
+	a.buf, err = a.mem.Alloc(n)
+	return err
+}
 
 // Bytes is the size of the arena so far.
 func (a *Arena) Bytes() int { return len(a.buf) }
@@ -29,7 +49,9 @@ type Runner struct {
 	args    []Arg // of every value, in its place
 	scratch []Arg // the arguments of the current call
 
-	device  *Device        // of an offloaded program
+	device  *Device // of an offloaded program
+	remote  *remote // if the device has kernels
+	mem     *hostmem.Memory
 	inputs  map[int][]byte // places of its inputs
 	outputs []Arg          // copies of its outputs: their places are given away after the last call
 
@@ -43,8 +65,9 @@ type Runner struct {
 func NewRunner(ctx context.Context, p *Program, pool *cpu.Pool, w *Weights, arena *Arena) (*Runner, error) {
 	r := &Runner{prog: p, pool: pool, args: make([]Arg, len(p.Values)), arena: arena}
 	if arena.Bytes() < p.Arena {
-		arena.buf = nil // let the old one go before the new one comes
-		arena.buf = alignedBytes(p.Arena)
+		if err := arena.grow(p.Arena); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.Load(ctx, p); err != nil {
 		return nil, err
@@ -65,7 +88,7 @@ func NewRunner(ctx context.Context, p *Program, pool *cpu.Pool, w *Weights, aren
 
 // place points the activations into the arena, which may have grown since the last run.
 func (r *Runner) place() {
-	if r.prog.Arena == 0 || r.bound == &r.arena.buf[0] {
+	if r.remote != nil || r.prog.Arena == 0 || r.bound == &r.arena.buf[0] {
 		return
 	}
 	for i, v := range r.prog.Values {
@@ -88,56 +111,126 @@ func (r *Runner) Output(i int) Arg {
 }
 
 // Run binds the inputs' values and executes every call, looking at the context before each.
-func (r *Runner) Run(ctx context.Context) error {
+func (r *Runner) Run(ctx context.Context) (err error) {
 	r.place()
-	for i, v := range r.prog.Values {
-		if v.Kind != Input || (v.Last < 0 && v.Layout != Plain) {
-			continue
+	if r.remote != nil {
+		// Nothing may be under way when the buffers it uses are given to others.
+		defer func() {
+			if e := r.remote.sync(); e != nil && err == nil {
+				err = e
+			}
+		}()
+	}
+	if err := r.bind(); err != nil {
+		return err
+	}
+	for i, call := range r.prog.Calls {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		val := v.Node.Value()
+		if err := r.step(i, call); err != nil {
+			return err
+		}
+	}
+	if r.remote == nil {
+		return nil
+	}
+	if err := r.remote.sync(); err != nil {
+		return err
+	}
+	for k, o := range r.prog.Outputs {
+		r.remote.output(o, r.outputs[k].Data)
+	}
+	return nil
+}
+
+// bind puts the values of inputs, and on a device with kernels those of constants, in their places.
+func (r *Runner) bind() error {
+	for i, v := range r.prog.Values {
+		var val G.Value
+		switch {
+		case v.Kind == Constant && r.remote != nil && v.Last >= 0:
+			val = v.Node.Op().(constantOp).Value()
+		case v.Kind != Input || v.Last < 0 && v.Layout != Plain:
+			continue
+		default:
+			val = v.Node.Value()
+		}
 		if val == nil {
 			if v.Last < 0 {
 				continue
 			}
 			return fmt.Errorf("input %q has no value: bind one with gorgonia.Let", v.Name)
 		}
-		a, err := argOf(val, v.Layout)
+		layout := v.Layout
+		if r.remote != nil {
+			layout = Plain
+		}
+		a, err := argOf(val, layout)
 		if err != nil {
 			return fmt.Errorf("input %q: %w", v.Name, err)
+		}
+		if r.remote != nil {
+			if err := r.remote.bind(i, a); err != nil {
+				return fmt.Errorf("input %q: %w", v.Name, err)
+			}
+			continue
 		}
 		if place, ok := r.inputs[i]; ok {
 			a.Data = place[:copy(place, a.Data)]
 		}
 		r.args[i] = a
 	}
-	for i, call := range r.prog.Calls {
-		if err := ctx.Err(); err != nil {
+	return nil
+}
+
+// step runs one call, or issues it.
+func (r *Runner) step(i int, call Call) (err error) {
+	if r.device != nil {
+		if err := r.device.Before(i, call); err != nil {
 			return err
 		}
-		if r.device != nil {
-			if err := r.device.Before(i, call); err != nil {
-				return err
+	}
+	if r.Trace != nil {
+		r.Trace(i, call)
+	}
+	if r.remote != nil {
+		err = r.remote.call(i)
+	} else {
+		err = r.call(call)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", call.Layer, err)
+	}
+	if r.After != nil {
+		out := r.args[call.Out]
+		if r.remote != nil {
+			if out, err = r.remote.see(i); err != nil {
+				return fmt.Errorf("%s: %w", call.Layer, err)
 			}
 		}
-		if r.Trace != nil {
-			r.Trace(i, call)
+		if err := r.After(i, call, out); err != nil {
+			return err
 		}
-		if err := r.call(call); err != nil {
-			return fmt.Errorf("%s: %w", call.Layer, err)
+	}
+	if r.device == nil {
+		return nil
+	}
+	if i == len(r.prog.Calls)-1 {
+		if err := r.collect(); err != nil {
+			return err
 		}
-		if r.After != nil {
-			if err := r.After(i, call, r.args[call.Out]); err != nil {
-				return err
-			}
-		}
-		if r.device != nil {
-			if i == len(r.prog.Calls)-1 {
-				for k, o := range r.prog.Outputs {
-					copy(r.outputs[k].Data, r.args[o].Data)
-				}
-			}
-			r.device.After(i, call)
-		}
+	}
+	return r.device.After(i, call)
+}
+
+// collect saves the outputs before their places are given away.
+func (r *Runner) collect() error {
+	if r.remote != nil {
+		return r.remote.outputs()
+	}
+	for k, o := range r.prog.Outputs {
+		copy(r.outputs[k].Data, r.args[o].Data)
 	}
 	return nil
 }

@@ -2,11 +2,13 @@ package program
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/hostmem"
 	"gorgonia.org/tensor"
 )
 
@@ -21,10 +23,15 @@ type Source interface {
 // Weights holds weights packed for their kernels, each once however many programs read it. They are never
 // written after loading.
 type Weights struct {
-	src   Source
+	src Source
+	mem *hostmem.Memory
+	dev device.Device // that copies from what is held; nil if none does
+
 	mu    sync.Mutex
 	held  map[weightKey]Arg
 	bytes int
+	slabs [][]byte // what is held lies in these, in the order it was loaded
+	room  []byte   // what is left of the last
 }
 
 type weightKey struct {
@@ -32,10 +39,56 @@ type weightKey struct {
 	layout Layout
 }
 
-// NewWeights holds nothing yet.
-func NewWeights(src Source) *Weights {
-	return &Weights{src: src, held: map[weightKey]Arg{}}
+// NewWeights holds nothing yet. What it will hold is of mem, and locked for dev if that is not nil.
+func NewWeights(src Source, mem *hostmem.Memory, dev device.Device) *Weights {
+	return &Weights{src: src, mem: mem, dev: dev, held: map[weightKey]Arg{}}
 }
+
+// Release frees everything that is held. What the device does not let go of is not used again.
+func (w *Weights) Release() (err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.slabs {
+		if w.dev != nil {
+			if e := w.dev.Unlock(s); e != nil {
+				err = errors.Join(err, e)
+				continue
+			}
+		}
+		w.mem.Free(s)
+	}
+	clear(w.held)
+	w.slabs, w.room, w.bytes = nil, nil, 0
+	return err
+}
+
+// reserve makes room for all that Load would add, in one piece: neighbours in execution order are neighbours in memory.
+func (w *Weights) reserve(p *Program) error {
+	n := 0
+	for i := range p.Values {
+		if v := &p.Values[i]; w.missing(v) {
+			n += slot(w.WeightBytes(p, *v))
+		}
+	}
+	if n <= len(w.room) {
+		return nil
+	}
+	slab, err := w.mem.Alloc(max(n, smallestLocked))
+	if err != nil {
+		return err
+	}
+	if w.dev != nil {
+		if err := w.dev.Lock(slab); err != nil {
+			w.mem.Free(slab)
+			return err
+		}
+	}
+	w.slabs, w.room = append(w.slabs, slab), slab
+	return nil
+}
+
+// slot is what a weight takes of a slab.
+func slot(n int) int { return (n + hostmem.Align - 1) / hostmem.Align * hostmem.Align }
 
 // Has reports whether a node name is a weight's.
 func (w *Weights) Has(name string) bool {
@@ -54,22 +107,11 @@ func (w *Weights) Bytes() int {
 func (w *Weights) Load(ctx context.Context, p *Program) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	before := w.bytes
-	var staging []byte
-	defer func() {
-		if staging = nil; w.bytes-before > 64<<20 {
-			// What loading leaves behind would otherwise stay until the heap has doubled, which with a large model is
-			// never.
-			debug.FreeOSMemory()
-		}
-	}()
-	largest := 0
-	for i := range p.Values {
-		if v := &p.Values[i]; w.missing(v) {
-			_, t, _ := w.src.Stored(v.Name)
-			largest = max(largest, v.Shape.TotalSize()*t.Size())
-		}
+	if err := w.reserve(p); err != nil {
+		return err
 	}
+	var staging []byte
+	defer func() { w.mem.Free(staging) }()
 	for i := range p.Values {
 		v := &p.Values[i]
 		if !w.missing(v) {
@@ -84,28 +126,44 @@ func (w *Weights) Load(ctx context.Context, p *Program) error {
 			return fmt.Errorf("weight %s is %v %v, the graph wants %v", v.Name, t, shape, v.Shape)
 		}
 		raw := v.Shape.TotalSize() * t.Size()
+		var err error
 		if staging == nil {
-			staging = make([]byte, largest)
+			if staging, err = w.mem.Alloc(w.largest(p)); err != nil {
+				return err
+			}
 		}
 		if err := w.src.ReadTensor(ctx, v.Name, staging[:raw]); err != nil {
 			return err
 		}
-		a := Arg{Shape: v.Shape, Data: alignedBytes(Packed(v.Layout, v.Shape, t))}
-		a.DType = Pack(a.Data, staging[:raw], v.Layout, v.Shape, t)
+		n := w.WeightBytes(p, *v)
+		a := Arg{Shape: v.Shape, Data: w.room[:n:n]}
+		a.DType = p.Target.pack(a.Data, staging[:raw], v.Layout, v.Shape, t)
+		w.room = w.room[slot(n):]
 		w.held[key] = a
 		w.bytes += len(a.Data)
 	}
 	return nil
 }
 
-// Missing is the number of bytes that Load would add.
+// largest is the stored size of the largest weight that Load would read.
+func (w *Weights) largest(p *Program) (n int) {
+	for i := range p.Values {
+		if v := &p.Values[i]; w.missing(v) {
+			_, t, _ := w.src.Stored(v.Name)
+			n = max(n, v.Shape.TotalSize()*t.Size())
+		}
+	}
+	return n
+}
+
+// Missing is the number of bytes that Load would take, the memory it reads into included.
 func (w *Weights) Missing(p *Program) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := 0
+	n := w.largest(p)
 	for i := range p.Values {
 		if v := &p.Values[i]; w.missing(v) {
-			n += w.WeightBytes(*v)
+			n += w.WeightBytes(p, *v)
 		}
 	}
 	return n

@@ -10,9 +10,15 @@ import (
 	"strings"
 )
 
-// Available is the number of bytes that can be allocated before the kernel's limit or the control group's,
+// Available is the number of bytes that can be allocated before the kernel's limit, the control group's or the process's own,
 // and false where that is not known. Page cache counts as free.
-func Available() (int64, bool) { return available("/") }
+func Available() (int64, bool) {
+	free, known := available("/")
+	if left, ok := Limit(); ok {
+		return min(free, left), true
+	}
+	return free, known
+}
 
 func available(root string) (int64, bool) {
 	free := int64(math.MaxInt64)

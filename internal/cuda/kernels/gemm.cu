@@ -1,7 +1,7 @@
 // Matrix products and convolutions for every device, in float. Their definitions are layers.linear and layers.conv.
 //
 //   x      [M K] or [B H W C]     w [N K]     out [M N]
-//   grid   (N/64, M/64), rounded up
+//   grid   M/64 * N/64, each rounded up
 //   block  256 threads; each sums 4 x 4 of the tile
 //
 // Float pipelines run on it, and what the tensor cores' kernel does not take: other channel counts, older devices.
@@ -23,7 +23,7 @@ template <class T> DEVICE float gathered(const GemmParams &p, int r, int k) {
 template <class T> DEVICE void gemm(const GemmParams &p) {
   float(*a)[TILE + 4] = (float(*)[TILE + 4])shared_memory(), (*b)[TILE + 4] = a + DEPTH;
   const int thread = threadIdx.x, tx = thread % 16 * 4, ty = thread / 16 * 4;
-  const int m0 = blockIdx.y * TILE, n0 = blockIdx.x * TILE;
+  const int tiles_n = (p.n + TILE - 1) / TILE, m0 = blockIdx.x / tiles_n * TILE, n0 = blockIdx.x % tiles_n * TILE;
   float sum[4][4] = {};
   for (int k0 = 0; k0 < p.k; k0 += DEPTH) {
     for (int e = thread; e < TILE * DEPTH; e += 256) {

@@ -1,7 +1,7 @@
 // Matrix products and convolutions on tensor cores. Their definitions are layers.linear and layers.conv.
 //
 //   x      [M K] or [B H W C]     w [N K]     out [M N]     16-bit, sums in float
-//   grid   (N/BN, M/BM), rounded up
+//   grid   M/BM * N/BN, each rounded up; neighbouring blocks share rows of x
 //   block  one warp per WM x 32 of the tile
 //   needs  channels a multiple of 8
 //
@@ -64,7 +64,7 @@ template <class T, int BM, int BN, int WM, bool conv> DEVICE void gemm(const Gem
   constexpr int tile_a = BM * ROW, tile = tile_a + BN * ROW;
   char *shared = shared_memory();
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
-  const int m0 = blockIdx.y * BM, n0 = blockIdx.x * BN;
+  const int tiles_n = (p.n + BN - 1) / BN, m0 = blockIdx.x / tiles_n * BM, n0 = blockIdx.x % tiles_n * BN;
   const int wm = warp / warps_n * WM, wn = warp % warps_n * 32;
   const T *x = (const T *)p.x, *w = (const T *)p.w;
 
@@ -117,14 +117,21 @@ template <class T, int BM, int BN, int WM, bool conv> DEVICE void gemm(const Gem
     }
   }
 
+  // Through shared memory, 16 rows of a warp at a time, so that neighbouring lanes store neighbouring columns.
+  block_sync();
+  float(*staged)[34] = (float(*)[34])shared + warp * 16;
 #pragma unroll
-  for (int i = 0; i < WM / 16; i++)
+  for (int i = 0; i < WM / 16; i++) {
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-      int row = m0 + wm + i * 16 + lane / 4, column = n0 + wn + j * 8 + lane % 4 * 2;
-      store_pair<T>(p, row, column, sum[i][j][0], sum[i][j][1]);
-      store_pair<T>(p, row + 8, column, sum[i][j][2], sum[i][j][3]);
-    }
+    for (int j = 0; j < 4; j++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) staged[lane / 4 + e / 2 * 8][j * 8 + lane % 4 * 2 + e % 2] = sum[i][j][e];
+    warp_sync();
+#pragma unroll 1
+    for (int e = lane; e < 16 * 16; e += 32)
+      store_pair<T>(p, m0 + wm + i * 16 + e / 16, n0 + wn + e % 16 * 2, staged[e / 16][e % 16 * 2], staged[e / 16][e % 16 * 2 + 1]);
+    warp_sync();
+  }
 }
 
 KERNEL(linear_128_f16, GemmParams, 256) { gemm<f16, 128, 128, 64, false>(p); }

@@ -1,0 +1,216 @@
+package graphs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/offload"
+)
+
+// session is a plan for graphs that run one after the other on a device, and all that runs them.
+type session struct {
+	key    string
+	phases []phase
+	inv    *offload.Inventory
+	plan   *offload.Plan
+	host   *host
+	device device.Device
+	engine *offload.Engine
+	hooks  *options
+
+	runners []*program.Runner
+	tile    int // pixels of the VAE's tiles, 0 for none
+
+	begun    time.Time
+	at, pass int // the phase that runs, and the passes of it begun
+}
+
+// stored is a weight in the layout its kernel reads.
+type stored struct {
+	name   string
+	layout program.Layout
+}
+
+// inventory turns compiled graphs into what strategies see, and lists the weights by index.
+func (h *host) inventory(phases []phase) (*offload.Inventory, []stored) {
+	inv := &offload.Inventory{}
+	index := map[stored]int{}
+	var list []stored
+	for _, ph := range phases {
+		prog := ph.vm.prog
+		out := offload.Phase{Component: ph.component, Name: ph.name, Passes: ph.passes, Activations: prog.DeviceBytes()}
+		tops := prog.DeviceTops()
+		for i, c := range prog.Calls {
+			call := offload.Call{Layer: c.Layer, FLOPs: c.FLOPs, Bytes: int64(prog.Values[c.Out].Bytes), Top: tops[i]}
+			for _, in := range c.In {
+				v := prog.Values[in]
+				if v.Kind != program.Weight {
+					call.Bytes += int64(v.Bytes)
+					continue
+				}
+				key := stored{v.Name, v.Layout}
+				w, ok := index[key]
+				if !ok {
+					w = len(list)
+					index[key], list = w, append(list, key)
+					inv.Weights = append(inv.Weights, offload.Weight{Name: v.Name, Bytes: h.weights.WeightBytes(prog, v)})
+				}
+				call.Weights = append(call.Weights, w)
+			}
+			out.Calls = append(out.Calls, call)
+		}
+		inv.Phases = append(inv.Phases, out)
+	}
+	return inv, list
+}
+
+// newSession loads the masters, takes the device memory and binds every graph to it.
+func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.Inventory, list []stored, phases []phase, hooks *options) (s *session, err error) {
+	s = &session{phases: phases, inv: inv, plan: plan, host: h, device: h.device, hooks: hooks}
+	defer func() {
+		if err != nil {
+			if e := s.close(); e != nil {
+				err = errors.Join(err, e)
+			}
+		}
+	}()
+	hostPeak := 0
+	if s.device == nil {
+		local := device.NewHost(plan.Peak, h.memory)
+		local.BeforeCopy = hooks.onCopy
+		s.device, hostPeak = local, plan.Peak
+	}
+	for _, ph := range phases {
+		if err := ph.vm.checkMemory(hostPeak); err != nil {
+			return s, err
+		}
+		if err := h.weights.Load(ctx, ph.vm.prog); err != nil {
+			return s, err
+		}
+	}
+	master := func(w int) []byte { return h.weights.Master(list[w].name, list[w].layout) }
+	if s.engine, err = offload.NewEngine(plan, inv, master, s.device); err != nil {
+		return s, err
+	}
+	if hooks.trace {
+		s.engine.Record()
+	}
+	index := map[stored]int{}
+	for i, k := range list {
+		index[k] = i
+	}
+	for i, ph := range phases {
+		runner, err := program.NewDeviceRunner(ph.vm.prog, h.pool, h.weights, program.Device{
+			Dev: s.device, Memory: s.engine.Activations(i),
+			Weight: func(name string, l program.Layout) device.Ptr { return s.engine.Weight(i, index[stored{name, l}]) },
+			Before: func(k int, _ program.Call) error { return s.before(i, k) },
+			After:  func(k int, _ program.Call) error { return s.after(i, k) },
+		})
+		if err != nil {
+			return s, err
+		}
+		s.runners = append(s.runners, runner)
+	}
+	return s, nil
+}
+
+// begin starts an image's copies; the host's runs are the session's until end.
+func (s *session) begin() error {
+	s.at, s.pass, s.begun = 0, 0, time.Now()
+	s.host.session = s
+	return s.engine.Start()
+}
+
+// end waits for what is under way.
+func (s *session) end() (offload.EngineStats, error) {
+	s.host.session = nil
+	st, err := s.engine.Stop()
+	if h, ok := s.device.(*device.Host); ok {
+		st.Peak = h.Peak()
+		err = errors.Join(err, h.Close()) // its goroutine; the next copy starts another
+	}
+	return st, err
+}
+
+// close gives back what the session has. Closing nil does nothing.
+func (s *session) close() (err error) {
+	if s == nil {
+		return nil
+	}
+	for _, r := range s.runners {
+		err = errors.Join(err, r.Release())
+	}
+	s.runners = nil
+	if s.engine != nil {
+		err = errors.Join(err, s.engine.Close())
+	}
+	if s.device != nil && s.device != s.host.device {
+		err = errors.Join(err, s.device.Close())
+	}
+	return err
+}
+
+// next is the runner of the graph that runs now, which must be the plan's.
+func (s *session) next(vm *VM) (*program.Runner, error) {
+	if s.at < len(s.phases) && s.pass == s.phases[s.at].passes {
+		s.at, s.pass = s.at+1, 0
+	}
+	if s.at == len(s.phases) || s.phases[s.at].vm != vm {
+		return nil, errors.New("internal error: a graph runs that the plan does not have next")
+	}
+	s.pass++
+	return s.runners[s.at], nil
+}
+
+func (s *session) before(phase, call int) error {
+	if err := s.engine.Before(); err != nil {
+		return err
+	}
+	if s.hooks.before != nil {
+		s.hooks.before(s.event(phase, call))
+	}
+	return nil
+}
+
+func (s *session) after(phase, call int) error {
+	if s.hooks.after != nil {
+		s.hooks.after(s.event(phase, call))
+	}
+	return s.engine.After()
+}
+
+func (s *session) event(phase, call int) HookEvent {
+	c := s.inv.Phases[phase].Calls[call]
+	e := HookEvent{Component: s.phases[phase].component, Layer: c.Layer, Pass: s.pass - 1, Clock: time.Since(s.begun)}
+	for _, w := range c.Weights {
+		e.Weights += s.inv.Weights[w].Bytes
+	}
+	return e
+}
+
+// onDevice runs a graph of its own on the host's device, with everything resident. VMs that are not part of a pipeline
+// run so.
+func (vm *VM) onDevice(ctx context.Context) error {
+	if vm.own == nil {
+		phases := []phase{{vm: vm, component: "graph", passes: 1}}
+		inv, list := vm.host.inventory(phases)
+		plan, err := offload.None().Plan(inv)
+		if err != nil {
+			return err
+		}
+		if vm.own, err = vm.host.newSession(ctx, plan, inv, list, phases, &options{}); err != nil {
+			return err
+		}
+	}
+	if err := vm.own.begin(); err != nil {
+		return err
+	}
+	err := vm.run(ctx)
+	if _, e := vm.own.end(); e != nil {
+		err = errors.Join(err, e)
+	}
+	return err
+}

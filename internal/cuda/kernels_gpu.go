@@ -1,0 +1,68 @@
+//go:build gpu
+
+package cuda
+
+// #include <stdlib.h>
+// #include <cuda.h>
+// static CUresult get_function(CUfunction *f, CUmodule m, const char *name) { return cuModuleGetFunction(f, m, name); }
+// static CUresult load(CUmodule *m, const char *image) { return cuModuleLoadData(m, image); }
+// static CUresult unload(CUmodule m) { return cuModuleUnload(m); }
+import "C"
+
+import (
+	"embed"
+	"fmt"
+	"regexp"
+	"strings"
+	"unsafe"
+)
+
+// The driver compiles PTX for the GPU it finds, and keeps the result in its cache.
+//
+//go:embed kernels/*.ptx
+var ptx embed.FS
+
+var entry = regexp.MustCompile(`(?m)^\.visible \.entry (\w+)`)
+
+// loadKernels looks every kernel up, once.
+func (d *Device) loadKernels() error {
+	files, err := ptx.ReadDir("kernels")
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), "_tensor.ptx") && !d.kernels.TensorCore {
+			continue
+		}
+		text, err := ptx.ReadFile("kernels/" + f.Name())
+		if err != nil {
+			return err
+		}
+		if err := d.loadModule(string(text)); err != nil {
+			return fmt.Errorf("kernels/%s: %w", f.Name(), err)
+		}
+	}
+	return nil
+}
+
+func (d *Device) loadModule(text string) error {
+	image := C.CString(text)
+	defer C.free(unsafe.Pointer(image))
+	var m C.CUmodule
+	if err := d.result("cuModuleLoadData", C.load(&m, image)); err != nil {
+		return err
+	}
+	d.free = append(d.free, func() error { return d.result("cuModuleUnload", C.unload(m)) })
+	for _, e := range entry.FindAllStringSubmatch(text, -1) {
+		name := C.CString(e[1])
+		f := &function{}
+		err := d.result("cuModuleGetFunction", C.get_function(&f.f, m, name))
+		C.free(unsafe.Pointer(name))
+		if err != nil {
+			return fmt.Errorf("%s: %w", e[1], err)
+		}
+		d.functions[e[1]] = f
+		d.kernels.Names[e[1]] = true
+	}
+	return nil
+}

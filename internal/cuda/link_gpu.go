@@ -1,5 +1,0 @@
-//go:build gpu
-
-package cuda
-
-import _ "gorgonia.org/cu"

@@ -1,0 +1,124 @@
+// Package device is the seam between plans and hardware: memory, two streams of work, events that order them. Host
+// is ordinary memory with a budget of its own, on which everything above the seam is tested; package internal/cuda
+// has the other device.
+package device
+
+import (
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"gorgonia.org/tensor"
+)
+
+// Device runs kernels over memory of its own. Streams are worked off in order, each by itself; calls return when the
+// work is issued, not when it is done. What a device returned an error for may or may not have happened.
+type Device interface {
+	Name() string
+	Kernels() Kernels
+
+	// Alloc returns n bytes aligned to 256.
+	Alloc(n int) (Ptr, error)
+	Free(p Ptr) error
+	// Lock makes host memory fit for copies. It must not be of the Go heap, whose collector knows nothing of copies.
+	Lock(b []byte) error
+	Unlock(b []byte) error
+
+	// CopyIn and CopyOut copy between device memory and locked host memory, which must stay as it is until the copy
+	// is done.
+	CopyIn(s Stream, dst Ptr, src []byte) error
+	CopyOut(s Stream, dst []byte, src Ptr) error
+	Launch(s Stream, k *Kernel) error
+
+	// An event happens when the stream has done all work issued before Record. Wait holds a stream's later work back
+	// until then, Sync the caller. An event may be recorded again once everything that waits for it has been issued.
+	NewEvent() (Event, error)
+	FreeEvent(e Event) error
+	Record(e Event, s Stream) error
+	Wait(s Stream, e Event) error
+	Sync(e Event) error
+	// Elapsed is the time between two events that have happened.
+	Elapsed(from, to Event) (time.Duration, error)
+
+	// Memory is what is free, and all there is.
+	Memory() (free, total int, err error)
+	// Close gives everything back. Nothing may be under way.
+	Close() error
+}
+
+// Ptr is an address of a device.
+type Ptr uint64
+
+// Stream is a queue of work.
+type Stream uint8
+
+const (
+	Compute Stream = iota
+	Copy
+	Streams
+)
+
+// Event is a mark in a stream.
+type Event any
+
+// Kernel is one launch.
+type Kernel struct {
+	Name   string
+	Grid   [3]int
+	Block  int    // threads
+	Shared int    // bytes of dynamic shared memory
+	Params []byte // the kernel's parameter, a struct
+
+	Host func() // on the host device: the work itself
+}
+
+// Params views a struct as the bytes a kernel gets. The struct must be laid out as C lays it out.
+func Params[T any](p *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p)), unsafe.Sizeof(*p)) }
+
+// Kernels is what a device can launch. The zero value is a device that runs ops' host forms.
+type Kernels struct {
+	Names      map[string]bool
+	TensorCore bool // those for tensor cores are among them
+	Processors int
+}
+
+// Any reports whether the device has kernels.
+func (k Kernels) Any() bool { return k.Names != nil }
+
+// Arg is an argument of a kernel call on a device.
+type Arg struct {
+	Shape tensor.Shape
+	DType dtype.Type
+	Ptr   Ptr
+}
+
+// MemoryError reports that the device has no room.
+type MemoryError struct{ Need, Free int }
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("out of device memory: %d bytes are needed, %d are free", e.Need, e.Free)
+}
+
+// Error is a failed call of a device's driver.
+type Error struct {
+	Call string // the driver's function
+	Code int
+	Name string // of the code
+	Lost bool   // the device cannot be used by this process any more
+}
+
+func (e *Error) Error() string {
+	s := fmt.Sprintf("%s: %s (%d)", e.Call, e.Name, e.Code)
+	if e.Lost {
+		s += "; this process has lost the device"
+	}
+	return s
+}
+
+// Is makes errors.Is(err, ErrLost) true of the error that lost the device and of all later ones.
+func (e *Error) Is(target error) bool { return target == ErrLost && e.Lost }
+
+// ErrLost is the error of every call after one that ruined the device's state, as an illegal access does.
+var ErrLost = errors.New("the device is lost")

@@ -1,0 +1,183 @@
+package layers
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/euryale-ml/euryale/internal/cuda"
+	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/hostmem"
+	"github.com/euryale-ml/euryale/internal/program"
+	"gorgonia.org/tensor"
+)
+
+// deviceCases reach what opCases are too small for: whole tiles and their edges, every attention kernel.
+var deviceCases = []struct {
+	name string
+	kind kind
+	in   []tensor.Shape
+	ids  int
+}{
+	{"linear of several tiles", linear{bias: true, act: gelu}, shapes("130 72", "136 72", "136"), 0},
+	{"linear with a gate, several tiles", linear{bias: true, residual: true, act: geglu}, shapes("70 40", "272 40", "272", "70 136"), 0},
+	{"linear of an odd width", linear{}, shapes("9 24", "67 24"), 0},
+	{"conv of several tiles", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}, channels: true, residual: true, act: silu},
+		shapes("2 9 8 24", "72 24 3 3", "72", "2 72", "2 9 8 72"), 0},
+	{"conv of stride 2, several tiles", conv{stride: 2, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 18 18 16", "70 16 3 3", "70"), 0},
+	{"conv of an enlarged image, several tiles", conv{stride: 1, up: 2, pad: padding{1, 1, 1, 1}}, shapes("1 6 5 40", "8 40 3 3", "8"), 0},
+	{"conv to three channels", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 5 5 16", "3 16 3 3", "3"), 0},
+	{"group norm of many channels", groupNorm{groups: 32, eps: 1e-5, silu: true}, shapes("2 40 320", "320", "320"), 0},
+	{"group norm of parts of unequal size", groupNorm{groups: 2, eps: 1e-5}, shapes("1 53 6", "6", "6"), 0},
+	{"attention of heads of 40", attention{heads: 2}, shapes("2 70 80", "2 77 80", "2 77 80"), 0},
+	{"attention of heads of 64, causal", attention{heads: 2, causal: true}, shapes("1 77 128", "1 77 128", "1 77 128"), 0},
+	{"attention of heads of 80", attention{heads: 1}, shapes("1 20 80", "1 130 80", "1 130 80"), 0},
+	{"attention of heads of 160", attention{heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
+	{"attention of heads of 512", attention{heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
+	{"attention of heads of 100", attention{heads: 2}, shapes("1 33 200", "1 35 200", "1 35 200"), 0},
+}
+
+// The device form of every op gives what its definition gives for arguments of the device's type.
+func TestDeviceFormsAgreeWithDefinitions(t *testing.T) {
+	dev := cudaDevice(t)
+	for _, c := range append(opCases, deviceCases...) {
+		for typ, most := range map[dtype.Type]float64{dtype.F32: 1e-6, dtype.F16: 2e-3, dtype.BF16: 1.5e-2} {
+			t.Run(fmt.Sprintf("%s/%v", c.name, typ), func(t *testing.T) {
+				vals := arguments(c.in, c.kind, c.ids)
+				r := newDeviceRun(t, dev)
+				var in []device.Arg
+				for i, v := range vals {
+					a := program.Arg{Shape: v.Shape(), DType: dtype.F32}
+					if ids, ok := v.Data().([]int32); ok {
+						a.DType, a.Data = dtype.I32, program.Bytes(ids)
+						in = append(in, r.put(a, a.DType))
+						continue
+					}
+					a.Data = program.Bytes(v.Data().([]float32))
+					stored := typ
+					if c.kind.Float(i) {
+						stored = dtype.F32
+					}
+					in = append(in, r.put(a, stored)) // and rounds a
+					if c.kind.DeviceLayout(i) == program.Taps {
+						in[i] = r.put(program.Arg{Shape: a.Shape, DType: dtype.F32, Data: taps(a)}, stored)
+					}
+				}
+				want, err := op{c.kind}.Do(vals...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := r.run(op{c.kind}, want.Shape(), typ, in)
+				if d := relL2(got, want.Data().([]float32)); !(d <= most) {
+					t.Errorf("device form and definition differ by %g, at most %g is expected", d, most)
+				}
+			})
+		}
+	}
+}
+
+// taps is a filter as kernels read it.
+func taps(a program.Arg) []byte {
+	w := a.F32()
+	s := a.Shape
+	out := make([]float32, 0, len(w))
+	for o := range s[0] {
+		for tap := range s[2] * s[3] {
+			for c := range s[1] {
+				out = append(out, w[(o*s[1]+c)*s[2]*s[3]+tap])
+			}
+		}
+	}
+	return program.Bytes(out)
+}
+
+// cudaDevice opens a GPU, or skips; with GPU=1 that there is none is a failure.
+func cudaDevice(t *testing.T) device.Device {
+	dev, err := cuda.Open(0)
+	if err != nil {
+		if os.Getenv("GPU") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	t.Logf("on %s", dev.Name())
+	t.Cleanup(func() {
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return dev
+}
+
+// deviceRun is one op on a device.
+type deviceRun struct {
+	t   *testing.T
+	dev device.Device
+	mem *hostmem.Memory
+}
+
+func newDeviceRun(t *testing.T, dev device.Device) *deviceRun {
+	mem := hostmem.New(hostmem.NewBudget(0))
+	t.Cleanup(mem.Close)
+	return &deviceRun{t, dev, mem}
+}
+
+func (r *deviceRun) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// put copies an argument to the device in type as, and rounds the argument to it.
+func (r *deviceRun) put(a program.Arg, as dtype.Type) device.Arg {
+	n := a.Shape.TotalSize() * as.Size()
+	buf := r.locked(n)
+	if a.DType == dtype.I32 {
+		copy(buf, a.Data)
+	} else {
+		dtype.FromF32(buf, as, a.F32())
+		dtype.ToF32(a.F32(), buf, as)
+	}
+	p := r.alloc(n)
+	r.must(r.dev.CopyIn(device.Compute, p, buf[:n]))
+	return device.Arg{Shape: a.Shape, DType: as, Ptr: p}
+}
+
+func (r *deviceRun) alloc(n int) device.Ptr {
+	p, err := r.dev.Alloc(max(n, 1))
+	r.must(err)
+	r.t.Cleanup(func() { r.must(r.dev.Free(p)) })
+	return p
+}
+
+// locked is memory that copies may use. It is of a size that is never of the Go heap.
+func (r *deviceRun) locked(n int) []byte {
+	buf, err := r.mem.Alloc(max(n, 1<<16))
+	r.must(err)
+	r.must(r.dev.Lock(buf))
+	r.t.Cleanup(func() { r.must(r.dev.Unlock(buf)) })
+	return buf
+}
+
+// run computes the op on the device and returns its result.
+func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Arg) []float32 {
+	n := shape.TotalSize() * typ.Size()
+	out := device.Arg{Shape: shape, DType: typ, Ptr: r.alloc(n)}
+	kernels, err := o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(shape)))
+	r.must(err)
+	for i := range kernels {
+		r.must(r.dev.Launch(device.Compute, &kernels[i]))
+	}
+	buf := r.locked(n)
+	r.must(r.dev.CopyOut(device.Compute, buf[:n], out.Ptr))
+	done, err := r.dev.NewEvent()
+	r.must(err)
+	r.must(r.dev.Record(done, device.Compute))
+	r.must(r.dev.Sync(done))
+	r.must(r.dev.FreeEvent(done))
+	got := make([]float32, shape.TotalSize())
+	dtype.ToF32(got, buf, typ)
+	return got
+}

@@ -1,0 +1,120 @@
+package layers
+
+import (
+	"fmt"
+
+	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"gorgonia.org/tensor"
+)
+
+// suffix is what a kernel's name ends in: the type it works on.
+func suffix(t dtype.Type) string {
+	return map[dtype.Type]string{dtype.F32: "_f32", dtype.F16: "_f16", dtype.BF16: "_bf16"}[t]
+}
+
+// launch is one launch of a kernel for type t.
+func launch[P any](name string, t dtype.Type, p *P, grid, block, shared int) device.Kernel {
+	return device.Kernel{Name: name + suffix(t), Grid: [3]int{grid, 1, 1}, Block: block, Shared: shared, Params: device.Params(p)}
+}
+
+// elementwiseParams is ElementwiseParams of elementwise.cu.
+type elementwiseParams struct {
+	a, b, c, out       device.Ptr
+	n, image           int64
+	channels, other    int32
+	height, width, act int32
+	flip               int32
+	shift              float32
+	_                  int32
+}
+
+// elementwise launches a kernel of elementwise.cu over the elements of out.
+func elementwise(name string, out device.Arg, in []device.Arg, set func(p *elementwiseParams)) ([]device.Kernel, error) {
+	s := out.Shape
+	p := &elementwiseParams{out: out.Ptr, n: int64(s.TotalSize()), image: int64(s.TotalSize() / s[0]), channels: int32(last(s))}
+	for i, ptr := range []*device.Ptr{&p.a, &p.b, &p.c} {
+		if i < len(in) {
+			*ptr = in[i].Ptr
+		}
+	}
+	if set != nil {
+		set(p)
+	}
+	blocks := min(65535, (s.TotalSize()+255)/256)
+	return []device.Kernel{launch(name, out.DType, p, blocks, 256, 0)}, nil
+}
+
+// gemmParams is GemmParams of epilogue.h.
+type gemmParams struct {
+	x, w, bias, offsets, residual, out device.Ptr
+	m, n, k, act                       int32
+	height, width, channels, kh, kw    int32
+	stride, up, padTop, padLeft        int32
+	outWidth, outPixels                int32
+	_                                  int32
+}
+
+// gemm launches a product: on tensor cores where they take it, name is then "linear" or "conv".
+func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device.Arg) []device.Kernel {
+	tiles := func(size int) int { return ceil(int(p.m), size) * ceil(int(p.n), size) }
+	if out.DType == dtype.F32 || !k.TensorCore || channels%8 != 0 {
+		return []device.Kernel{launch("gemm", out.DType, p, tiles(64), 256, 2*16*68*4)}
+	}
+	// A small result is cut finer, so that every processor has work.
+	if tiles(128) < k.Processors {
+		return []device.Kernel{launch(name+"_64", out.DType, p, tiles(64), 128, 3*(64+64)*64)}
+	}
+	return []device.Kernel{launch(name+"_128", out.DType, p, tiles(128), 256, 3*(128+128)*64)}
+}
+
+func ceil(a, b int) int { return (a + b - 1) / b }
+
+// attentionParams is AttentionParams of attention.h.
+type attentionParams struct {
+	q, k, v, out              device.Ptr
+	sq, skv, heads, d, causal int32
+	scale                     float32
+}
+
+// tensorHeads are the head sizes that attention_tensor.cu has kernels for: queries and keys of a tile, and the
+// columns of the result that a block keeps.
+var tensorHeads = map[int]struct{ queries, keys, columns int }{
+	40: {64, 64, 40}, 64: {64, 64, 64}, 80: {64, 64, 80}, 160: {64, 32, 160}, 512: {32, 16, 128},
+}
+
+func attend(k device.Kernels, p *attentionParams, batch int, out device.Arg) ([]device.Kernel, error) {
+	d := int(p.d)
+	if t, ok := tensorHeads[d]; ok && k.TensorCore && out.DType != dtype.F32 {
+		row := func(n int) int { return ceil(n, 16)*32 + 16 }
+		shared := t.queries*row(d) + 2*t.keys*(row(d)+row(t.columns))
+		l := launch(fmt.Sprintf("attention_%d", d), out.DType, p, ceil(int(p.sq), t.queries), t.queries*2, shared)
+		l.Grid[1], l.Grid[2] = batch*int(p.heads), d/t.columns
+		return []device.Kernel{l}, nil
+	}
+	for _, most := range []int{64, 160, 512} {
+		if d <= most {
+			l := launch(fmt.Sprintf("attention_upto_%d", most), out.DType, p, ceil(int(p.sq), 32), 256, 3*32*33*4)
+			l.Grid[1] = batch * int(p.heads)
+			return []device.Kernel{l}, nil
+		}
+	}
+	return nil, fmt.Errorf("no kernel for attention heads of %d; the largest is 512", d)
+}
+
+// groupNormParams is GroupNormParams of norm.cu, layerNormParams LayerNormParams.
+type groupNormParams struct {
+	x, gamma, beta, partial, out           device.Ptr
+	pixels, channels, groups, chunks, silu int32
+	eps                                    float32
+}
+
+type layerNormParams struct {
+	x, gamma, beta, out device.Ptr
+	rows, channels      int32
+	eps                 float32
+	_                   int32
+}
+
+// chunks is the number of parts that an image is cut into for its sums.
+func chunks(out tensor.Shape) int { return min(128, max(1, rows(out)/out[0]/16)) }

@@ -1,5 +1,0 @@
-package loader
-
-import "errors"
-
-func mkfifo(string) error { return errors.ErrUnsupported }

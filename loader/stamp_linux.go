@@ -1,0 +1,15 @@
+package loader
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// stampOf reads the stamp of a file.
+func stampOf(st fs.FileInfo) stamp {
+	s, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return stamp{}
+	}
+	return stamp{int64(s.Ctim.Sec), int64(s.Ctim.Nsec), uint64(s.Nlink)}
+}
