@@ -64,3 +64,36 @@ gpu-headers:
 build/stub/libcuda.so: $(CUDA)/include/driver_symbols.txt
 	mkdir -p $(@D)
 	awk '/^cu/ { print "void " $$1 "(void) {}" }' $< | gcc -shared -fPIC -Wl,-soname,libcuda.so.1 -x c -o $@ -
+
+# The stand-in driver, for tests of the gpu build without a GPU. With LD_LIBRARY_PATH=build/standin EURYALE_STANDIN=1
+# binaries run on it; see internal/cuda/standin/standin.h.
+.PHONY: standin standin-asan contract
+
+standin:
+	$(MAKE) -s -C $(CUDA)/standin OUT=$(CURDIR)/build/standin all
+
+standin-asan:
+	$(MAKE) -s -C $(CUDA)/standin OUT=$(CURDIR)/build/standin asan
+
+# What the driver's documentation promises, asked of the stand-in; build/contract/contract asks a real one.
+contract: standin build/contract/contract
+	LD_LIBRARY_PATH=build/standin EURYALE_STANDIN=1 build/contract/contract
+
+build/contract/contract: $(wildcard $(CUDA)/contract/*) build/stub/libcuda.so
+	mkdir -p $(@D)
+	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -Lbuild/stub -lcuda -pthread
+
+# go test with the tag gpu, on the stand-in; PKG and ARGS narrow it down.
+.PHONY: test-gpu
+PKG ?= ./...
+
+test-gpu: standin build/stub/libcuda.so
+	LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 $(GPU_ENV) go test -count=1 -tags gpu $(ARGS) $(PKG)
+
+# The stand-in's own test: it sees mistakes made on purpose, and none in 2,000 schedules of a right program.
+.PHONY: standin-test
+standin-test: standin build/standin/selftest
+	LD_LIBRARY_PATH=build/standin EURYALE_STANDIN=1 build/standin/selftest
+
+build/standin/selftest: $(wildcard $(CUDA)/standin/selftest/*) $(CUDA)/standin/standin.h
+	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/standin/selftest/*.cc -o $@ -Lbuild/standin -lcuda -pthread

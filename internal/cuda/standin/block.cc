@@ -139,6 +139,13 @@ static void rest() {
   leave();
 }
 
+extern "C" const char __ehdr_start[] __attribute__((visibility("hidden"))), _end[] __attribute__((visibility("hidden")));
+
+bool own_memory(uintptr_t p) {
+  return p - (uintptr_t)stacks < MAX_THREADS * STACK || p - (uintptr_t)params < kernel->param_bytes ||
+         (p >= (uintptr_t)__ehdr_start && p < (uintptr_t)_end);
+}
+
 bool stop_on_fault(uintptr_t address, bool write) {
   if (!running) return false;
   char text[96];

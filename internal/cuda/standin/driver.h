@@ -224,6 +224,7 @@ struct State {
   std::vector<std::unique_ptr<Module>> modules;
   double now = 0;
   size_t capacity, taken = 0, largest = 0, live = 0, peak = 0, host_bytes = 0;
+  bool struck = false; // a fault was injected: releases may then count on their own waiting
   size_t told_free = 0, told_total = 0;
 };
 extern State state;

@@ -93,8 +93,9 @@ CUresult release(CUdeviceptr ptr) {
     if (a != allocations.end()) report("cuMemFree of memory that is free already");
     return CUDA_ERROR_INVALID_VALUE;
   }
-  // A free waits for the device, and nobody may count on it: the clock of the host does not learn of the wait.
-  if (CUresult r = finish_all(false)) return r;
+  // A free waits for the device, and nobody may count on it: the clock of the host does not learn of the wait. Only
+  // when a call failed before, which may have been what waits, it is a way out.
+  if (CUresult r = finish_all(state.struck)) return r;
   a->second.shadow.check_all("cuMemFree", state.host);
   drop(a->second);
   return CUDA_SUCCESS;
@@ -214,7 +215,7 @@ CUresult release_host(void *p, bool ours) {
     report(std::string(running_call->name) + " of memory that is not page-locked");
     return ours ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
   }
-  if (CUresult r = finish_all(false)) return r;
+  if (CUresult r = finish_all(state.struck)) return r;
   h->second.shadow.check_all(running_call->name, state.host);
   drop_host(h);
   return CUDA_SUCCESS;

@@ -49,6 +49,7 @@ CUresult injected_at(const char *name) {
     return CUDA_SUCCESS;
   }
   if (!fault.persistent) fault.left = 0;
+  state.struck = true;
   if (ruins(fault.code) && !state.ruined) {
     state.ruined = fault.code;
     drop_all();

@@ -13,6 +13,9 @@ extern unsigned shared_size;
 // Stops the running block; does not return.
 [[noreturn]] void stop(int code, const std::string &message);
 
+// Whether it is a variable of the thread, the parameter, or a constant of a kernel.
+bool own_memory(uintptr_t p);
+
 void misaligned(const void *p, size_t n);
 
 // An access by the running thread. flying: the bytes come later, by an asynchronous copy.

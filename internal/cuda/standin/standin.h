@@ -45,7 +45,9 @@ void euryaleStandinSetSchedule(int kind, uint64_t seed);
 // Makes the n-th call (the next is 1) of the named function, or of any if name is NULL or "", return code instead of
 // doing anything; if persistent, the later ones too. The name is that of the interface: cuMemAlloc, not cuMemAlloc_v2.
 // "execute" names the execution of a piece of work instead: the error is then seen by whoever waits. Codes that ruin
-// a context (700, 702, 710, 714 to 719) do. One fault at a time; n = 0 removes it.
+// a context (700, 702, 710, 714 to 719) do. Once a fault has struck, releasing memory counts as waiting for the work that
+// uses it: the driver does wait, and the call that failed may have been what should have. One fault at a time; n = 0
+// removes it.
 void euryaleStandinSetFault(const char *name, uint64_t n, int code, int persistent);
 
 // How often the named function, or any if name is NULL or "", was called since the last Reset.

@@ -1,6 +1,7 @@
 // The hooks that the compiler puts before each access to memory of the kernels (they are those of its thread
 // sanitizer; this library answers them itself): which granules of device memory a kernel reads and writes, races
 // between threads of a block in shared memory, misaligned addresses.
+#include <stdio.h>
 #include <sys/mman.h>
 
 #include "block.h"
@@ -49,8 +50,13 @@ void access(const void *p, size_t n, bool write) {
   if (at < touched.size) {
     touch(at, write);
     if ((at & (GRANULE - 1)) + n > GRANULE) touch(at + n - 1, write);
-  } else
+  } else if ((uintptr_t)p - (uintptr_t)shared_base < MAX_SHARED) {
     shared_access((uintptr_t)p, n, write, false);
+  } else if (!own_memory((uintptr_t)p)) {
+    char text[96];
+    snprintf(text, sizeof text, "%s of address %p, which is no memory of the device", write ? "write" : "read", p);
+    stop(700, text);
+  }
 }
 
 static inline void aligned(const void *p, size_t n, bool write) {
