@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/bounded"
 	"github.com/euryale-ml/euryale/internal/golden"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
@@ -175,7 +176,7 @@ func TestTwoPipelinesShareABudget(t *testing.T) {
 		go func() { wg.Wait(); close(done) }()
 		select {
 		case <-done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(bounded.Limit(10 * time.Second)):
 			buf := make([]byte, 1<<20)
 			t.Fatalf("seed %d: no progress\n%s", seed, buf[:runtime.Stack(buf, true)])
 		}

@@ -102,8 +102,11 @@ func TestInterruptedRunsLeaveNothing(t *testing.T) {
 	start, takes, want := drawing(t, dir, 7)
 	rng := rand.New(rand.NewPCG(3, 4))
 	cancelled, slowest := 0, time.Duration(0)
-	n := some(250, 20)
-	for i := range n {
+	n := some(200, 10)
+	for i := 0; cancelled < n; i++ {
+		if i == 3*n {
+			t.Fatalf("%d of %d were cancelled", cancelled, i)
+		}
 		os.Remove(out)
 		cmd, output := start()
 		if err := cmd.Start(); err != nil {
@@ -127,10 +130,7 @@ func TestInterruptedRunsLeaveNothing(t *testing.T) {
 			t.Fatalf("interrupt %d: exit code %d, %d bytes of picture, %v\n%s", i, code, len(got), err, output)
 		}
 	}
-	t.Logf("%d of %d cancelled, the slowest in %v", cancelled, n, slowest)
-	if cancelled < n*8/10 {
-		t.Errorf("%d of %d were cancelled", cancelled, n)
-	}
+	t.Logf("%d cancelled, the slowest in %v", cancelled, slowest)
 	if slowest > time.Second {
 		t.Errorf("one took %v", slowest)
 	}
