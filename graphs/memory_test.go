@@ -74,6 +74,13 @@ func TestEveryAllocationMayFail(t *testing.T) {
 				}
 				at = 0
 			}
+			// What an earlier picture has left goes too.
+			p = fresh()
+			run(t, p, small())
+			at = asked + 1
+			if _, err := p.Generate(t.Context(), small()); !errors.As(err, new(*graphs.MemoryError)) || memory.Used() != 0 {
+				t.Errorf("the first allocation of the second picture fails: %v, %d bytes stay", err, memory.Used())
+			}
 			t.Logf("%d allocations, %d runs in which one failed", sites, points)
 		})
 	}
