@@ -11,10 +11,10 @@
 
 #include "shared.h"
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef UNPOISON
 #include <sanitizer/asan_interface.h>
 #else
-#define ASAN_UNPOISON_MEMORY_REGION(p, n)
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) (void)0
 #endif
 
 namespace emulate {
@@ -224,7 +224,7 @@ Result run(const Kernel &k, Index grid, unsigned shared_bytes, const void *p, bo
     block_index = Index{(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)};
     run_block(shared_bytes);
   }
-  ASAN_UNPOISON_MEMORY_REGION(stacks, MAX_THREADS * STACK); // frames that were left by stop
+  if (result.code) ASAN_UNPOISON_MEMORY_REGION(stacks, MAX_THREADS * STACK); // frames that were left by stop
   return result;
 }
 
