@@ -97,3 +97,11 @@ standin-test: standin build/standin/selftest
 
 build/standin/selftest: $(wildcard $(CUDA)/standin/selftest/*) $(CUDA)/standin/standin.h
 	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/standin/selftest/*.cc -o $@ -Lbuild/standin -lcuda -pthread
+
+# Kernels under the address and undefined-behaviour sanitizers, from the tests of ops.
+.PHONY: test-gpu-asan
+test-gpu-asan: standin-asan build/contract/contract
+	mkdir -p build/asan
+	$(GPU_ENV) go test -tags gpu -c -o build/asan/layers.test ./layers
+	cd layers && LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 EURYALE_STANDIN=1 \
+		LD_LIBRARY_PATH=$(CURDIR)/build/standin/asan ../build/asan/layers.test -test.run Device

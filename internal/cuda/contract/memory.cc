@@ -26,7 +26,7 @@ void memory(const Device &) {
   check("two allocations do not overlap", q + 1000 <= p || p + (64 << 20) <= q);
   expect("the allocation of an address", cuMemGetAddressRange(&base, &size, q + 100), {CUDA_SUCCESS});
   check("begins where it was given", base == q);
-  check("and has the size that was asked for", size == 1000);
+  check("and has room for what was asked for", size >= 1000);
   expect("the allocation of no address", cuMemGetAddressRange(&base, &size, 0x10), {CUDA_ERROR_NOT_FOUND, CUDA_ERROR_INVALID_VALUE});
   unsigned type = 0;
   expect("the type of an address of the device", cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, q), {CUDA_SUCCESS});

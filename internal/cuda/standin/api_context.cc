@@ -43,13 +43,14 @@ size_t live_objects(std::string *leaks) {
 
 void end_context() {
   if (!state.ruined) { // a ruined context can give nothing back
-    std::string leaks;
-    if (live_objects(&leaks)) report("leak: the context ends with" + leaks.substr(1));
     for (auto &s : state.streams)
       if (!s->queue.empty()) {
         report("the context ends while " + s->queue.front()->id.text() + " has not run");
         break;
       }
+    finish_all(false); // for what it may find
+    std::string leaks;
+    if (live_objects(&leaks)) report("leak: the context ends with" + leaks.substr(1));
   }
   drop_all();
   release_all_memory();

@@ -96,16 +96,16 @@ CUresult cuModuleGetFunction(CUfunction *f, CUmodule module, const char *name) {
              std::to_string(k->second.param_bytes) + " and " + std::to_string(k->second.threads) + " in the emulation: the PTX is not that of the source");
       return CUDA_ERROR_NOT_FOUND;
     }
-    known = m->functions.emplace(name, new Function{&k->second, m}).first;
+    known = m->functions.emplace(name, std::make_unique<Function>(Function{&k->second})).first;
   }
-  *f = (CUfunction)known->second;
+  *f = (CUfunction)known->second.get();
   return CUDA_SUCCESS;
 }
 
 static Function *function_of(CUfunction handle) {
   for (auto &m : state.modules)
     for (auto &[name, f] : m->functions)
-      if ((CUfunction)f == handle && m->alive) return f;
+      if ((CUfunction)f.get() == handle && m->alive) return f.get();
   return nullptr;
 }
 

@@ -11,10 +11,10 @@
 
 #include "shared.h"
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef UNPOISON
 #include <sanitizer/asan_interface.h>
 #else
-#define ASAN_UNPOISON_MEMORY_REGION(p, n)
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) (void)0
 #endif
 
 namespace emulate {
@@ -52,24 +52,19 @@ struct Fiber {
 struct Warp {
   unsigned arrived;
   Meeting meeting;
-  uint32_t syncs;
 };
 
 static Fiber fibers[MAX_THREADS];
+static uint16_t &current = progress.lane;
 static Warp warps[MAX_THREADS / 32];
 static std::deque<unsigned> ready;
-static unsigned current, threads, barrier_arrived, ended;
-static uint32_t barriers;
+static unsigned threads, barrier_arrived, ended;
 static char *stacks;
 static const Kernel *kernel;
 static const void *params;
 static Result result;
 static bool running;
 static void *main_stack;
-
-unsigned lane() { return current; }
-uint32_t block_syncs() { return barriers; }
-uint32_t warp_syncs(unsigned warp) { return warps[warp].syncs; }
 
 // Saves where the caller is in *from and goes on at to. What the ABI asks of a callee to keep is on the stacks.
 extern "C" void emulate_switch(void **from, void *to);
@@ -200,7 +195,6 @@ static Result run_block(unsigned shared_bytes) {
   ready.clear();
   for (Warp &w : warps) w = Warp{};
   barrier_arrived = ended = 0;
-  barriers = 0;
   for (unsigned i = 0; i < threads; i++) {
     prepare(i);
     if (i) ready.push_back(i);
@@ -224,7 +218,7 @@ Result run(const Kernel &k, Index grid, unsigned shared_bytes, const void *p, bo
     block_index = Index{(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)};
     run_block(shared_bytes);
   }
-  ASAN_UNPOISON_MEMORY_REGION(stacks, MAX_THREADS * STACK); // frames that were left by stop
+  if (result.code) ASAN_UNPOISON_MEMORY_REGION(stacks, MAX_THREADS * STACK); // frames that were left by stop
   return result;
 }
 
@@ -237,7 +231,7 @@ char *shared_memory() { return shared_base; }
 void block_sync() {
   fibers[current].waits = BARRIER;
   if (++barrier_arrived < threads) return rest();
-  barrier_arrived = 0, barriers++;
+  barrier_arrived = 0, progress.phase++;
   for (unsigned i = 0; i < threads; i++) {
     fibers[i].waits = NONE;
     if (i != current) ready.push_back(i);
@@ -246,7 +240,7 @@ void block_sync() {
 
 void warp_sync() {
   if (!meet(WARP_BARRIER, nullptr)) return;
-  warps[current / 32].syncs++;
+  progress.warp_syncs[current / 32]++;
   release();
 }
 

@@ -31,7 +31,7 @@ struct Touched {
   uint64_t *reads = nullptr, *writes = nullptr, *dirty = nullptr;
 };
 extern Touched touched;
-void watch(uintptr_t base, size_t size);
+bool watch(uintptr_t base, size_t size);
 
 // Calls f(begin, end) with the bounds of every maximal run of granules that were read (before this kernel wrote them),
 // or written, within [begin, end) of the host's addresses.

@@ -31,6 +31,8 @@ struct Call {
   ~Call();
   CUresult refused;
   bool injected = false; // refused because a test asked for it
+  bool dropped = false;  // a mutant: succeeds without doing anything
+  bool swapped = false;  // a mutant: acts on another stream
   const char *name;
   uint64_t number;
 };
@@ -39,7 +41,7 @@ extern Call *running_call;
 // Begins an entry of the interface.
 #define ENTER(needs)                   \
   Call call(plain(__func__), needs); \
-  if (call.refused) return call.refused
+  if (call.refused || call.dropped) return call.refused
 
 // The name of the interface for that of the symbol: cuMemAlloc for cuMemAlloc_v2.
 const char *plain(const char *symbol);
@@ -199,16 +201,15 @@ bool blocks_backwards();
 
 // ---- api_context.cc ----
 
+struct Function {
+  const emulate::Kernel *kernel;
+  int max_dynamic_shared = 48 * 1024;
+};
+
 struct Module {
   std::string ptx;
   bool alive = true, exempt = false;
-  std::map<std::string, struct Function *> functions;
-};
-
-struct Function {
-  const emulate::Kernel *kernel;
-  Module *module;
-  int max_dynamic_shared = 48 * 1024;
+  std::map<std::string, std::unique_ptr<Function>> functions;
 };
 
 // All that a test can bring back to how it was.

@@ -33,14 +33,17 @@ static std::list<Transfer> transfers;
 
 static size_t pages(size_t n) { return (n + PAGE - 1) / PAGE * PAGE; }
 
-static void reserve() {
-  if (device_base) return;
-  auto get = [] { return (uint64_t)mmap(nullptr, ADDRESSES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0); };
-  device_base = get();
-  uint64_t seen = get();
-  view = seen - device_base;
-  next_address = device_base;
-  emulate::watch(seen, ADDRESSES);
+static bool reserve() {
+  if (device_base) return true;
+  void *p[2];
+  for (void *&q : p) {
+    q = mmap(nullptr, ADDRESSES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (q == MAP_FAILED) return false;
+  }
+  if (!emulate::watch((uintptr_t)p[1], ADDRESSES)) return false;
+  device_base = next_address = (uint64_t)p[0];
+  view = (uint64_t)p[1] - device_base;
+  return true;
 }
 
 bool is_device(uint64_t ptr) { return device_base && ptr - device_base < ADDRESSES; }
@@ -54,7 +57,7 @@ Allocation *allocation_at(uint64_t ptr) {
 }
 
 CUresult allocate(CUdeviceptr *ptr, size_t n) {
-  reserve();
+  if (!reserve()) return CUDA_ERROR_OUT_OF_MEMORY;
   size_t size = (n + 511) / 512 * 512; // what the device would account for
   size_t used = state.live + state.taken, free = used < state.capacity ? state.capacity - used : 0;
   if (size < n || size > free || (state.largest && size > state.largest)) return CUDA_ERROR_OUT_OF_MEMORY;

@@ -11,7 +11,8 @@ void join(Clock &a, const Clock &b) {
   for (size_t i = 0; i < b.size(); i++) a[i] = std::max(a[i], b[i]);
 }
 
-bool covers(const Clock &now, const Access &a) { return a.stream < now.size() && now[a.stream] >= a.time; }
+// Time 0 is what the host did at once.
+bool covers(const Clock &now, const Access &a) { return !a.time || (a.stream < now.size() && now[a.stream] >= a.time); }
 
 const std::string *keep(const std::string &text) {
   static std::set<std::string> texts;

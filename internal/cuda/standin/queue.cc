@@ -33,6 +33,11 @@ Stream *new_stream(unsigned flags, int priority) {
 
 Stream *stream_of(CUstream handle, CUresult &error) {
   error = CUDA_SUCCESS;
+  if (running_call->swapped) { // the first other one
+    running_call->swapped = false;
+    for (auto &s : state.streams)
+      if (s->number >= 2 && s->alive && !s->exempt && (CUstream)s.get() != handle) return s.get();
+  }
   if (handle == nullptr || handle == CU_STREAM_LEGACY) return state.streams[0].get();
   if (handle == CU_STREAM_PER_THREAD) return state.streams[1].get();
   for (auto &s : state.streams)

@@ -22,6 +22,13 @@ static struct {
   bool persistent;
 } fault;
 
+static struct {
+  std::string name;
+  uint64_t left = 0;
+  int kind;
+  bool every;
+} mutant;
+
 bool executing() { return inside; }
 
 void report(const std::string &text) {
@@ -69,7 +76,11 @@ Call::Call(const char *n, Needs needs) : name(n) {
   refused = injected_at(name);
   number = total;
   injected = refused != CUDA_SUCCESS;
-  if (injected) return;
+  if (mutant.left && mutant.name == name && --mutant.left == 0) {
+    dropped = mutant.kind == EURYALE_DROP, swapped = mutant.kind == EURYALE_SWAP;
+    if (mutant.every) mutant.left = 1;
+  }
+  if (injected || dropped) return;
   if (needs >= INITIALISED && !state.initialised)
     refused = CUDA_ERROR_NOT_INITIALIZED;
   else if (needs == CONTEXT)
@@ -141,7 +152,7 @@ void euryaleStandinReset(void) {
   findings.clear();
   counts.clear();
   total = 0;
-  fault.left = 0;
+  fault.left = mutant.left = 0;
   configure();
 }
 
@@ -161,6 +172,11 @@ void euryaleStandinClearReport(void) {
 void euryaleStandinSetFault(const char *name, uint64_t n, int code, int persistent) {
   std::lock_guard<std::mutex> hold(lock);
   fault.name = name ? name : "", fault.left = n, fault.code = (CUresult)code, fault.persistent = persistent;
+}
+
+void euryaleStandinSetMutant(const char *name, uint64_t n, int kind, int every) {
+  std::lock_guard<std::mutex> hold(lock);
+  mutant.name = name, mutant.left = n, mutant.kind = kind, mutant.every = every;
 }
 
 uint64_t euryaleStandinCalls(const char *name) {

@@ -24,9 +24,12 @@ void shared_access(uintptr_t p, size_t n, bool write, bool flying);
 // A new block; the old one's accesses no longer count.
 void shared_start(unsigned bytes);
 
-// What the race detector asks of the running block.
-unsigned lane();              // the running thread
-uint32_t block_syncs();       // barriers of the block so far
-uint32_t warp_syncs(unsigned warp);
+// Where the running block is.
+struct Progress {
+  uint16_t lane;           // the running thread
+  uint32_t phase;          // a number that each barrier of a block, and each new block, raises
+  uint16_t warp_syncs[32]; // of each warp of the block
+};
+extern Progress progress;
 
 } // namespace emulate

@@ -50,6 +50,11 @@ void euryaleStandinSetSchedule(int kind, uint64_t seed);
 // removes it.
 void euryaleStandinSetFault(const char *name, uint64_t n, int code, int persistent);
 
+// A mutant of the program under test: its n-th call (the next is 1) of the named function, and all later ones if every,
+// succeeds without doing anything, or acts on another stream than it names. n = 0 removes it.
+enum { EURYALE_DROP = 0, EURYALE_SWAP = 1 };
+void euryaleStandinSetMutant(const char *name, uint64_t n, int kind, int every);
+
 // How often the named function, or any if name is NULL or "", was called since the last Reset.
 uint64_t euryaleStandinCalls(const char *name);
 

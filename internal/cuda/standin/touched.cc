@@ -16,10 +16,11 @@ static uint64_t *reserve(size_t words) {
   return p == MAP_FAILED ? nullptr : (uint64_t *)p;
 }
 
-void watch(uintptr_t base, size_t size) {
+bool watch(uintptr_t base, size_t size) {
   size_t words = size / GRANULE / 64 + 1;
   touched.base = base, touched.size = size;
   touched.reads = reserve(words), touched.writes = reserve(words), touched.dirty = reserve(words / 64 + 1);
+  return touched.reads && touched.writes && touched.dirty;
 }
 
 void forget(uintptr_t begin, uintptr_t end) {

@@ -20,6 +20,7 @@ static const char *findings(void) { FIND(euryaleStandinReport); return found(); 
 static void clear_findings(void) { FIND(euryaleStandinClearReport); found(); }
 static void set_schedule(int kind, uint64_t seed) { FIND(euryaleStandinSetSchedule); found(kind, seed); }
 static void set_fault(const char *name, uint64_t n, int code, int persistent) { FIND(euryaleStandinSetFault); found(name, n, code, persistent); }
+static void set_mutant(const char *name, uint64_t n, int kind, int every) { FIND(euryaleStandinSetMutant); found(name, n, kind, every); }
 static uint64_t calls(const char *name) { FIND(euryaleStandinCalls); return found(name); }
 static void set_memory(size_t capacity, size_t taken, size_t largest) { FIND(euryaleStandinSetMemory); found(capacity, taken, largest); }
 static void set_memory_info(size_t free, size_t total) { FIND(euryaleStandinSetMemoryInfo); found(free, total); }
@@ -113,6 +114,30 @@ func SetFault(f Fault) {
 		persistent = 1
 	}
 	C.set_fault(name, C.uint64_t(f.N), C.int(f.Code), persistent)
+}
+
+// A Mutant makes the program under test wrong: its N-th call from now of the function Name, and with Every all later
+// ones, succeeds without doing anything or, with Swap, acts on another stream than it names.
+type Mutant struct {
+	Name  string
+	N     uint64
+	Swap  bool
+	Every bool
+}
+
+// SetMutant replaces the mutant; Mutant{} removes it.
+func SetMutant(m Mutant) {
+	name := C.CString(m.Name)
+	defer C.free(unsafe.Pointer(name))
+	kind := C.int(C.EURYALE_DROP)
+	if m.Swap {
+		kind = C.EURYALE_SWAP
+	}
+	var every C.int
+	if m.Every {
+		every = 1
+	}
+	C.set_mutant(name, C.uint64_t(m.N), kind, every)
 }
 
 // Calls is how often the function name, or any if it is empty, was called since the last Reset.

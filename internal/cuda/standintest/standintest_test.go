@@ -117,3 +117,46 @@ func TestCapacity(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A dropped wait is found, whatever order the schedule happens to run the work in.
+func TestMutant(t *testing.T) {
+	device(t)
+	p, err := cu.MemAlloc(1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var streams [2]cu.Stream
+	for i := range streams {
+		if streams[i], err = cu.MakeStream(1); err != nil { // non-blocking
+			t.Fatal(err)
+		}
+	}
+	e, err := cu.MakeEvent(2) // without timing
+	if err != nil {
+		t.Fatal(err)
+	}
+	fills := func() {
+		for _, err := range []error{
+			cu.MemsetD8Async(p, 1, 1000, streams[0]), e.Record(streams[0]),
+			streams[1].Wait(e, 0), cu.MemsetD8Async(p, 2, 1000, streams[1]),
+			streams[1].Synchronize(),
+		} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	fills()
+	if r := Report(); r != nil {
+		t.Errorf("the right program: %q", r)
+	}
+	SetMutant(Mutant{Name: "cuStreamWaitEvent", N: 1})
+	fills()
+	if err := cu.Synchronize(); err != nil { // two pieces of work are compared when both have run
+		t.Error(err)
+	}
+	if r := Report(); len(r) != 1 || !strings.Contains(r[0], "without being ordered after") {
+		t.Errorf("without the wait: %q", r)
+	}
+	ClearReport()
+}

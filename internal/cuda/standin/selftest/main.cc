@@ -77,6 +77,7 @@ int main(int argc, char **argv) {
   setvbuf(stdout, nullptr, _IOLBF, 0);
   MUST(cuInit(0));
   ordering();
+  mutants();
   memory();
   handles();
   kernels();

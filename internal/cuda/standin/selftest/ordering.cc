@@ -139,3 +139,25 @@ void ordering() {
     MUST(cuGraphLaunch(e, compute));
   });
 }
+
+// The mistakes made by the driver in place of the program: calls that order something are dropped or misled.
+void mutants() {
+  struct { const char *name; int kind; } all[] = {
+      {"cuEventRecord", EURYALE_DROP}, {"cuStreamWaitEvent", EURYALE_DROP}, {"cuEventRecord", EURYALE_SWAP}, {"cuStreamWaitEvent", EURYALE_SWAP}};
+  for (auto &m : all)
+    finds(std::string("mutant ") + m.name + (m.kind == EURYALE_DROP ? " dropped" : " in another stream"), unordered, [&] {
+      euryaleStandinSetMutant(m.name, 1, m.kind, 0);
+      right();
+    });
+  finds("a mutant of another call", "", [] {
+    euryaleStandinSetMutant("cuEventRecord", 2, EURYALE_DROP, 0);
+    right();
+  });
+  finds("mutant cuStreamSynchronize dropped", "the host reads", [] {
+    MUST(cuMemcpyDtoHAsync(host, device, 4096, copy));
+    euryaleStandinSetMutant("cuStreamSynchronize", 1, EURYALE_DROP, 1);
+    MUST(cuStreamSynchronize(copy));
+    volatile unsigned v = host[5];
+    (void)v;
+  });
+}

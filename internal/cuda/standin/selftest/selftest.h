@@ -31,6 +31,7 @@ void launch(CUfunction f, Params p, CUstream s, unsigned shared = 0, int threads
 void accumulate(CUdeviceptr out, CUdeviceptr in, unsigned n, CUstream s);
 
 void ordering();
+void mutants();
 void memory();
 void handles();
 void kernels();
