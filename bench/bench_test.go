@@ -44,8 +44,33 @@ func model(b *testing.B, family string) *loader.Model {
 	return m
 }
 
+// builder adds a component to a graph and returns what it computes.
+type builder func(s layers.Scope, config []byte) (*G.Node, error)
+
+// unetStep is a step with guidance for pictures of size by size pixels.
+func unetStep(size int) builder {
+	return func(s layers.Scope, config []byte) (*G.Node, error) {
+		cfg, err := unet.ParseConfig("config.json", config)
+		if err != nil {
+			return nil, err
+		}
+		return unet.Build(s, cfg, unet.NewInputs(s, cfg, 2, size/8, size/8, 77))
+	}
+}
+
+// decode is the VAE's decoder for a picture of size by size pixels.
+func decode(size int) builder {
+	return func(s layers.Scope, config []byte) (*G.Node, error) {
+		cfg, err := vae.ParseConfig("config.json", config)
+		if err != nil {
+			return nil, err
+		}
+		return vae.Decode(s, cfg, s.Input("latents", G.Float32, 1, size/8, size/8, 4))
+	}
+}
+
 // network compiles one component and binds noise to its inputs.
-func network(b *testing.B, family, component string, build func(s layers.Scope, config []byte) (*G.Node, error)) *graphs.VM {
+func network(b *testing.B, family, component string, build builder, opts ...graphs.VMOption) *graphs.VM {
 	b.Helper()
 	m := model(b, family)
 	c, err := m.Component(component)
@@ -84,7 +109,7 @@ func network(b *testing.B, family, component string, build func(s layers.Scope, 
 			b.Fatal(err)
 		}
 	}
-	vm, err := graphs.NewVM(g, graphs.WithModel(m), graphs.WithOutputs(out))
+	vm, err := graphs.NewVM(g, append(opts, graphs.WithModel(m), graphs.WithOutputs(out))...)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -122,32 +147,11 @@ func rate(b *testing.B, flops float64) {
 }
 
 func BenchmarkUNetStep(b *testing.B) {
-	for _, c := range []struct {
-		family     string
-		size, text int
-	}{{"sd15", 512, 768}} {
-		b.Run(fmt.Sprintf("model=%s/size=%d/batch=2", c.family, c.size), func(b *testing.B) {
-			run(b, network(b, c.family, "unet", func(s layers.Scope, config []byte) (*G.Node, error) {
-				cfg, err := unet.ParseConfig("config.json", config)
-				if err != nil {
-					return nil, err
-				}
-				return unet.Build(s, cfg, unet.NewInputs(s, cfg, 2, c.size/8, c.size/8, 77))
-			}))
-		})
-	}
+	b.Run("model=sd15/size=512/batch=2", func(b *testing.B) { run(b, network(b, "sd15", "unet", unetStep(512))) })
 }
 
 func BenchmarkVAEDecode(b *testing.B) {
-	b.Run("model=sd15/size=512/batch=1", func(b *testing.B) {
-		run(b, network(b, "sd15", "vae", func(s layers.Scope, config []byte) (*G.Node, error) {
-			cfg, err := vae.ParseConfig("config.json", config)
-			if err != nil {
-				return nil, err
-			}
-			return vae.Decode(s, cfg, s.Input("latents", G.Float32, 1, 64, 64, 4))
-		}))
-	})
+	b.Run("model=sd15/size=512/batch=1", func(b *testing.B) { run(b, network(b, "sd15", "vae", decode(512))) })
 }
 
 func BenchmarkTextEncode(b *testing.B) {

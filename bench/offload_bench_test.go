@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
@@ -29,22 +28,7 @@ func BenchmarkOffload(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer p.Close()
-			req := graphs.Request{Prompt: "a red circle on a blue background", NumInferenceSteps: c.steps, Seed: graphs.Seed(1)}
-			inv, err := p.Inventory(req)
-			if err != nil {
-				b.Fatal(err)
-			}
-			low := offload.Smallest(inv)
-			for _, s := range []struct {
-				name string
-				offload.Strategy
-			}{
-				{"none", offload.None()}, {"model", offload.Model()}, {"sequential", offload.Sequential()},
-				{"sequential-prefetch", offload.Sequential(offload.Prefetch(low / 4))}, {"group4", offload.Group(4)},
-				{"auto", offload.Auto(low + low/2)},
-			} {
-				b.Run(fmt.Sprintf("offload=%s", s.name), func(b *testing.B) { offloaded(b, p, req, s.Strategy, c.steps) })
-			}
+			strategies(b, p, c.steps)
 		})
 	}
 }

@@ -3,6 +3,7 @@ package layers
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/euryale-ml/euryale/internal/cuda"
@@ -93,7 +94,7 @@ func taps(a program.Arg) []byte {
 }
 
 // cudaDevice opens a GPU, or skips; with GPU=1 that there is none is a failure.
-func cudaDevice(t *testing.T) device.Device {
+func cudaDevice(t testing.TB) device.Device {
 	dev, err := cuda.Open(0)
 	if err != nil {
 		if os.Getenv("GPU") == "1" {
@@ -112,12 +113,12 @@ func cudaDevice(t *testing.T) device.Device {
 
 // deviceRun is one op on a device.
 type deviceRun struct {
-	t   *testing.T
+	t   testing.TB
 	dev device.Device
 	mem *hostmem.Memory
 }
 
-func newDeviceRun(t *testing.T, dev device.Device) *deviceRun {
+func newDeviceRun(t testing.TB, dev device.Device) *deviceRun {
 	mem := hostmem.New(hostmem.NewBudget(0))
 	t.Cleanup(mem.Close)
 	return &deviceRun{t, dev, mem}
@@ -161,6 +162,15 @@ func (r *deviceRun) locked(n int) []byte {
 	return buf
 }
 
+// sync waits for what was issued.
+func (r *deviceRun) sync() {
+	done, err := r.dev.NewEvent()
+	r.must(err)
+	r.must(r.dev.Record(done, device.Compute))
+	r.must(r.dev.Sync(done))
+	r.must(r.dev.FreeEvent(done))
+}
+
 // run computes the op on the device and returns its result.
 func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Arg) []float32 {
 	n := shape.TotalSize() * typ.Size()
@@ -172,12 +182,78 @@ func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Ar
 	}
 	buf := r.locked(n)
 	r.must(r.dev.CopyOut(device.Compute, buf[:n], out.Ptr))
-	done, err := r.dev.NewEvent()
-	r.must(err)
-	r.must(r.dev.Record(done, device.Compute))
-	r.must(r.dev.Sync(done))
-	r.must(r.dev.FreeEvent(done))
+	r.sync()
 	got := make([]float32, shape.TotalSize())
 	dtype.ToF32(got, buf, typ)
 	return got
+}
+
+// deviceShapes are products, convolutions and attention as SD 1.5 at 512 and SDXL at 1024 pixels have them, with
+// guidance.
+var deviceShapes = []struct {
+	name string
+	kind kind
+	in   []tensor.Shape
+}{
+	{"sd15 to_q 64x64", linear{bias: true}, shapes("8192 320", "320 320", "320")},
+	{"sd15 ff 64x64", linear{bias: true, act: geglu}, shapes("8192 320", "2560 320", "2560")},
+	{"sd15 ff out 32x32", linear{bias: true}, shapes("2048 2560", "640 2560", "640")},
+	{"sdxl ff 32x32", linear{bias: true, act: geglu}, shapes("2048 1280", "10240 1280", "10240")},
+	{"sdxl ff out 32x32", linear{bias: true}, shapes("2048 5120", "1280 5120", "1280")},
+	{"sdxl to_q 64x64", linear{bias: true}, shapes("8192 640", "640 640", "640")},
+	{"sd15 conv 64x64", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 64 64 320", "320 320 3 3", "320")},
+	{"sd15 conv 16x16", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 16 16 1280", "1280 1280 3 3", "1280")},
+	{"sd15 conv 8x8", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 8 8 1280", "1280 1280 3 3", "1280")},
+	{"sdxl conv 128x128", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 128 128 320", "320 320 3 3", "320")},
+	{"sdxl conv 32x32", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 32 32 1280", "1280 1280 3 3", "1280")},
+	{"vae conv 512x512", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 512 512 256", "256 256 3 3", "256")},
+	{"sd15 attention 64x64", attention{heads: 8}, shapes("2 4096 320", "2 4096 320", "2 4096 320")},
+	{"sdxl attention 64x64", attention{heads: 10}, shapes("2 4096 640", "2 4096 640", "2 4096 640")},
+	{"sdxl attention 32x32", attention{heads: 20}, shapes("2 1024 1280", "2 1024 1280", "2 1024 1280")},
+	{"vae attention 64x64", attention{heads: 1}, shapes("1 4096 512", "1 4096 512", "1 4096 512")},
+	{"sd15 group norm 64x64", groupNorm{groups: 32, eps: 1e-5, silu: true}, shapes("2 64 64 320", "320", "320")},
+	{"vae group norm 512x512", groupNorm{groups: 32, eps: 1e-6, silu: true}, shapes("1 512 512 256", "256", "256")},
+	{"sdxl layer norm 32x32", layerNorm{eps: 1e-5}, shapes("2 1024 1280", "1280", "1280")},
+}
+
+// BenchmarkDevice times the device form of each op at real sizes: TFLOP/s where there are products, and GB/s of what the
+// least must read and write. Arguments are noise: a GPU takes less power for zeros, and is faster.
+func BenchmarkDevice(b *testing.B) {
+	dev := cudaDevice(b)
+	if strings.Contains(dev.Name(), "TEST STAND-IN") {
+		b.Skip("the stand-in driver is not measured")
+	}
+	for _, c := range deviceShapes {
+		b.Run("op="+strings.ReplaceAll(c.name, " ", "-")+"/dtype=f16", func(b *testing.B) {
+			r := newDeviceRun(b, dev)
+			bytes := 0
+			var in []device.Arg
+			for i, v := range arguments(c.in, c.kind, 0) {
+				t := dtype.F16
+				if c.kind.Float(i) {
+					t = dtype.F32
+				}
+				in = append(in, r.put(program.Arg{Shape: c.in[i], DType: dtype.F32, Data: program.Bytes(v.Data().([]float32))}, t))
+				bytes += c.in[i].TotalSize() * t.Size()
+			}
+			shape, err := c.kind.infer(c.in)
+			r.must(err)
+			out := device.Arg{Shape: shape, DType: dtype.F16, Ptr: r.alloc(2 * shape.TotalSize())}
+			bytes += 2 * shape.TotalSize()
+			kernels, err := c.kind.Device(dev.Kernels(), out, in, r.alloc(c.kind.Scratch(shape)))
+			r.must(err)
+			for b.Loop() {
+				for range 20 {
+					for i := range kernels {
+						r.must(dev.Launch(device.Compute, &kernels[i]))
+					}
+				}
+				r.sync()
+			}
+			per := b.Elapsed().Seconds() / float64(b.N) / 20
+			b.ReportMetric(float64(c.kind.FLOPs(shape, c.in))/per/1e12, "TFLOP/s")
+			b.ReportMetric(float64(bytes)/per/1e9, "GB/s")
+			b.ReportMetric(per*1e6, "us/launch")
+		})
+	}
 }

@@ -18,8 +18,12 @@ type Tensor struct {
 	IDs   []int32
 }
 
-// Dir is where the golden files and model folders are.
+// Dir is where the golden files and model folders are: in the folder EURYALE_GOLDEN names, where a test runs away from
+// its source.
 func Dir() string {
+	if dir := os.Getenv("EURYALE_GOLDEN"); dir != "" {
+		return dir
+	}
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "testdata")
 }
