@@ -3,6 +3,7 @@ package graphs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/device"
@@ -82,6 +83,8 @@ func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.
 		local := device.NewHost(plan.Peak, h.memory)
 		local.BeforeCopy = hooks.onCopy
 		s.device, hostPeak = local, plan.Peak
+	} else if err := hasRoom(s.device, plan.Peak); err != nil {
+		return s, err
 	}
 	for _, ph := range phases {
 		if err := ph.vm.checkMemory(hostPeak); err != nil {
@@ -115,6 +118,21 @@ func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.
 		s.runners = append(s.runners, runner)
 	}
 	return s, nil
+}
+
+// hasRoom refuses what a device has no memory for, before anything is loaded. Other processes may take it in the
+// meantime: what counts is the allocation.
+func hasRoom(dev device.Device, need int) error {
+	free, total, err := dev.Memory()
+	switch {
+	case err != nil:
+		return err
+	case total == 0:
+		return fmt.Errorf("%s does not say how much memory it has, and so cannot be planned for", dev.Name())
+	case need > free:
+		return &DeviceMemoryError{Need: need, Free: free}
+	}
+	return nil
 }
 
 // begin starts an image's copies; the host's runs are the session's until end.

@@ -3,10 +3,12 @@
 package graphs_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,4 +147,90 @@ func TestSchedules(t *testing.T) {
 		}
 		standintest.ClearReport()
 	}
+}
+
+// On a device of any size there is the same picture, or an error before anything is copied to it.
+func TestDeviceOfAnySize(t *testing.T) {
+	standintest.Start(t)
+	want, err := onStandin(t, prefetched, cuda0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, most, _ := standintest.Memory()
+	made, refused := 0, 0
+	for i := range 16 {
+		standintest.Reset()
+		standintest.SetMemory(most*uint64(32-i)/24, 0, 0)
+		got, err := onStandin(t, prefetched, cuda0)
+		switch {
+		case err == nil && got == want:
+			made++
+		case errors.As(err, new(*graphs.DeviceMemoryError)) && standintest.Calls("cuMemcpyHtoDAsync") == 0:
+			refused++
+		default:
+			t.Errorf("%d sixteenths: hash %s, %v", 32-i, got, err)
+		}
+		noLeaks(t, "after it")
+	}
+	if made == 0 || refused == 0 {
+		t.Errorf("%d pictures made, %d refused", made, refused)
+	}
+}
+
+// Another process may have taken the memory that the driver says is free; one that says nothing is not planned for.
+func TestMemoryInformationMayBeWrong(t *testing.T) {
+	standintest.Start(t)
+	standintest.SetMemory(1<<30, 1<<30-4096, 0)
+	standintest.SetMemoryInfo(1<<30, 1<<30)
+	if _, err := onStandin(t, prefetched, cuda0); !errors.As(err, new(*graphs.DeviceMemoryError)) {
+		t.Errorf("no memory, but said to be there: %v", err)
+	}
+	noLeaks(t, "no memory")
+	p := openGolden(t, "sd1", graphs.WithDevice(graphs.Wrapped(cuda0, func(d device.Device) device.Device { return silent{d} })))
+	if _, err := p.Generate(t.Context(), onDevice()); err == nil || !strings.Contains(err.Error(), "does not say") {
+		t.Errorf("no memory information: %v", err)
+	}
+}
+
+// silent is a device without memory information.
+type silent struct{ device.Device }
+
+func (silent) Memory() (free, total int, err error) { return 0, 0, nil }
+
+// A run on a device can be cancelled at any call; the next picture is the same.
+func TestCancelledOnDevice(t *testing.T) {
+	standintest.Start(t)
+	calls := 0
+	var cancel context.CancelFunc
+	at := -1
+	p := openGolden(t, "sd1", graphs.WithDevice(cuda0), graphs.WithOffload(prefetched), graphs.WithHooks(func(graphs.HookEvent) {
+		if calls++; calls == at {
+			cancel()
+		}
+	}, nil))
+	run := func() (*graphs.Result, error) {
+		var ctx context.Context
+		ctx, cancel = context.WithCancel(t.Context())
+		defer cancel()
+		calls = 0
+		return p.Generate(ctx, onDevice())
+	}
+	res, err := run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, total := hash(res), calls
+	for at = 1; at < total; at += max(1, total/12) {
+		if _, err := run(); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled before call %d of %d: %v", at, total, err)
+		}
+	}
+	at = -1
+	if res, err = run(); err != nil || hash(res) != want {
+		t.Errorf("after it: %v", err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	noLeaks(t, "after Close")
 }
