@@ -147,8 +147,17 @@ func smallVAE(t *testing.T) vae.Config {
 	return cfg
 }
 
-// The VM gives the numbers of Gorgonia's own TapeMachine, which runs every op's definition.
+// The VM gives the numbers of Gorgonia's own TapeMachine, which runs every op's definition; on a device too, where
+// what has no kernel runs on the host, between kernels.
 func TestVMAgreesWithTapeMachine(t *testing.T) {
+	t.Run("cpu", func(t *testing.T) { agreesWithTapeMachine(t, graphs.WithVMThreads(2)) })
+	t.Run("cuda", func(t *testing.T) {
+		needDevice(t)
+		agreesWithTapeMachine(t, graphs.WithVMDevice(graphs.DeviceOption{Name: "cuda:0", DType: "f32"}))
+	})
+}
+
+func agreesWithTapeMachine(t *testing.T, on graphs.VMOption) {
 	for _, c := range vmCases {
 		t.Run(c.name, func(t *testing.T) {
 			g := G.NewGraph()
@@ -165,7 +174,7 @@ func TestVMAgreesWithTapeMachine(t *testing.T) {
 			}
 			tape.Close()
 
-			vm, err := graphs.NewVM(g, graphs.WithVMThreads(2), graphs.WithOutputs(outputs...))
+			vm, err := graphs.NewVM(g, on, graphs.WithOutputs(outputs...))
 			if err != nil {
 				t.Fatal(err)
 			}
