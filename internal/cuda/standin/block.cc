@@ -22,8 +22,8 @@ namespace emulate {
 Index thread_index, block_index, block_size, grid_size;
 
 std::map<std::string, Kernel> &kernels() {
-  static std::map<std::string, Kernel> all;
-  return all;
+  static auto *all = new std::map<std::string, Kernel>; // work may still run when the process ends
+  return *all;
 }
 
 Enrol::Enrol(const char *name, size_t param_bytes, unsigned threads, Body body) {
