@@ -18,6 +18,8 @@ type DeviceOption struct {
 	// norms and softmax are float32 always, and so is a VAE that asks for force_upcast if DType is f16. The CPU
 	// computes in float32.
 	DType string
+
+	wrap func(device.Device) device.Device // for tests
 }
 
 // open returns nil for the processor.
@@ -40,6 +42,9 @@ func (o DeviceOption) open() (device.Device, dtype.Type, error) {
 	dev, err := cuda.Open(ordinal)
 	if err != nil {
 		return nil, t, &DeviceError{o.Name, err}
+	}
+	if o.wrap != nil {
+		dev = o.wrap(dev)
 	}
 	return dev, t, nil
 }

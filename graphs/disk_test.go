@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/bounded"
 	"github.com/euryale-ml/euryale/internal/golden"
 	"github.com/euryale-ml/euryale/loader"
 )
@@ -229,7 +230,7 @@ func TestStalledDisk(t *testing.T) {
 		if err := <-ended; !errors.Is(err, wanted) {
 			t.Errorf("closes=%t: %v", closes, err)
 		}
-		if took := time.Since(begin); took > 100*time.Millisecond {
+		if took := time.Since(begin); took > bounded.Limit(100*time.Millisecond) {
 			t.Errorf("closes=%t: it took %v", closes, took)
 		}
 		cancel()

@@ -3,6 +3,7 @@ package graphs
 import (
 	"context"
 
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
 )
 
@@ -42,3 +43,9 @@ func OnCopy(f func()) Option { return func(o *options) { o.onCopy = f } }
 
 // Evaluate runs a VM's graph as a pipeline runs a network, in step 0; each as WithFiniteChecks has it.
 func Evaluate(vm *VM, each bool) error { return vm.evaluate(context.Background(), 0, each) }
+
+// Wrapped is a device seen through f.
+func Wrapped(o DeviceOption, f func(device.Device) device.Device) DeviceOption {
+	o.wrap = f
+	return o
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/bounded"
 	"github.com/euryale-ml/euryale/internal/golden"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
@@ -72,6 +73,13 @@ func TestEveryAllocationMayFail(t *testing.T) {
 					noMoreGoroutines(t, goroutines)
 				}
 				at = 0
+			}
+			// What an earlier picture has left goes too.
+			p = fresh()
+			run(t, p, small())
+			at = asked + 1
+			if _, err := p.Generate(t.Context(), small()); !errors.As(err, new(*graphs.MemoryError)) || memory.Used() != 0 {
+				t.Errorf("the first allocation of the second picture fails: %v, %d bytes stay", err, memory.Used())
 			}
 			t.Logf("%d allocations, %d runs in which one failed", sites, points)
 		})
@@ -175,7 +183,7 @@ func TestTwoPipelinesShareABudget(t *testing.T) {
 		go func() { wg.Wait(); close(done) }()
 		select {
 		case <-done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(bounded.Limit(10 * time.Second)):
 			buf := make([]byte, 1<<20)
 			t.Fatalf("seed %d: no progress\n%s", seed, buf[:runtime.Stack(buf, true)])
 		}

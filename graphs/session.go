@@ -121,7 +121,13 @@ func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.
 func (s *session) begin() error {
 	s.at, s.pass, s.begun = 0, 0, time.Now()
 	s.host.session = s
-	return s.engine.Start()
+	err := s.engine.Start()
+	if err != nil {
+		if _, e := s.end(); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
 }
 
 // end waits for what is under way.

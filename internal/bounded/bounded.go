@@ -22,6 +22,9 @@ func Do(t testing.TB, mib uint64, limit time.Duration, f func()) {
 	}
 }
 
+// Limit is a time limit as it is under the race detector.
+func Limit(d time.Duration) time.Duration { return slower * d }
+
 // allocated is what the process has allocated so far. runtime.ReadMemStats would stop every goroutine, which is
 // slow under a fuzzer.
 func allocated() uint64 {

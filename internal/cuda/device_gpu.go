@@ -136,6 +136,17 @@ func (d *Device) within(f func() error) error {
 	return f()
 }
 
+// release is within for calls that give something back: they are made whatever happened before.
+func (d *Device) release(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := d.fail("cuCtxSetCurrent", cu.SetCurrentContext(d.ctx))
+	if e := f(); e != nil {
+		return e
+	}
+	return err
+}
+
 // fail makes an error of package cu one of package device, and notes whether it ruined the context.
 func (d *Device) fail(call string, err error) error {
 	if err == nil {
@@ -191,7 +202,7 @@ func (d *Device) Alloc(n int) (device.Ptr, error) {
 }
 
 func (d *Device) Free(p device.Ptr) error {
-	return d.within(func() error { return d.fail("cuMemFree", cu.MemFree(cu.DevicePtr(p))) })
+	return d.release(func() error { return d.fail("cuMemFree", cu.MemFree(cu.DevicePtr(p))) })
 }
 
 func (d *Device) Lock(b []byte) error {
@@ -207,7 +218,7 @@ func (d *Device) Unlock(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	return d.within(func() error { return d.result("cuMemHostUnregister", C.unlock(unsafe.Pointer(unsafe.SliceData(b)))) })
+	return d.release(func() error { return d.result("cuMemHostUnregister", C.unlock(unsafe.Pointer(unsafe.SliceData(b)))) })
 }
 
 func (d *Device) CopyIn(s device.Stream, dst device.Ptr, src []byte) error {
@@ -257,7 +268,7 @@ func (d *Device) NewEvent() (device.Event, error) {
 
 func (d *Device) FreeEvent(e device.Event) error {
 	ev := e.(cu.Event)
-	return d.within(func() error { return d.fail("cuEventDestroy", cu.DestroyEvent(&ev)) })
+	return d.release(func() error { return d.fail("cuEventDestroy", cu.DestroyEvent(&ev)) })
 }
 
 func (d *Device) Record(e device.Event, s device.Stream) error {

@@ -168,6 +168,13 @@ func (m *Memory) Free(buf []byte) {
 	m.release(b)
 }
 
+// Abandon leaves a buffer where it is for ever, still counted: something outside may still use it.
+func (m *Memory) Abandon(buf []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.blocks, &buf[:1][0])
+}
+
 func (m *Memory) release(b block) {
 	if b.mapped {
 		unmap(b.raw)

@@ -132,7 +132,7 @@ func (r *remote) lock(n int) ([]byte, error) {
 	return b, nil
 }
 
-// close gives back what the runner has. A buffer that cannot be unlocked is not used again.
+// close gives back what the runner has, but what the device does not let go of.
 func (r *remote) close() (err error) {
 	for _, b := range [][]byte{r.staging, r.whole} {
 		if b == nil {
@@ -140,6 +140,7 @@ func (r *remote) close() (err error) {
 		}
 		if e := r.dev.Unlock(b); e != nil {
 			err = errors.Join(err, e)
+			r.mem.Abandon(b)
 			continue
 		}
 		r.mem.Free(b)

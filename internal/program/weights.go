@@ -44,7 +44,7 @@ func NewWeights(src Source, mem *hostmem.Memory, dev device.Device) *Weights {
 	return &Weights{src: src, mem: mem, dev: dev, held: map[weightKey]Arg{}}
 }
 
-// Release frees everything that is held. What the device does not let go of is not used again.
+// Release frees everything that is held, but what the device does not let go of.
 func (w *Weights) Release() (err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -52,6 +52,7 @@ func (w *Weights) Release() (err error) {
 		if w.dev != nil {
 			if e := w.dev.Unlock(s); e != nil {
 				err = errors.Join(err, e)
+				w.mem.Abandon(s)
 				continue
 			}
 		}

@@ -1,0 +1,148 @@
+//go:build gpu
+
+package graphs_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/cuda/standintest"
+	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/golden"
+	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/offload"
+)
+
+// onStandin makes a picture with a pipeline of its own, from opening the device to closing it.
+func onStandin(t *testing.T, s offload.Strategy, d graphs.DeviceOption) (string, error) {
+	m, err := loader.Open(filepath.Join(golden.Dir(), "sd1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	p, err := graphs.NewTextToImage(m, graphs.WithDevice(d), graphs.WithOffload(s))
+	if err != nil {
+		return "", err
+	}
+	req := onDevice()
+	req.NumInferenceSteps, req.GuidanceScale = 1, 1
+	res, err := p.Generate(t.Context(), req)
+	if e := p.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return "", err
+	}
+	return hash(res), nil
+}
+
+var (
+	cuda0      = graphs.DeviceOption{Name: "cuda:0"}
+	prefetched = offload.Sequential(offload.Prefetch(1 << 14))
+)
+
+// noLeaks fails the test if anything of the driver is alive that it did not refuse to give back.
+func noLeaks(t *testing.T, when string) {
+	t.Helper()
+	if n := standintest.Live(); n != 0 {
+		t.Errorf("%s: %d objects are left", when, n)
+	}
+}
+
+// Each driver call of a picture fails in turn, once or from then on: there is an error, nothing leaks, and the next
+// picture is the same. EURYALE_EVERY=1 takes every call, which takes long; the others of a loop of many are like it.
+func TestEveryDriverCallFails(t *testing.T) {
+	standintest.Start(t)
+	standintest.SetSchedule(standintest.Eager)
+	before := standintest.Calls("")
+	want, err := onStandin(t, prefetched, cuda0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := standintest.Calls("") - before
+	step := max(1, calls/40)
+	if os.Getenv("EURYALE_EVERY") != "" {
+		step = 1
+	}
+	tried := 0
+	for _, persistent := range []bool{false, true} {
+		for n := uint64(1); n <= calls; n += step {
+			when := fmt.Sprintf("call %d of %d, persistent %t", n, calls, persistent)
+			standintest.SetFault(standintest.Fault{N: n, Code: 1, Persistent: persistent})
+			_, err := onStandin(t, prefetched, cuda0)
+			standintest.SetFault(standintest.Fault{})
+			if err == nil {
+				t.Errorf("%s: no error", when)
+			}
+			noLeaks(t, when)
+			if tried++; tried%20 == 0 {
+				if got, err := onStandin(t, prefetched, cuda0); err != nil || got != want {
+					t.Fatalf("%s: the next picture is %s, %v; want %s", when, got, err, want)
+				}
+			}
+		}
+	}
+	t.Logf("%d of %d calls", tried, 2*calls)
+}
+
+// After an error that ruins the device, every call says so, and Close returns.
+func TestLostDevice(t *testing.T) {
+	for _, code := range []int{700, 717, 719, 999} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			standintest.Start(t)
+			p := openGolden(t, "sd1", graphs.WithDevice(cuda0))
+			standintest.SetFault(standintest.Fault{Name: "cuLaunchKernel", N: 30, Code: code})
+			for range 3 {
+				_, err := p.Generate(t.Context(), onDevice())
+				var e *device.Error
+				if !errors.Is(err, graphs.ErrDeviceLost) || !errors.As(err, &e) || e.Code != code {
+					t.Errorf("error %v, want code %d and a lost device", err, code)
+				}
+			}
+			begin := time.Now()
+			p.Close()
+			if d := time.Since(begin); d > time.Second {
+				t.Errorf("Close took %v", d)
+			}
+			standintest.ClearReport() // of what could not be given back
+		})
+	}
+}
+
+// Whatever order the device works in, the bits are the same and the stand-in finds nothing.
+func TestSchedules(t *testing.T) {
+	standintest.Start(t)
+	want := ""
+	schedules := []standintest.Schedule{standintest.Lazy, standintest.Eager}
+	seeds := 10
+	if os.Getenv("EURYALE_EVERY") != "" {
+		seeds = 1000
+	}
+	for seed := range uint64(seeds) {
+		schedules = append(schedules, standintest.Random(seed), standintest.Biased(seed))
+	}
+	strategies := []offload.Strategy{offload.None(), offload.Model(), offload.Sequential(), offload.Sequential(offload.Prefetch(1 << 14)), offload.Group(3)}
+	for i, s := range schedules {
+		standintest.SetSchedule(s)
+		strategy := strategies[i%len(strategies)]
+		got, err := onStandin(t, strategy, cuda0)
+		if err != nil {
+			t.Fatalf("%v: %v", s, err)
+		}
+		if want == "" {
+			want = got
+		}
+		if got != want {
+			t.Errorf("%v, %s: hash %s, want %s", s, strategy.Name(), got, want)
+		}
+		for _, f := range standintest.Report() {
+			t.Errorf("%v, %s: %s", s, strategy.Name(), f)
+		}
+		standintest.ClearReport()
+	}
+}
