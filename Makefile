@@ -54,7 +54,7 @@ gpu: build/stub/libcuda.so
 	$(GPU_ENV) go vet -tags gpu ./internal/cuda/...
 	$(GPU_ENV) go build -tags gpu -o build/euryale ./cmd/euryale
 	$(GPU_ENV) go test -tags gpu -c -o build/cuda.test ./internal/cuda
-	$(CUDA)/include/check_symbols.sh build/cuda.test
+	$(CUDA)/include/check_symbols.sh build/euryale build/cuda.test
 
 # Compares our header with that of a toolkit: make gpu-headers CUDA_INCLUDE=...
 gpu-headers:
@@ -77,11 +77,11 @@ standin-asan:
 
 # What the driver's documentation promises, asked of the stand-in; build/contract/contract asks a real one.
 contract: standin build/contract/contract
-	LD_LIBRARY_PATH=build/standin EURYALE_STANDIN=1 build/contract/contract
+	LD_LIBRARY_PATH=build/standin EURYALE_STANDIN=1 EURYALE_STANDIN_SCHEDULE=lazy build/contract/contract
 
 build/contract/contract: $(wildcard $(CUDA)/contract/*) build/stub/libcuda.so
 	mkdir -p $(@D)
-	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -Lbuild/stub -lcuda -pthread
+	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -static-libstdc++ -static-libgcc -Lbuild/stub -lcuda -pthread
 
 # go test with the tag gpu, on the stand-in; PKG and ARGS narrow it down.
 .PHONY: test-gpu
@@ -102,6 +102,8 @@ build/standin/selftest: $(wildcard $(CUDA)/standin/selftest/*) $(CUDA)/standin/s
 .PHONY: test-gpu-asan
 test-gpu-asan: standin-asan build/contract/contract
 	mkdir -p build/asan
+	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 EURYALE_STANDIN=1 \
+		LD_LIBRARY_PATH=build/standin/asan build/contract/contract
 	$(GPU_ENV) go test -tags gpu -c -o build/asan/layers.test ./layers
 	cd layers && LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 EURYALE_STANDIN=1 \
 		LD_LIBRARY_PATH=$(CURDIR)/build/standin/asan ../build/asan/layers.test -test.run Device

@@ -27,7 +27,7 @@ CUresult cuMemAlloc(CUdeviceptr *ptr, size_t n) {
 CUresult cuMemFree(CUdeviceptr ptr) {
   Call call("cuMemFree", Call::CONTEXT);
   if (call.injected) exempt_memory(ptr);
-  if (call.refused) return call.refused;
+  if (call.refused || call.dropped) return call.refused;
   if (capturing()) return invalidate_captures();
   return release(ptr);
 }
@@ -50,7 +50,7 @@ CUresult cuMemHostAlloc(void **p, size_t n, unsigned int flags) {
 CUresult cuMemFreeHost(void *p) {
   Call call("cuMemFreeHost", Call::CONTEXT);
   if (call.injected) exempt_memory((uint64_t)p);
-  if (call.refused) return call.refused;
+  if (call.refused || call.dropped) return call.refused;
   NOT_NULL(p);
   return release_host(p, true);
 }
@@ -64,7 +64,7 @@ CUresult cuMemHostRegister(void *p, size_t n, unsigned int flags) {
 CUresult cuMemHostUnregister(void *p) {
   Call call("cuMemHostUnregister", Call::CONTEXT);
   if (call.injected) exempt_memory((uint64_t)p);
-  if (call.refused) return call.refused;
+  if (call.refused || call.dropped) return call.refused;
   NOT_NULL(p);
   return release_host(p, false);
 }

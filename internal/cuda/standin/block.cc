@@ -22,8 +22,8 @@ namespace emulate {
 Index thread_index, block_index, block_size, grid_size;
 
 std::map<std::string, Kernel> &kernels() {
-  static std::map<std::string, Kernel> all;
-  return all;
+  static auto *all = new std::map<std::string, Kernel>; // work may still run when the process ends
+  return *all;
 }
 
 Enrol::Enrol(const char *name, size_t param_bytes, unsigned threads, Body body) {
@@ -295,7 +295,7 @@ void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, b
   if (!meet(MULTIPLY, &mine)) return;
   unsigned first = current / 32 * 32;
   if (threads - first < 32) stop(719, "multiply_add in a warp of fewer than 32 threads");
-  float am[16][16], bm[16][8];
+  float am[16][16], bm[16][8], dm[16][8];
   for (unsigned l = 0; l < 32; l++) {
     const Argument &x = *(Argument *)fibers[first + l].argument;
     unsigned g = l / 4, t = l % 4;
@@ -303,16 +303,13 @@ void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, b
       for (int h = 0; h < 2; h++) am[g + 8 * (i % 2)][8 * (i / 2) + 2 * t + h] = number(x.a[i], h, brain);
     for (unsigned i = 0; i < 2; i++)
       for (int h = 0; h < 2; h++) bm[8 * i + 2 * t + h][g] = number(x.b[i], h, brain);
+    for (unsigned i = 0; i < 4; i++) dm[g + 8 * (i / 2)][2 * t + i % 2] = x.d[i];
   }
-  for (unsigned l = 0; l < 32; l++) {
-    const Argument &x = *(Argument *)fibers[first + l].argument;
-    for (unsigned i = 0; i < 4; i++) {
-      unsigned row = l / 4 + 8 * (i / 2), column = 2 * (l % 4) + i % 2;
-      float sum = x.d[i];
-      for (unsigned k = 0; k < 16; k++) sum += am[row][k] * bm[k][column];
-      x.d[i] = sum;
-    }
-  }
+  for (unsigned i = 0; i < 16; i++)
+    for (unsigned k = 0; k < 16; k++)
+      for (unsigned j = 0; j < 8; j++) dm[i][j] += am[i][k] * bm[k][j];
+  for (unsigned l = 0; l < 32; l++)
+    for (unsigned i = 0; i < 4; i++) ((Argument *)fibers[first + l].argument)->d[i] = dm[l / 4 + 8 * (i / 2)][2 * (l % 4) + i % 2];
   release();
 }
 
@@ -342,11 +339,20 @@ void copy_finish(int newest_left) {
   }
 }
 
-float of_half(uint16_t bits) {
+static float decode_half(uint16_t bits) {
   uint32_t sign = (uint32_t)(bits & 0x8000) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;
   if (exponent == 31) return float_of_bits(sign | 0x7f800000u | fraction << 13);
   if (exponent == 0) return std::copysign((float)fraction * 5.9604644775390625e-8f, float_of_bits(sign | 0x3f800000u)); // times 2^-24
   return float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+float of_half(uint16_t bits) {
+  static const std::vector<float> all = [] {
+    std::vector<float> v(65536);
+    for (unsigned i = 0; i < v.size(); i++) v[i] = decode_half((uint16_t)i);
+    return v;
+  }();
+  return all[bits];
 }
 
 uint16_t half_of(float x) {

@@ -93,7 +93,6 @@ const std::string *keep(const std::string &text);
 
 struct Stream;
 struct Capture;
-struct Node;
 
 struct Op {
   Access id;
@@ -144,7 +143,8 @@ CUresult finish(const OpRef &op, bool host_waits = true); // runs all it needs
 CUresult finish_all(bool host_waits = true);
 void step_towards(const OpRef &op); // one piece of work
 void background();                  // what the schedule runs after a call
-bool pending();
+bool blocks_backwards();            // the order of a kernel's blocks in this schedule
+
 void drop_all();
 
 Stream *stream_of(CUstream handle, CUresult &error);
@@ -197,7 +197,6 @@ CUresult release_host(void *p, bool ours);
 void exempt_memory(uint64_t p);             // its release failed by a fault
 size_t live_memory(std::string *leaks);     // adds what there is to the text
 void install_fault_handler();
-bool blocks_backwards();
 
 // ---- api_context.cc ----
 

@@ -155,10 +155,6 @@ CUresult finish_all(bool host_waits) {
   return state.ruined;
 }
 
-bool pending() {
-  return std::any_of(state.streams.begin(), state.streams.end(), [](auto &s) { return !s->queue.empty(); });
-}
-
 void background() {
   if (schedule == EURYALE_LAZY) return;
   for (;;) {

@@ -132,7 +132,10 @@ namespace {
 struct AtExit {
   ~AtExit() {
     if (!number_of(getenv("EURYALE_STANDIN_REPORT"), 0)) return;
-    if (state.primary) end_context();
+    {
+      Call call("the end of the process", Call::NOTHING);
+      if (state.primary) end_context();
+    }
     for (const std::string &f : findings) fprintf(stderr, "TEST STAND-IN: %s\n", f.c_str());
   }
 } at_exit;

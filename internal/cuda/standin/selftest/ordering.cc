@@ -153,6 +153,11 @@ void mutants() {
     euryaleStandinSetMutant("cuEventRecord", 2, EURYALE_DROP, 0);
     right();
   });
+  finds("mutant cuMemFree dropped", "leak: the context ends with 4096 bytes of the device", [] {
+    euryaleStandinSetMutant("cuMemFree", 1, EURYALE_DROP, 0);
+    MUST(cuMemFree(device));
+    cuDevicePrimaryCtxRelease(0);
+  });
   finds("mutant cuStreamSynchronize dropped", "the host reads", [] {
     MUST(cuMemcpyDtoHAsync(host, device, 4096, copy));
     euryaleStandinSetMutant("cuStreamSynchronize", 1, EURYALE_DROP, 1);
