@@ -75,6 +75,7 @@ func TestEveryAllocationMayFail(t *testing.T) {
 				at = 0
 			}
 			// What an earlier picture has left goes too.
+			forever = false
 			p = fresh()
 			run(t, p, small())
 			at = asked + 1
