@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -56,7 +58,7 @@ func newOutput(dir string) (*output, error) {
 	if f, err := unnamed(dir); err == nil {
 		return &output{File: f}, nil
 	}
-	f, err := os.CreateTemp(dir, temporaryPrefix+"*")
+	f, err := os.CreateTemp(dir, fmt.Sprintf("%s%d-*", temporaryPrefix, os.Getpid()))
 	if err != nil {
 		return nil, err
 	}
@@ -98,12 +100,29 @@ func (o *output) drop() (err error) {
 	return err
 }
 
-// sweep removes what processes that were killed have left in a folder. Writing takes no hour.
+// sweep removes what processes that were killed have left in a folder: files named after a process that is gone, and
+// others when they are an hour old, since writing takes less.
 func sweep(dir string) {
 	left, _ := os.ReadDir(dir)
 	for _, e := range left {
-		if st, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), temporaryPrefix) && st.Mode().IsRegular() && time.Since(st.ModTime()) > time.Hour {
+		rest, ours := strings.CutPrefix(e.Name(), temporaryPrefix)
+		st, err := e.Info()
+		if !ours || err != nil || !st.Mode().IsRegular() {
+			continue
+		}
+		pid, _, _ := strings.Cut(rest, "-")
+		if n, err := strconv.Atoi(pid); err == nil && gone(n) || time.Since(st.ModTime()) > time.Hour {
 			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
+}
+
+// gone reports that no process of that number is there.
+func gone(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return true
+	}
+	defer p.Release()
+	return errors.Is(p.Signal(syscall.Signal(0)), os.ErrProcessDone)
 }
