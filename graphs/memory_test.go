@@ -120,7 +120,7 @@ func TestHostMemoryBudgets(t *testing.T) {
 func TestTwoPipelinesShareABudget(t *testing.T) {
 	folders := [2]string{"sd1", "sd2"}
 	var want [2]outcome
-	peaks := [2]int64{}
+	var peaks [2][3]int64 // by folder and strategy
 	open := func(i int, m *graphs.HostMemory, strategy offload.Strategy) *graphs.TextToImage {
 		opts := []graphs.Option{graphs.WithThreads(1), graphs.WithHostMemory(m)}
 		if strategy != nil {
@@ -130,25 +130,26 @@ func TestTwoPipelinesShareABudget(t *testing.T) {
 	}
 	strategies := []offload.Strategy{nil, offload.Model(), offload.Sequential(offload.Prefetch(1 << 16))}
 	for i := range folders {
-		for _, s := range strategies {
+		for k, s := range strategies {
 			m := graphs.NewHostMemory(0)
 			p := open(i, m, s)
 			want[i] = run(t, p, small())
-			peaks[i] = max(peaks[i], m.Peak())
+			peaks[i][k] = m.Peak()
 			p.Close()
 		}
 	}
 	ran, refused := 0, 0
 	for seed := range uint64(200 / some(10)) {
 		rng := rand.New(rand.NewPCG(seed, 7))
-		// From one that is enough for the larger to one that is enough for both.
-		least := max(peaks[0], peaks[1])
-		limit := least + rng.Int64N(min(peaks[0], peaks[1])+1)
+		// Enough for the larger, and not for both at once.
+		k := [2]int{rng.IntN(3), rng.IntN(3)}
+		one, other := peaks[0][k[0]], peaks[1][k[1]]
+		limit := max(one, other) + rng.Int64N(min(one, other)/2)
 		m := graphs.NewHostMemory(limit)
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		for i := range folders {
-			p := open(i, m, strategies[rng.IntN(len(strategies))])
+			p := open(i, m, strategies[k[i]])
 			var mine sync.Mutex // the reader's goroutines and the caller's
 			delays := rand.New(rand.NewPCG(seed, uint64(i)))
 			graphs.FailAllocations(p, func(int) error {
