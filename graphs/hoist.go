@@ -75,6 +75,7 @@ func (d *denoising) hoist(p *TextToImage, outputs []*G.Node, rows, h, w, tokens 
 	if d.loop, err = p.host.compile(p.host.target(false), outputs, append(cut[ofText], cut[ofTime]...)...); err != nil {
 		return err
 	}
+	d.loop.prog.Once(cut[ofText])
 	if d.textState, err = bindAll(cut[ofText]); err != nil {
 		return err
 	}

@@ -186,7 +186,9 @@ func (s *session) next(vm *VM) (*program.Runner, error) {
 		return nil, errors.New("internal error: a graph runs that the plan does not have next")
 	}
 	s.pass++
-	return s.runners[s.at], nil
+	r := s.runners[s.at]
+	r.Again = s.pass > 1
+	return r, nil
 }
 
 func (s *session) before(phase, call int) error {

@@ -39,6 +39,7 @@ type Value struct {
 	DType  dtype.Type
 	Layout Layout
 	Bytes  int // as laid out; of a weight, filled in when its stored dtype is known
+	Once   bool // an input whose value is the same in all passes of an image
 	Offset int // in the arena, of activations
 	First  int // call that writes it; of activations
 	Last   int // last call that reads it
@@ -77,6 +78,15 @@ func Compile(t Target, outputs []*G.Node, isWeight func(name string) bool, given
 	c.liveness()
 	c.prog.place()
 	return c.prog, nil
+}
+
+// Once says of input nodes that their values are the same in all passes of an image: on a device they are put in their
+// places in the first.
+func (p *Program) Once(nodes []*G.Node) {
+	for i := range p.Values {
+		v := &p.Values[i]
+		v.Once = v.Once || v.Kind == Input && slices.Contains(nodes, v.Node)
+	}
 }
 
 // place is a node in one layout.

@@ -55,6 +55,8 @@ type Runner struct {
 	inputs  map[int][]byte // places of its inputs
 	outputs []Arg          // copies of its outputs: their places are given away after the last call
 
+	// Again says that the run is not the first pass of an image: what Program.Once names is in its place on the device.
+	Again bool
 	// Trace, if set, is told of each call before it runs.
 	Trace func(i int, call Call)
 	// After, if set, sees each call's result and may stop the run.
@@ -149,6 +151,8 @@ func (r *Runner) bind() error {
 	for i, v := range r.prog.Values {
 		var val G.Value
 		switch {
+		case r.device != nil && r.Again && (v.Once || v.Kind == Constant):
+			continue
 		case v.Kind == Constant && r.remote != nil && v.Last >= 0:
 			val = v.Node.Op().(constantOp).Value()
 		case v.Kind != Input || v.Last < 0 && v.Layout != Plain:
