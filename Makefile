@@ -65,6 +65,13 @@ build/stub/libcuda.so: $(CUDA)/include/driver_symbols.txt
 	mkdir -p $(@D)
 	awk '/^cu/ { print "void " $$1 "(void) {}" }' $< | gcc -shared -fPIC -Wl,-soname,libcuda.so.1 -x c -o $@ -
 
+# PTX from the kernels' sources; a test compares what is committed with them.
+.PHONY: kernels
+kernels:
+	python3 -m venv .venv/kernels
+	.venv/kernels/bin/pip install -q nvidia-cuda-nvrtc-cu11==11.8.89
+	.venv/kernels/bin/python $(CUDA)/kernels/build.py
+
 # The stand-in driver, for tests of the gpu build without a GPU. With LD_LIBRARY_PATH=build/standin EURYALE_STANDIN=1
 # binaries run on it; see internal/cuda/standin/standin.h.
 .PHONY: standin standin-asan contract
@@ -83,12 +90,12 @@ build/contract/contract: $(wildcard $(CUDA)/contract/*) build/stub/libcuda.so
 	mkdir -p $(@D)
 	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -static-libstdc++ -static-libgcc -Lbuild/stub -lcuda -pthread
 
-# go test with the tag gpu, on the stand-in; PKG and ARGS narrow it down.
+# go test with the tag gpu, on the stand-in: without a device it fails, and does not skip. PKG and ARGS narrow it down.
 .PHONY: test-gpu
 PKG ?= ./...
 
 test-gpu: standin build/stub/libcuda.so
-	LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 $(GPU_ENV) go test -count=1 -tags gpu $(ARGS) $(PKG)
+	LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 GPU=1 $(GPU_ENV) go test -count=1 -tags gpu $(ARGS) $(PKG)
 
 # The stand-in's own test: it sees mistakes made on purpose, and none in 2,000 schedules of a right program.
 .PHONY: standin-test

@@ -1,7 +1,6 @@
 """Compiles the kernels to the PTX that is committed beside them, with NVRTC of CUDA 11.8.
 
-    pip install nvidia-cuda-nvrtc-cu11==11.8.89
-    python internal/cuda/kernels/build.py
+    make kernels
 
 The first line of each .ptx is the SHA-256 of what it was compiled from; a Go test compares.
 """
