@@ -30,12 +30,14 @@ def main():
     if args.export:
         export(args)
         return
-    times, versions = ENGINES[args.engine](args)
-    times["seconds"] = times["load"] + times["text"] + sum(times["steps"]) + times["decode"]
-    print(json.dumps({
-        "seconds": times.pop("seconds"), "times": times, "versions": versions,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
-    }))
+    summary = ENGINES[args.engine](args)
+    t = summary["times"]
+    print(json.dumps({**summary, "seconds": t["load"] + t["text"] + sum(t["steps"]) + t["decode"], "peak_rss_bytes": rss()}))
+
+
+def rss():
+    """The most memory that this process has used."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
 def pytorch(args, channels_last=False):
@@ -45,7 +47,7 @@ def pytorch(args, channels_last=False):
 
     torch.set_num_threads(args.threads)
     torch.set_grad_enabled(False)
-    start = clock()
+    before, start = rss(), clock()
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(args.model, torch_dtype=torch.float32)
     if channels_last:
         pipe.unet.to(memory_format=torch.channels_last)
@@ -55,12 +57,12 @@ def pytorch(args, channels_last=False):
                     text=lambda ids: pipe.text_encoder(ids)[0],
                     unet=lambda x, t, context: pipe.unet(x, t, context).sample,
                     decode=lambda z: pipe.vae.decode(z).sample)
-    return {"load": load, **times}, {"torch": torch.__version__, "diffusers": diffusers.__version__,
-                                     "instructions": torch.backends.cpu.get_cpu_capability()}
+    return {"times": {"load": load, **times}, "packages_rss_bytes": before,
+            "versions": {"torch": torch.__version__, "torch's instructions": torch.backends.cpu.get_cpu_capability()}}
 
 
 def onnxruntime(args):
-    """The same networks as graphs, which export wrote."""
+    """The same networks as graphs, which export wrote. PyTorch is there for the scheduler and the random numbers."""
     import diffusers
     import onnxruntime as ort
     import torch
@@ -68,7 +70,7 @@ def onnxruntime(args):
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = args.threads
-    start = clock()
+    before, start = rss(), clock()
     sessions = {name: ort.InferenceSession(exported(args, name), options, providers=["CPUExecutionProvider"])
                 for name in ["text_encoder", "unet", "vae"]}
     load = clock() - start
@@ -81,7 +83,7 @@ def onnxruntime(args):
     times = picture(args, CLIPTokenizer.from_pretrained(args.model / "tokenizer"),
                     diffusers.DDIMScheduler.from_pretrained(args.model / "scheduler"), config["scaling_factor"],
                     text=run("text_encoder"), unet=run("unet"), decode=run("vae"))
-    return {"load": load, **times}, {"onnxruntime": ort.__version__}
+    return {"times": {"load": load, **times}, "packages_rss_bytes": before}
 
 
 def exported(args, name):
@@ -153,8 +155,6 @@ def picture(args, tokenizer, scheduler, scaling, text, unet, decode):
 def sdcpp(args, **flags):
     """stable-diffusion.cpp reads the folder itself and keeps the weights in float16; flash attention is on. Its two
     passes of a step, with and without the prompt, run one after the other."""
-    import importlib.metadata
-
     import stable_diffusion_cpp as sd
 
     events = []  # (what, when)
@@ -165,7 +165,7 @@ def sdcpp(args, **flags):
             if end in line.decode(errors="replace"):
                 events.append((end.split()[0], clock()))
 
-    start = clock()
+    before, start = rss(), clock()
     model = sd.StableDiffusion(model_path=str(args.model), n_threads=args.threads, flash_attn=True, vae_decode_only=True,
                                rng_type="cpu", verbose=False, **flags)
     load = clock() - start
@@ -178,7 +178,7 @@ def sdcpp(args, **flags):
     steps = [at["get_learned_condition"]] + [when for what, when in events if what == "step"][-args.steps:]
     times = {"load": load, "text": at["get_learned_condition"] - begun, "steps": [b - a for a, b in zip(steps, steps[1:])],
              "decode": at["decode_first_stage"] - at["sampling"]}
-    return times, {"stable-diffusion-cpp-python": importlib.metadata.version("stable-diffusion-cpp-python"), "flags": flags}
+    return {"times": times, "packages_rss_bytes": before}
 
 
 ENGINES = {

@@ -11,6 +11,8 @@ import json
 import os
 import pathlib
 import platform
+import re
+import shlex
 import subprocess
 import sys
 
@@ -22,7 +24,7 @@ class Record:
         self.path = pathlib.Path(path)
         self.content = {
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-            "command": " ".join(["python", *sys.argv]),
+            "command": shlex.join(["python", *sys.argv]),
             "seed": seed,
             "machine": {**host(), **machine},
             "versions": versions(),
@@ -35,6 +37,11 @@ class Record:
         if work is not None:
             s |= {"work": work, "work_unit": work_unit}
         self.content["samples"].append(s)
+        self.write()
+
+    def extend(self, samples):
+        """Adds samples that another process took."""
+        self.content["samples"] += samples
         self.write()
 
     def fail(self, case, engine, error):
@@ -53,11 +60,13 @@ class Record:
         self.add(case, engine, "VAE decode", "s", round, times["decode"])
         self.add(case, engine, f"picture, {len(times['steps'])} steps", "s", round, s["seconds"])
         self.add(case, engine, "host RSS", "B", round, s["peak_rss_bytes"])
+        if "packages_rss_bytes" in s:
+            self.add(case, engine, "of it Python and its packages", "B", round, s["packages_rss_bytes"])
         if offload := s.get("offload"):
-            self.add(case, engine, "device memory", "B", round, offload["peak_device_bytes"])
+            self.add(case, engine, "device memory, allocator", "B", round, offload["peak_device_bytes"])
             if offload["upload_gb_per_s"] > 0:
                 moved = offload["uploaded_bytes"]
-                self.add(case, engine, "copying to the device", "s", round, moved / offload["upload_gb_per_s"] / 1e9, moved, "B")
+                self.add(case, engine, "upload, while copying", "s", round, moved / offload["upload_gb_per_s"] / 1e9, moved, "B")
         self.content["versions"] |= {k: v for k, v in s.get("versions", {}).items() if v}
 
     def write(self):
@@ -79,9 +88,15 @@ def run(command, timeout, env=None):
     except OSError as e:
         raise Failed(str(e))
     if p.returncode != 0:
-        lines = [line.strip() for line in p.stderr.splitlines() if line.strip()] or ["nothing on standard error"]
-        raise Failed(f"exit code {p.returncode}: {lines[-1][:300]}")
+        raise Failed(f"exit code {p.returncode}: {reason(p.stderr)[:300]}")
     return p.stdout
+
+
+def reason(stderr):
+    """The line of it that names the error, or the last one."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()] or ["nothing on standard error"]
+    named = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Failed)\b", line)]
+    return (named or lines)[-1]
 
 
 def run_json(command, timeout, env=None):

@@ -165,8 +165,8 @@ func (t table) of(engine, quantity string) (got []sample) {
 	return got
 }
 
-// ratio is the median over the rounds in which both took part of a's median to b's. Rounds are compared each within
-// itself, because the machine may be slower in one than in another.
+// ratio is the median over the rounds in which both took part of a's median to b's; of times per work where the work
+// is known. Rounds are compared each within itself, because the machine may be slower in one than in another.
 func ratio(a, b []sample) (float64, bool) {
 	var of []float64
 	for round, x := range rounds(a) {
@@ -183,7 +183,11 @@ func ratio(a, b []sample) (float64, bool) {
 func rounds(all []sample) map[int][]float64 {
 	m := map[int][]float64{}
 	for _, s := range all {
-		m[s.Round] = append(m[s.Round], s.Value)
+		v := s.Value
+		if s.Work > 0 {
+			v /= s.Work
+		}
+		m[s.Round] = append(m[s.Round], v)
 	}
 	return m
 }

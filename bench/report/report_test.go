@@ -26,6 +26,10 @@ func TestRatioComparesWithinRounds(t *testing.T) {
 	if got, ok := ratio(a, b); !ok || got != (1.5+2)/2 {
 		t.Errorf("ratio %v, %v, want 1.75", got, ok)
 	}
+	// Half the time for a quarter of the work is twice as slow.
+	if got, _ := ratio([]sample{{Value: 1, Work: 10}}, []sample{{Value: 2, Work: 40}}); got != 2 {
+		t.Errorf("ratio of times per work %v, want 2", got)
+	}
 	if _, ok := ratio(a, nil); ok {
 		t.Error("a ratio to nothing")
 	}
