@@ -31,8 +31,8 @@ type Weights struct {
 	mu    sync.Mutex
 	held  map[weightKey]Arg
 	bytes int
-	slabs [][]byte // what is held lies in these, in the order it was loaded
-	room  []byte   // what is left of the last
+	slabs [][]byte      // what is held lies in these, in the order it was loaded
+	room  []byte        // what is left of the last
 	took  time.Duration // of every Load
 }
 
