@@ -5,16 +5,20 @@
     go run ./bench/report cpu.json
 
 Run it from the repository. In each round every engine makes one picture in a process of its own; the peak of fused
-multiply-adds is measured before and after each. --small runs everything on folders for tests in a minute.
+multiply-adds is measured before and after each, and how much of the cores other processes took meanwhile. That should
+be nothing: engines whose threads wait by spinning suffer out of proportion, so a picture waits until the machine is
+quiet, for --patience seconds at most. --small runs everything on folders for tests in a minute.
 """
 
 import argparse
 import os
 import pathlib
 import re
+import resource
 import shlex
 import sys
 import tempfile
+import time
 
 import record
 
@@ -62,6 +66,7 @@ def arguments():
     p.add_argument("--steps", type=int, default=3, help="denoising steps; the first is not counted")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--seed", type=int, default=7)
+    p.add_argument("--patience", type=float, default=60, help="seconds to wait for a quiet machine, before each picture")
     p.add_argument("--timeout", type=float, default=1800, help="seconds for one picture")
     args = p.parse_args()
     if args.steps < 2:
@@ -95,17 +100,46 @@ def rival_flags(args, model):
 def measure(args, rec, case, engine, round, command, doctor):
     """One picture, between two measurements of the machine's peak."""
     env = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
+    wait_for_quiet(args.patience)
     before = peak(doctor, args)
     try:
+        others = Others()
         s = record.run_json(command, args.timeout, env)
+        share = others.share()
     except record.Failed as e:
         rec.fail(case, engine, str(e))
         return False
     rec.summary(case, engine, round, s)
     for value in [before, peak(doctor, args)]:
         rec.add(case, engine, "FMA peak", "FLOP/s", round, value)
-    print(f"round {round}, {engine}: {s['times']}", file=sys.stderr, flush=True)
+    rec.add(case, engine, "other processes", "of the cores", round, share)
+    print(f"round {round}, {engine}: {s['times']}, other processes {share:.2f}", file=sys.stderr, flush=True)
     return True
+
+
+class Others:
+    """What other processes take of the cores, and other virtual machines, from now on."""
+
+    def __init__(self):
+        self.begun, self.busy = time.perf_counter(), self.others()
+
+    def share(self):
+        return max(0.0, (self.others() - self.busy) / (time.perf_counter() - self.begun) / os.cpu_count())
+
+    def others(self):
+        """Seconds of all cores, less those of the processes that this one ran."""
+        user, nice, system, idle, iowait, irq, softirq, steal = map(int, pathlib.Path("/proc/stat").read_text().split()[1:9])
+        own = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - own.ru_utime - own.ru_stime
+
+
+def wait_for_quiet(patience):
+    until = time.perf_counter() + patience
+    while time.perf_counter() < until:
+        others = Others()
+        time.sleep(1)
+        if others.share() < 0.1:
+            return
 
 
 def peak(doctor, args):

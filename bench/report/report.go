@@ -47,6 +47,7 @@ func (r record) markdown(w io.Writer) error {
 				t.samples = append(t.samples, s)
 			}
 		}
+		t.leaveOutDisturbed()
 		for _, f := range r.Failures {
 			if f.Case == c {
 				t.failures = append(t.failures, f)
@@ -89,7 +90,55 @@ func first(all []string, s string) []string {
 type table struct {
 	samples  []sample
 	failures []failure
+	notes    []string
 }
+
+// others is the share of the cores that other processes took while a picture was made; beyond tolerated, its times
+// tell little, because threads that wait by spinning lose out of proportion.
+const (
+	others    = "other processes"
+	tolerated = 0.1
+)
+
+// leaveOutDisturbed leaves out the pictures that were disturbed, and says so. An engine of which nothing would be left
+// keeps them all, and its name says so.
+func (t *table) leaveOutDisturbed() {
+	type picture struct {
+		engine string
+		round  int
+	}
+	disturbed := map[picture]bool{}
+	all, quiet := map[string]int{}, map[string]int{}
+	for _, s := range t.samples {
+		if s.Quantity == others {
+			all[s.Engine]++
+			if s.Value > tolerated {
+				disturbed[picture{s.Engine, s.Round}] = true
+			} else {
+				quiet[s.Engine]++
+			}
+		}
+	}
+	var kept []sample
+	for _, s := range t.samples {
+		switch {
+		case disturbed[picture{s.Engine, s.Round}] && quiet[s.Engine] > 0:
+			continue
+		case all[s.Engine] > 0 && quiet[s.Engine] == 0:
+			s.Engine += disturbedMark
+		}
+		kept = append(kept, s)
+	}
+	t.samples = kept
+	for _, e := range slices.Sorted(maps.Keys(all)) {
+		if n := all[e] - quiet[e]; n > 0 && quiet[e] > 0 {
+			t.notes = append(t.notes, fmt.Sprintf("%s: %d of %d pictures left out, because other processes took more than %g of the cores.", e, n, all[e], tolerated))
+		}
+	}
+}
+
+// disturbedMark is added to an engine's name. Such a row is compared with nothing.
+const disturbedMark = " (disturbed by other processes: of no worth)"
 
 func (t table) write(b *strings.Builder) {
 	var quantities []string
@@ -114,6 +163,9 @@ func (t table) write(b *strings.Builder) {
 		b.WriteByte('\n')
 	}
 	t.failed(b, len(quantities))
+	for _, n := range t.notes {
+		fmt.Fprintf(b, "\n%s\n", n)
+	}
 }
 
 // machine is a table of one row per quantity.
@@ -150,7 +202,7 @@ func (t table) cell(engine, quantity string) string {
 	if len(rates) > 0 {
 		text += ", " + amount(median(rates), got[0].WorkUnit+"/s")
 	}
-	if x, ok := ratio(got, t.of(ours, quantity)); ok && engine != ours && got[0].Unit != "FLOP/s" {
+	if x, ok := ratio(got, t.of(ours, quantity)); ok && engine != ours && !strings.HasSuffix(engine, disturbedMark) && slices.Contains([]string{"s", "B"}, got[0].Unit) {
 		text += fmt.Sprintf("; %.2f x", x)
 	}
 	return text

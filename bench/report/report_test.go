@@ -76,6 +76,29 @@ func TestTables(t *testing.T) {
 	}
 }
 
+func TestDisturbedPicturesAreLeftOut(t *testing.T) {
+	var table table
+	add := func(engine string, round int, seconds, share float64) {
+		table.samples = append(table.samples, sample{Engine: engine, Round: round, Quantity: "step", Unit: "s", Value: seconds},
+			sample{Engine: engine, Round: round, Quantity: others, Unit: "of the cores", Value: share})
+	}
+	add(ours, 0, 1, 0)
+	add(ours, 1, 1, 0.01)
+	add("some", 0, 2, 0.05)
+	add("some", 1, 90, 0.5)
+	add("all", 0, 90, 0.5)
+	table.leaveOutDisturbed()
+	if got := table.cell("some", "step"); got != "2.00 s; 2.00 x" {
+		t.Error(got)
+	}
+	if got := table.cell("all"+disturbedMark, "step"); got != "90.0 s" {
+		t.Error(got)
+	}
+	if len(table.notes) != 1 || !strings.HasPrefix(table.notes[0], "some: 1 of 2 pictures left out") {
+		t.Error(table.notes)
+	}
+}
+
 // TestRate: 5 GB in 0.2 s are 25 GB/s, whatever the other samples took.
 func TestRate(t *testing.T) {
 	var table table
