@@ -124,7 +124,7 @@ def export(args):
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
         with torch.no_grad():
-            torch.onnx.export(module.eval(), inputs, unfinished, input_names=names[part], opset_version=17, dynamo=False)
+            torch.onnx.export(module.eval(), inputs, str(unfinished), input_names=names[part], opset_version=17, dynamo=False)
         unfinished.rename(path)
 
 

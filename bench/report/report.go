@@ -147,6 +147,9 @@ func (t table) write(b *strings.Builder) {
 		quantities = first(quantities, s.Quantity)
 		engines = first(engines, s.Engine)
 	}
+	if slices.Contains(engines, ours+disturbedMark) {
+		engines = engines[1:]
+	}
 	if len(engines) == 2 && engines[1] == "" {
 		t.machine(b, quantities)
 		return
