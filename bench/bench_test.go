@@ -32,7 +32,7 @@ func model(b *testing.B, family string) *loader.Model {
 		if err := os.MkdirAll(root, 0o755); err != nil {
 			b.Fatal(err)
 		}
-		if err := WriteModel(dir, family); err != nil {
+		if err := (Folder{Family: family, DType: dtype.F16, Seed: 1}).Write(dir); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -6,13 +6,16 @@ import (
 	"bufio"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -25,78 +28,22 @@ import (
 	G "gorgonia.org/gorgonia"
 )
 
-// Families are the models that WriteModel knows.
-var Families = []string{"sd15", "sd21", "sdxl"}
-
-// part is one component of a family.
-type part struct{ name, library, class, config string }
-
-const (
-	sdVAE = `{"_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
-		"down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
-		"in_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 3, "sample_size": %d,
-		"scaling_factor": %g, "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"]}`
-	clipText = `{"architectures": ["%s"], "model_type": "clip_text_model", "vocab_size": 49408, "max_position_embeddings": 77,
-		"hidden_size": %d, "intermediate_size": %d, "num_hidden_layers": %d, "num_attention_heads": %d, "hidden_act": "%s",
-		"projection_dim": %d, "layer_norm_eps": 1e-05, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}`
-	sdUNet = `{"_class_name": "UNet2DConditionModel", "act_fn": "silu", "attention_head_dim": %s, "block_out_channels": [320, 640, 1280, 1280],
-		"center_input_sample": false, "cross_attention_dim": %d, "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D",
-		"CrossAttnDownBlock2D", "DownBlock2D"], "downsample_padding": 1, "flip_sin_to_cos": true, "freq_shift": 0, "in_channels": 4,
-		"layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4,
-		"sample_size": %d, "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
-		"use_linear_projection": %t}`
-	xlUNet = `{"_class_name": "UNet2DConditionModel", "act_fn": "silu", "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
-		"attention_head_dim": [5, 10, 20], "block_out_channels": [320, 640, 1280], "cross_attention_dim": 2048,
-		"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], "in_channels": 4, "layers_per_block": 2,
-		"norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4, "projection_class_embeddings_input_dim": 2816, "sample_size": 128,
-		"transformer_layers_per_block": [1, 2, 10], "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-		"use_linear_projection": true}`
-	sdScheduler = `{"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-		"clip_sample": false, "num_train_timesteps": 1000, "prediction_type": "%s", "set_alpha_to_one": false, "steps_offset": 1,
-		"timestep_spacing": "leading"}`
-)
-
-// parts are the components of a family, with the configs of the published models.
-func parts(family string) (class string, list []part, err error) {
-	text := func(class string, a ...any) string { return fmt.Sprintf(clipText, append([]any{class}, a...)...) }
-	tokenizer := func(name string) part { return part{name, "transformers", "CLIPTokenizer", ""} }
-	sd := func(unetConfig, textConfig, prediction string, side int) []part {
-		return []part{
-			{"scheduler", "diffusers", "DDIMScheduler", fmt.Sprintf(sdScheduler, prediction)},
-			{"text_encoder", "transformers", "CLIPTextModel", textConfig}, tokenizer("tokenizer"),
-			{"unet", "diffusers", "UNet2DConditionModel", unetConfig},
-			{"vae", "diffusers", "AutoencoderKL", fmt.Sprintf(sdVAE, side, 0.18215)},
-		}
-	}
-	switch family {
-	case "sd15":
-		return "StableDiffusionPipeline", sd(fmt.Sprintf(sdUNet, "8", 768, 64, false),
-			text("CLIPTextModel", 768, 3072, 12, 12, "quick_gelu", 768), "epsilon", 512), nil
-	case "sd21":
-		return "StableDiffusionPipeline", sd(fmt.Sprintf(sdUNet, "[5, 10, 20, 20]", 1024, 96, true),
-			text("CLIPTextModel", 1024, 4096, 23, 16, "gelu", 512), "v_prediction", 768), nil
-	case "sdxl":
-		return "StableDiffusionXLPipeline", []part{
-			{"scheduler", "diffusers", "DDIMScheduler", fmt.Sprintf(sdScheduler, "epsilon")},
-			{"text_encoder", "transformers", "CLIPTextModel", text("CLIPTextModel", 768, 3072, 12, 12, "quick_gelu", 768)},
-			{"text_encoder_2", "transformers", "CLIPTextModelWithProjection", text("CLIPTextModelWithProjection", 1280, 5120, 32, 20, "gelu", 1280)},
-			tokenizer("tokenizer"), tokenizer("tokenizer_2"),
-			{"unet", "diffusers", "UNet2DConditionModel", xlUNet},
-			{"vae", "diffusers", "AutoencoderKL", fmt.Sprintf(sdVAE, 1024, 0.13025)},
-		}, nil
-	}
-	return "", nil, fmt.Errorf("family %q is not one of %s", family, strings.Join(Families, ", "))
+// Folder is a model folder to write: the diffusers layout, seeded random weights, and the embedded model's tokenizer.
+// Its bytes depend on these fields alone, so that what was measured on one machine can be measured on another.
+type Folder struct {
+	Family string     // one of Families
+	Small  bool       // the same blocks with few channels, for tests
+	DType  dtype.Type // of the weights: F16 or F32
+	Seed   uint64
+	Zeros  bool // no numbers: weights are holes in their files, and take no room on disk
 }
 
-// WriteModel writes a family's folder in the diffusers layout: seeded random weights in float16, and the
-// embedded model's tokenizer. The folder appears under its name only when complete.
-func WriteModel(dir, family string) error { return writeModel(dir, family, writeRandom) }
-
-// WriteShapes writes the same folder with weights that are holes in their files: all zeros, and no room on disk.
-func WriteShapes(dir, family string) error { return writeModel(dir, family, writeZeros) }
-
-func writeModel(dir, family string, write writer) error {
-	class, list, err := parts(family)
+// Write writes the folder, which appears under its name only when complete.
+func (f Folder) Write(dir string) error {
+	if f.DType != dtype.F16 && f.DType != dtype.F32 {
+		return fmt.Errorf("weights of type %v are not written, want F16 or F32", f.DType)
+	}
+	class, list, err := parts(f.Family)
 	if err != nil {
 		return err
 	}
@@ -115,7 +62,7 @@ func writeModel(dir, family string, write writer) error {
 	}
 	for _, p := range list {
 		index[p.name] = []string{p.library, p.class}
-		if err := writePart(filepath.Join(tmp, p.name), p, write); err != nil {
+		if err := f.writePart(filepath.Join(tmp, p.name), p); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
@@ -129,14 +76,11 @@ func writeModel(dir, family string, write writer) error {
 	return os.Rename(tmp, dir)
 }
 
-// writer writes a file of float16 weights.
-type writer func(file string, shapes layers.Declared) error
-
-func writePart(dir string, p part, write writer) error {
+func (f Folder) writePart(dir string, p part) (err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	config, weights := "config.json", "diffusion_pytorch_model.safetensors"
+	weights := "diffusion_pytorch_model.safetensors"
 	switch {
 	case p.class == "CLIPTokenizer":
 		return copyTokenizer(dir)
@@ -145,14 +89,19 @@ func writePart(dir string, p part, write writer) error {
 	case p.library == "transformers":
 		weights = "model.safetensors"
 	}
-	if err := os.WriteFile(filepath.Join(dir, config), []byte(p.config), 0o644); err != nil {
+	if f.Small {
+		if p.config, err = shrunk(p.config, small[f.Family][p.name]); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(p.config), 0o644); err != nil {
 		return err
 	}
 	shapes, err := declare(p)
 	if err != nil {
 		return err
 	}
-	return write(filepath.Join(dir, weights), shapes)
+	return f.writeWeights(filepath.Join(dir, weights), shapes)
 }
 
 // copyTokenizer takes the embedded model's, for texts of 77 tokens: its ids are valid in the larger vocabulary too.
@@ -211,79 +160,82 @@ func declare(p part) (layers.Declared, error) {
 	return d, err
 }
 
-// writeRandom writes weights whose spread keeps activations about their size: 1/sqrt(fan-in) for matrices and
-// filters, 1 for norms, small biases.
-func writeRandom(file string, shapes layers.Declared) error {
-	f, names, _, err := writeHeader(file, shapes)
+// writeWeights writes a safetensors file, its tensors in the order of their names. Each has a generator of its own, so
+// they are written side by side.
+func (f Folder) writeWeights(file string, shapes layers.Declared) (err error) {
+	names := slices.Sorted(maps.Keys(shapes))
+	header, at, err := f.header(names, shapes)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	w := bufio.NewWriterSize(f, 1<<20)
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if _, err := out.Write(header); err != nil {
+		return err
+	}
+	if f.Zeros {
+		return out.Truncate(at[len(names)])
+	}
+	errs := make([]error, len(names))
+	room := make(chan struct{}, runtime.GOMAXPROCS(0))
 	for i, name := range names {
-		if err := randomTensor(w, rand.New(rand.NewPCG(1, uint64(i))), name, shapes[name]); err != nil {
-			return err
-		}
+		room <- struct{}{}
+		go func() {
+			w := bufio.NewWriterSize(io.NewOffsetWriter(out, at[i]), 1<<20)
+			errs[i] = errors.Join(f.randomTensor(w, rand.New(rand.NewPCG(f.Seed, uint64(i))), name, shapes[name]), w.Flush())
+			<-room
+		}()
 	}
-	if err := w.Flush(); err != nil {
-		return err
+	for range cap(room) { // until all are done
+		room <- struct{}{}
 	}
-	return f.Close()
+	return errors.Join(errs...)
 }
 
-func writeZeros(file string, shapes layers.Declared) error {
-	f, _, size, err := writeHeader(file, shapes)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := f.Truncate(size); err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// writeHeader begins a safetensors file of float16 weights. It returns their names in order and the size the file
-// is to have.
-func writeHeader(file string, shapes layers.Declared) (f *os.File, names []string, size int64, err error) {
+// header returns what a safetensors file begins with, where in the file each tensor begins, and the file's size.
+func (f Folder) header(names []string, shapes layers.Declared) (header []byte, at []int64, err error) {
 	type entry struct {
 		DType   string   `json:"dtype"`
 		Shape   []int    `json:"shape"`
 		Offsets [2]int64 `json:"data_offsets"`
 	}
-	header, at := map[string]any{"__metadata__": map[string]string{"format": "pt"}}, int64(0)
-	names = slices.Sorted(maps.Keys(shapes))
+	fields, end := map[string]any{"__metadata__": map[string]string{"format": "pt"}}, int64(0)
+	at = []int64{0}
 	for _, name := range names {
-		n := int64(2)
-		for _, d := range shapes[name] {
-			n *= int64(d)
-		}
-		header[name] = entry{"F16", shapes[name], [2]int64{at, at + n}}
-		at += n
+		begin := end
+		end += int64(elements(shapes[name]) * f.DType.Size())
+		fields[name] = entry{f.DType.String(), shapes[name], [2]int64{begin, end}}
+		at = append(at, end)
 	}
-	raw, err := json.Marshal(header)
+	raw, err := json.Marshal(fields)
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, nil, err
 	}
 	for len(raw)%8 != 0 {
 		raw = append(raw, ' ')
 	}
-	if f, err = os.Create(file); err != nil {
-		return nil, nil, 0, err
+	header = append(binary.LittleEndian.AppendUint64(nil, uint64(len(raw))), raw...)
+	for i := range at {
+		at[i] += int64(len(header))
 	}
-	raw = append(binary.LittleEndian.AppendUint64(nil, uint64(len(raw))), raw...)
-	if _, err := f.Write(raw); err != nil {
-		f.Close()
-		return nil, nil, 0, err
-	}
-	return f, names, int64(len(raw)) + at, nil
+	return header, at, nil
 }
 
-func randomTensor(w *bufio.Writer, rng *rand.Rand, name string, shape []int) error {
+func elements(shape []int) int {
 	n := 1
 	for _, d := range shape {
 		n *= d
 	}
+	return n
+}
+
+// randomTensor writes weights whose spread keeps activations about their size, so that float16 holds them:
+// 1/sqrt(fan-in) for matrices and filters, 1 for norms, small biases.
+func (f Folder) randomTensor(w io.Writer, rng *rand.Rand, name string, shape []int) error {
+	n := elements(shape)
 	mean, spread := 0.0, 0.02
 	switch {
 	case strings.Contains(name, "embedding.weight"):
@@ -293,14 +245,21 @@ func randomTensor(w *bufio.Writer, rng *rand.Rand, name string, shape []int) err
 	case strings.HasSuffix(name, "weight"):
 		mean, spread = 1, 0.05
 	}
-	var b [2]byte
+	var b [4]byte
+	size := f.DType.Size()
 	for range n {
 		// The sum of four uniform numbers is near enough to a normal one, and quick.
 		u := rng.Uint64()
 		s := float64(u&0xffff) + float64(u>>16&0xffff) + float64(u>>32&0xffff) + float64(u>>48)
 		v := (s/65536 - 2) * math.Sqrt(3)
-		binary.LittleEndian.PutUint16(b[:], dtype.F32ToF16(float32(mean+spread*v)))
-		if _, err := w.Write(b[:]); err != nil {
+		// The conversion forbids a fused multiply-add, which some processors have and which rounds otherwise.
+		x := float32(mean + float64(spread*v))
+		if f.DType == dtype.F16 {
+			binary.LittleEndian.PutUint16(b[:], dtype.F32ToF16(x))
+		} else {
+			binary.LittleEndian.PutUint32(b[:], math.Float32bits(x))
+		}
+		if _, err := w.Write(b[:size]); err != nil {
 			return err
 		}
 	}

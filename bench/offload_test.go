@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
 )
@@ -29,7 +30,7 @@ func halved(inv *offload.Inventory) *offload.Inventory {
 func inventory(t testing.TB, family string, opts ...graphs.Option) *offload.Inventory {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), family)
-	if err := WriteShapes(dir, family); err != nil {
+	if err := (Folder{Family: family, DType: dtype.F16, Zeros: true}).Write(dir); err != nil {
 		t.Fatal(err)
 	}
 	m, err := loader.Open(dir)

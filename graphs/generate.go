@@ -48,6 +48,7 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 	if err := sched.SetTimesteps(r.NumInferenceSteps); err != nil {
 		return nil, err
 	}
+	times := newTimes(p.host.weights)
 	if err := p.begin(ctx, r, len(sched.Timesteps())); err != nil {
 		return nil, err
 	}
@@ -64,17 +65,21 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 			}
 		}
 	}()
+	times.lap()
 	cond, err := p.condition(ctx, r)
 	if err != nil {
 		return nil, err
 	}
+	times.Text = times.lap()
 	noise := torchrand.New(*r.Seed)
 	latents := p.start(r, sched, noise)
-	if err := p.denoise(ctx, r, sched, cond, latents, noise); err != nil {
+	if err := p.denoise(ctx, r, sched, cond, latents, noise, times); err != nil {
 		return nil, err
 	}
 	res = &Result{Seed: *r.Seed, Steps: len(sched.Timesteps()), Warnings: cond.warnings}
 	res.Images, err = p.decode(ctx, r, latents)
+	times.Decode, times.Load = times.lap(), p.host.weights.Took()-times.took
+	res.Times = times.Times
 	res.Latents = tensor.New(tensor.WithShape(p.latentShape(r)...), tensor.WithBacking(latents))
 	return res, err
 }
@@ -143,7 +148,7 @@ func (d *denoiser) bind(leaves ...*G.Node) (err error) {
 }
 
 // denoise takes the latents through every step, in place.
-func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, cond conditioning, latents []float32, noise *torchrand.Generator) error {
+func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, cond conditioning, latents []float32, noise *torchrand.Generator, times *times) error {
 	shape := p.latentShape(r)
 	c, h, w := shape[1], shape[2], shape[3]
 	timesteps := sched.Timesteps()
@@ -183,6 +188,7 @@ func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, c
 		if !finite(latents) {
 			return &NonFiniteError{i, sched.Name()}
 		}
+		times.Steps = append(times.Steps, times.lap())
 		if r.OnStepEnd != nil {
 			err := p.host.callback(func() error { return r.OnStepEnd(Step{i, len(timesteps), t, latents}) })
 			if err != nil {
@@ -191,6 +197,7 @@ func (p *TextToImage) denoise(ctx context.Context, r Request, sched Scheduler, c
 			if !finite(latents) {
 				return &NonFiniteError{i, "OnStepEnd"}
 			}
+			times.lap()
 		}
 	}
 	return nil

@@ -70,6 +70,7 @@ type Result struct {
 	Steps    int           // model evaluations
 	Warnings []string      // what was not done as asked, such as text cut off
 	Offload  *OffloadStats // nil without a strategy
+	Times    Times
 }
 
 // Seed is for Request.Seed.

@@ -98,7 +98,24 @@ type summary struct {
 	PeakBytes int64    `json:"peak_rss_bytes,omitempty"`
 	Warnings  []string `json:"warnings,omitempty"`
 
+	Times   timesSummary    `json:"times"`
 	Offload *offloadSummary `json:"offload,omitempty"`
+}
+
+// timesSummary is graphs.Times in seconds.
+type timesSummary struct {
+	Load   float64   `json:"load"`
+	Text   float64   `json:"text"`
+	Steps  []float64 `json:"steps"`
+	Decode float64   `json:"decode"`
+}
+
+func timesOf(t graphs.Times) timesSummary {
+	s := timesSummary{Load: t.Load.Seconds(), Text: t.Text.Seconds(), Decode: t.Decode.Seconds()}
+	for _, step := range t.Steps {
+		s.Steps = append(s.Steps, step.Seconds())
+	}
+	return s
 }
 
 // offloadSummary is what offloading took.
@@ -170,7 +187,7 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	s := summary{
 		Model: f.model, Class: m.Class(), Prompt: f.req.Prompt, Negative: f.req.NegativePrompt, Seed: res.Seed,
 		Sampler: f.req.Scheduler, Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
-		Guidance: f.req.GuidanceScale, Warnings: res.Warnings,
+		Guidance: f.req.GuidanceScale, Warnings: res.Warnings, Times: timesOf(res.Times),
 	}
 	if o := res.Offload; o != nil {
 		s.Offload = &offloadSummary{Strategy: o.Strategy, PeakBytes: o.Peak, Uploaded: o.Uploaded, Hidden: o.Hidden()}

@@ -90,6 +90,10 @@ func TestGenerateWritesWhatItSays(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &s); err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
+	if v := s.Times; v.Load <= 0 || v.Text <= 0 || len(v.Steps) != 2 || v.Steps[1] <= 0 || v.Decode <= 0 ||
+		v.Load+v.Text+v.Steps[0]+v.Steps[1]+v.Decode > s.Seconds {
+		t.Errorf("%+v of %g s", v, s.Seconds)
+	}
 	second := filepath.Join(dir, "out-2.png")
 	if len(s.Files) != 2 || s.Files[0] != out || s.Files[1] != second || s.Seed != 7 || s.Steps != 2 || s.Width != 48 || s.Height != 40 || s.Sampler != "euler" {
 		t.Errorf("summary %+v", s)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
@@ -30,8 +31,9 @@ type Weights struct {
 	mu    sync.Mutex
 	held  map[weightKey]Arg
 	bytes int
-	slabs [][]byte // what is held lies in these, in the order it was loaded
-	room  []byte   // what is left of the last
+	slabs [][]byte      // what is held lies in these, in the order it was loaded
+	room  []byte        // what is left of the last
+	took  time.Duration // of every Load
 }
 
 type weightKey struct {
@@ -108,6 +110,8 @@ func (w *Weights) Bytes() int {
 func (w *Weights) Load(ctx context.Context, p *Program) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	begun := time.Now()
+	defer func() { w.took += time.Since(begun) }()
 	if err := w.reserve(p); err != nil {
 		return err
 	}
@@ -144,6 +148,13 @@ func (w *Weights) Load(ctx context.Context, p *Program) error {
 		w.bytes += len(a.Data)
 	}
 	return nil
+}
+
+// Took is the time that Load has taken so far.
+func (w *Weights) Took() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.took
 }
 
 // largest is the stored size of the largest weight that Load would read.
