@@ -218,6 +218,9 @@ func (s *size) String() string {
 	return fmt.Sprintf("%d MiB", (int(*s)+1<<20-1)>>20)
 }
 
+// maxCurve bounds the budgets that a curve is planned for: each takes a moment.
+const maxCurve = 256
+
 // planCommand shows where weights would live, without loading any.
 func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	var f generateFlags
@@ -235,6 +238,9 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 	f.offload.register(fs)
 	if err := parse(fs, args, stderr); err != nil {
 		return err
+	}
+	if curve < 0 || curve > maxCurve {
+		return fmt.Errorf("-budget-curve is %d, want 1 to %d", curve, maxCurve)
 	}
 	if f.offload.strategy == "" && f.offload.vram == 0 {
 		f.offload.strategy = "model"

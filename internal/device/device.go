@@ -70,8 +70,6 @@ type Kernel struct {
 	Block  int    // threads
 	Shared int    // bytes of dynamic shared memory
 	Params []byte // the kernel's parameter, a struct
-
-	Host func() // on the host device: the work itself
 }
 
 // Params views a struct as the bytes a kernel gets. The struct must be laid out as C lays it out.

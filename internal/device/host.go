@@ -2,6 +2,7 @@ package device
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 	"unsafe"
@@ -100,9 +101,9 @@ func (h *Host) CopyOut(s Stream, dst []byte, src Ptr) error {
 	return nil
 }
 
-func (h *Host) Launch(s Stream, k *Kernel) error {
-	h.issue(s, k.Host)
-	return nil
+// Launch is an error: ops run on the host by their host form.
+func (h *Host) Launch(_ Stream, k *Kernel) error {
+	return fmt.Errorf("device: the host device has no kernel %s", k.Name)
 }
 
 func (h *Host) issue(s Stream, f func()) {

@@ -38,11 +38,11 @@ type Value struct {
 	Shape  tensor.Shape
 	DType  dtype.Type
 	Layout Layout
-	Bytes  int // as laid out; of a weight, filled in when its stored dtype is known
+	Bytes  int  // as laid out; of a weight, filled in when its stored dtype is known
 	Once   bool // an input whose value is the same in all passes of an image
-	Offset int // in the arena, of activations
-	First  int // call that writes it; of activations
-	Last   int // last call that reads it
+	Offset int  // in the arena, of activations
+	First  int  // call that writes it; of activations
+	Last   int  // last call that reads it
 }
 
 // Call is one kernel call.

@@ -24,7 +24,7 @@ struct GemmParams {
   const void *residual; // like out, or null
   void *out;            // [m n], with GEGLU [m n/2]
   int32_t m, n, k, act;
-  int32_t height, width, channels, kh, kw, stride, up, pad_top, pad_left; // of a convolution
+  int32_t height, width, channels, kh, kw, stride, up, pad_top, pad_left; // of a convolution; up is 1 or 2
   int32_t out_width, out_pixels;                                          // and of its result
 };
 

@@ -17,7 +17,7 @@ template <class T> DEVICE float gathered(const GemmParams &p, int r, int k) {
   int tap = k / p.channels, c = k % p.channels, b = r / p.out_pixels, o = r % p.out_pixels;
   int iy = o / p.out_width * p.stride - p.pad_top + tap / p.kw, ix = o % p.out_width * p.stride - p.pad_left + tap % p.kw;
   if (iy < 0 || ix < 0 || iy >= p.height * p.up || ix >= p.width * p.up) return 0;
-  return to_float(x[(((int64_t)b * p.height + iy / p.up) * p.width + ix / p.up) * p.channels + c]);
+  return to_float(x[(((int64_t)b * p.height + (iy >> (p.up - 1))) * p.width + (ix >> (p.up - 1))) * p.channels + c]);
 }
 
 template <class T> DEVICE void gemm(const GemmParams &p) {

@@ -54,7 +54,7 @@ template <bool conv, int rows> struct Gather {
     if (!conv) return c < p.k && y[i] == 0 ? image[i] * p.k + c : -1;
     int iy = y[i] + ky, ix = x[i] + kx;
     if (ky >= p.kh || iy < 0 || ix < 0 || iy >= p.height * p.up || ix >= p.width * p.up) return -1;
-    return (image[i] + (int64_t)(iy / p.up) * p.width + ix / p.up) * p.channels + c;
+    return (image[i] + (int64_t)(iy >> (p.up - 1)) * p.width + (ix >> (p.up - 1))) * p.channels + c;
   }
 };
 
