@@ -175,6 +175,7 @@ func (p *TextToImage) list(req Request) (Request, []phase, error) {
 	if err := sched.SetTimesteps(r.NumInferenceSteps); err != nil {
 		return r, nil, err
 	}
+	p.trim()
 	phases, err := p.phases(r, len(sched.Timesteps()))
 	return r, phases, err
 }
@@ -184,7 +185,7 @@ func (p *TextToImage) inventory(phases []phase) (*offload.Inventory, []stored) {
 	key := describe(phases)
 	if l := p.listed; l == nil || l.key != key {
 		inv, list := p.host.inventory(phases)
-		p.listed = &listing{key, inv, list}
+		p.listed = &listing{key, inv, list, phases}
 	}
 	return p.listed.inv, p.listed.weights
 }
@@ -193,6 +194,7 @@ type listing struct {
 	key     string
 	inv     *offload.Inventory
 	weights []stored
+	phases  []phase // the key has their addresses, which stay theirs as long as they are kept
 }
 
 // Plan makes the plan for a request without running it.
