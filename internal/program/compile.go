@@ -38,11 +38,11 @@ type Value struct {
 	Shape  tensor.Shape
 	DType  dtype.Type
 	Layout Layout
-	Bytes  int // as laid out; of a weight, filled in when its stored dtype is known
+	Bytes  int  // as laid out; of a weight, filled in when its stored dtype is known
 	Once   bool // an input whose value is the same in all passes of an image
-	Offset int // in the arena, of activations
-	First  int // call that writes it; of activations
-	Last   int // last call that reads it
+	Offset int  // in the arena, of activations
+	First  int  // call that writes it; of activations
+	Last   int  // last call that reads it
 }
 
 // Call is one kernel call.
@@ -165,6 +165,9 @@ func (c *compiler) layouts(call Call) Call {
 	for i := range in {
 		v := c.prog.Values[in[i]]
 		want := c.prog.Target.layout(op, i)
+		if want == Plain && v.Kind == Weight && c.prog.Target.Kernels.Any() && !op.Float(i) {
+			want = Rows // Plain would be float32, and the kernel reads the target's type
+		}
 		switch {
 		case want == Plain && op.Float(i) && v.DType.Float() && v.DType != dtype.F32 && v.Kind != Weight:
 			if v.Kind == Activation {
