@@ -15,7 +15,7 @@ type DeviceOption struct {
 	// Name is "cpu", the default, or "cuda:0" and so on. There is no falling back from one to the other.
 	Name string
 	// DType is "f16", the default, "bf16" or "f32": what a CUDA device stores activations and matrices in. Sums,
-	// norms and softmax are float32 always, and so is a VAE that asks for force_upcast if DType is f16. The CPU
+	// norms and softmax are float32 always, and so is SDXL's VAE where it asks for force_upcast and DType is f16. The CPU
 	// computes in float32.
 	DType string
 

@@ -48,6 +48,7 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 	if err := sched.SetTimesteps(r.NumInferenceSteps); err != nil {
 		return nil, err
 	}
+	p.trim()
 	times := newTimes(p.host.weights)
 	if err := p.begin(ctx, r, len(sched.Timesteps())); err != nil {
 		return nil, err

@@ -64,7 +64,7 @@ func (p *TextToImage) denoising(rows, h, w, tokens, steps int) (*denoising, erro
 	if err != nil {
 		return nil, err
 	}
-	p.cache(key, d)
+	p.networks[key] = d
 	return d, nil
 }
 

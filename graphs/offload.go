@@ -33,7 +33,8 @@ type replay struct{ plan *offload.Plan }
 func (r replay) Name() string                                   { return r.plan.Strategy }
 func (r replay) Plan(*offload.Inventory) (*offload.Plan, error) { return r.plan, nil }
 
-// WithHooks calls before and after, either of which may be nil, around every call of a kernel.
+// WithHooks calls before and after, either of which may be nil, around every call of a kernel. Without a strategy the
+// pipeline then runs as with offload.None.
 func WithHooks(before, after func(HookEvent)) Option {
 	return func(o *options) { o.before, o.after = before, after }
 }
@@ -175,6 +176,7 @@ func (p *TextToImage) list(req Request) (Request, []phase, error) {
 	if err := sched.SetTimesteps(r.NumInferenceSteps); err != nil {
 		return r, nil, err
 	}
+	p.trim()
 	phases, err := p.phases(r, len(sched.Timesteps()))
 	return r, phases, err
 }
@@ -184,7 +186,7 @@ func (p *TextToImage) inventory(phases []phase) (*offload.Inventory, []stored) {
 	key := describe(phases)
 	if l := p.listed; l == nil || l.key != key {
 		inv, list := p.host.inventory(phases)
-		p.listed = &listing{key, inv, list}
+		p.listed = &listing{key, inv, list, phases}
 	}
 	return p.listed.inv, p.listed.weights
 }
@@ -193,6 +195,7 @@ type listing struct {
 	key     string
 	inv     *offload.Inventory
 	weights []stored
+	phases  []phase // the key has their addresses, which stay theirs as long as they are kept
 }
 
 // Plan makes the plan for a request without running it.
@@ -246,13 +249,19 @@ func (p *TextToImage) planned(r Request, phases []phase, s offload.Strategy) (*o
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}
+	if plan == nil {
+		return nil, nil, nil, nil, fmt.Errorf("offload: strategy %s made neither a plan nor an error", s.Name())
+	}
 	return plan, inv, list, phases, offload.Verify(plan, inv)
 }
 
 // begin plans a request, or takes the plan of the last one like it, and starts its copies.
 func (p *TextToImage) begin(ctx context.Context, r Request, steps int) error {
-	if len(p.opt.strategies) == 0 && p.host.device == nil {
+	if len(p.opt.strategies) == 0 && p.host.device == nil && p.opt.before == nil && p.opt.after == nil {
 		return nil
+	}
+	if slices.Contains(p.opt.strategies, nil) {
+		return errors.New("offload: the strategy is nil")
 	}
 	if len(p.opt.strategies) > 1 {
 		return fmt.Errorf("offload: two strategies, %s and %s; a pipeline takes one", p.opt.strategies[0].Name(), p.opt.strategies[1].Name())
@@ -277,7 +286,7 @@ func (p *TextToImage) begin(ctx context.Context, r Request, steps int) error {
 
 // newSession plans a request and makes it ready to run.
 func (p *TextToImage) newSession(ctx context.Context, r Request, key string, phases []phase) error {
-	strategy := offload.None() // on a device, everything is resident unless a strategy says otherwise
+	strategy := offload.None() // on a device, and for hooks, everything is resident unless a strategy says otherwise
 	if len(p.opt.strategies) > 0 {
 		strategy = p.opt.strategies[0]
 	}

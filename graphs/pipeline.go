@@ -287,16 +287,16 @@ func compiled[In any](p *TextToImage, component, shape string, build func(layers
 		return network[In]{}, err
 	}
 	n := network[In]{vm, in}
-	p.cache(key, n)
+	p.networks[key] = n
 	return n, nil
 }
 
-// cache keeps a compiled network.
-func (p *TextToImage) cache(key string, n any) {
-	if len(p.networks) >= maxNetworks && p.host.session == nil {
+// trim forgets the compiled networks of earlier requests if they are many. Within a request none may be forgotten: a
+// plan is for the very networks that it listed.
+func (p *TextToImage) trim() {
+	if len(p.networks) >= maxNetworks {
 		clear(p.networks)
 	}
-	p.networks[key] = n
 }
 
 // maxNetworks bounds the compiled graphs kept: a server that is asked for every size must not grow for ever.

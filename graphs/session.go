@@ -76,6 +76,7 @@ func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.
 			if e := s.close(); e != nil {
 				err = errors.Join(err, e)
 			}
+			s = nil
 		}
 	}()
 	hostPeak := 0
@@ -219,7 +220,7 @@ func (s *session) event(phase, call int) HookEvent {
 
 // onDevice runs a graph of its own on the host's device, with everything resident. VMs that are not part of a pipeline
 // run so.
-func (vm *VM) onDevice(ctx context.Context) error {
+func (vm *VM) onDevice(ctx context.Context) (err error) {
 	if vm.own == nil {
 		phases := []phase{{vm: vm, component: "graph", passes: 1}}
 		inv, list := vm.host.inventory(phases)
@@ -234,9 +235,17 @@ func (vm *VM) onDevice(ctx context.Context) error {
 	if err := vm.own.begin(); err != nil {
 		return err
 	}
-	err := vm.run(ctx)
-	if _, e := vm.own.end(); e != nil {
-		err = errors.Join(err, e)
-	}
-	return err
+	defer func() { // after a panic too: the next run is a new one
+		if _, e := vm.own.end(); e != nil {
+			err = errors.Join(err, e)
+		}
+	}()
+	return vm.run(ctx)
+}
+
+// endSession gives the device memory back.
+func (vm *VM) endSession() error {
+	s := vm.own
+	vm.own = nil
+	return s.close()
 }

@@ -72,7 +72,7 @@ func NewVM(g *G.ExprGraph, opts ...VMOption) (*VM, error) {
 	if err != nil {
 		return nil, errors.Join(err, h.close())
 	}
-	h.onClose = func() error { return vm.own.close() }
+	h.onClose = vm.endSession
 	return vm, nil
 }
 
@@ -112,9 +112,7 @@ func (vm *VM) Run(ctx context.Context) (err error) {
 	return vm.host.do(ctx, func(ctx context.Context) error {
 		err := vm.runAndLet(ctx)
 		if errors.As(err, new(*MemoryError)) {
-			own := vm.own
-			vm.own = nil
-			if e := errors.Join(own.close(), vm.host.release()); e != nil {
+			if e := errors.Join(vm.endSession(), vm.host.release()); e != nil {
 				err = errors.Join(err, e)
 			}
 		}

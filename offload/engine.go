@@ -148,6 +148,10 @@ func (e *Engine) Start() error {
 	e.called, e.issued, e.awaited, e.measured, e.running = 0, 0, 0, 0, true
 	e.stats = EngineStats{Peak: e.plan.Peak}
 	e.events, e.phase, e.call = nil, 0, -1
+	for _, iv := range e.intervals { // of an image whose end failed
+		e.spare = append(e.spare, iv.begin, iv.end)
+	}
+	e.intervals = e.intervals[:0]
 	if err := e.dev.Record(e.origin, device.Compute); err != nil {
 		return err
 	}
@@ -219,7 +223,7 @@ func (e *Engine) measure(n int) error {
 		if iv.kind == aCopy && e.measured >= e.awaited && e.running {
 			break
 		}
-		if err := e.dev.Sync(iv.end); err != nil {
+		if err := errors.Join(e.dev.Sync(e.origin), e.dev.Sync(iv.end)); err != nil {
 			return err
 		}
 		d, err := e.dev.Elapsed(iv.begin, iv.end)

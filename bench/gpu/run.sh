@@ -12,6 +12,7 @@ out=${OUT:-$here/report}
 here=$here/parts
 models=${EURYALE_MODELS:-/tmp/euryale-models}
 mkdir -p "$out" "$models"
+out=$(cd "$out" && pwd)
 export GPU=1 EURYALE_GOLDEN=$here/golden EURYALE_MODELS=$models
 parts=${*:-contract ops pipelines sanitizer bench}
 

@@ -22,6 +22,9 @@ func doctor(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := parse(fs, args, stderr); err != nil {
 		return err
 	}
+	if *threads < 0 {
+		return fmt.Errorf("-threads is %d, want 1 or more", *threads)
+	}
 	p := cpu.NewPool(*threads)
 	defer p.Close()
 	show := func(what, format string, a ...any) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ func (f *generateFlags) parse(args []string, stderr io.Writer) error {
 	fs.IntVar(&f.req.Width, "W", 0, "width in `pixels`; default: the model's")
 	fs.IntVar(&f.req.Height, "H", 0, "height in `pixels`; default: the model's")
 	fs.IntVar(&f.req.NumInferenceSteps, "steps", 0, "denoising steps; default 50")
-	fs.Float64Var(&f.guidance, "cfg-scale", 0, "guidance `scale`; 1 switches guidance off; default 7.5, SDXL 5")
+	fs.Float64Var(&f.guidance, "cfg-scale", 0, "guidance `scale`; 1 switches guidance off; default 7.5, SDXL 5, the embedded model 3")
 	fs.Float64Var(&f.rescale, "guidance-rescale", 0, "`share` of the guided prediction scaled back, 0 to 1")
 	fs.Float64Var(&f.eta, "eta", 0, "noise added by DDIM, 0 to 1")
 	fs.IntVar(&f.req.ClipSkip, "clip-skip", 0, "`layers` of the text encoder left out, as diffusers counts them")
@@ -74,11 +75,20 @@ func (f *generateFlags) parse(args []string, stderr io.Writer) error {
 	if given["cfg-scale"] && f.guidance == 0 {
 		f.req.GuidanceScale = 1 // no guidance, as in diffusers
 	}
+	if f.output == "" {
+		return errors.New("-o is empty; it names the file to write")
+	}
+	if f.model == "" && !given["cfg-scale"] {
+		f.req.GuidanceScale = embeddedGuidance
+	}
 	if f.seed >= 0 {
 		f.req.Seed = graphs.Seed(uint64(f.seed))
 	}
 	return nil
 }
+
+// embeddedGuidance is the scale at which the embedded model draws best; loader/tiny/check.py tries several.
+const embeddedGuidance = 3
 
 // summary is what -json prints.
 type summary struct {

@@ -67,6 +67,9 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{[]string{"plan", "-m", sd1, "--profile", "gtx"}, exitUsage, "no profile"},
 		{[]string{"inspect", "x"}, exitUsage, "does not take"},
 		{[]string{"doctor", "--gpu"}, exitUsage, "gpu"},
+		{[]string{"doctor", "--threads", "-3"}, exitUsage, "-threads is -3"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "-o", ""}, exitUsage, "-o is empty"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--memory-plot", "x.svg", "-o", out}, exitUsage, "-memory-plot needs -offload"},
 	} {
 		code, stdout, stderr := euryale(t.Context(), c.args...)
 		if code != c.code || !strings.Contains(stdout+stderr, c.want) {

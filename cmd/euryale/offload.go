@@ -58,7 +58,8 @@ func (f *offloadFlags) parse() (offload.Strategy, error) {
 		return nil, nil
 	}
 	if f.strategy == "" {
-		for name, given := range map[string]bool{"prefetch": f.prefetch > 0, "keep": f.keep != "", "exclude": f.exclude != "", "plan-out": f.planOut != ""} {
+		for name, given := range map[string]bool{"prefetch": f.prefetch > 0, "keep": f.keep != "", "exclude": f.exclude != "", "plan-out": f.planOut != "",
+			"memory-plot": f.memoryPlot != ""} {
 			if given {
 				return nil, fmt.Errorf("-%s needs -offload or -max-vram", name)
 			}

@@ -18,8 +18,12 @@ func writable(file string) error {
 	if file == "" {
 		return nil
 	}
-	if st, err := os.Stat(file); err == nil && st.IsDir() {
+	st, err := os.Stat(file)
+	switch {
+	case err == nil && st.IsDir():
 		return fmt.Errorf("%s is a folder", file)
+	case err == nil && !st.Mode().IsRegular():
+		return nil // a device or a pipe is written to as it is
 	}
 	t, err := newOutput(filepath.Dir(file))
 	if err != nil {
@@ -30,7 +34,15 @@ func writable(file string) error {
 }
 
 // replace writes a file and gives it its name when it is complete, so that nobody sees half of it.
+// What is there and no regular file, /dev/null say, stays what it is and is written to.
 func replace(file string, fill func(io.Writer) error) (err error) {
+	if st, err := os.Stat(file); err == nil && !st.Mode().IsRegular() {
+		f, err := os.OpenFile(file, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(fill(f), f.Close())
+	}
 	t, err := newOutput(filepath.Dir(file))
 	if err != nil {
 		return err

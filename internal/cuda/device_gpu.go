@@ -263,7 +263,10 @@ func (d *Device) NewEvent() (device.Event, error) {
 		e, err = cu.MakeEvent(cu.DefaultEvent)
 		return d.fail("cuEventCreate", err)
 	})
-	return e, err
+	if err != nil {
+		return nil, err // not an Event that holds no event: it would be freed
+	}
+	return e, nil
 }
 
 func (d *Device) FreeEvent(e device.Event) error {

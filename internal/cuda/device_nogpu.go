@@ -19,7 +19,7 @@ func Open(ordinal int) (device.Device, error) {
 func Devices() []string { return []string{"cpu", without()} }
 
 func without() string {
-	s := "this program was built without CUDA; build it with: make gpu (or go build -tags gpu)"
+	s := "this program was built without CUDA; build it with: make gpu, or where there is a CUDA toolkit go build -tags gpu"
 	if raw, err := os.ReadFile("/proc/driver/nvidia/version"); err == nil {
 		line, _, _ := strings.Cut(string(raw), "\n")
 		return s + "; the driver here: " + strings.Join(strings.Fields(line), " ")

@@ -169,7 +169,7 @@ func (h *Host) Elapsed(from, to Event) (time.Duration, error) {
 func (h *Host) Memory() (free, total int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.budget - h.used, h.budget, nil
+	return max(0, h.budget-h.used), h.budget, nil
 }
 
 // Close ends the copy stream.

@@ -165,6 +165,9 @@ func (c *compiler) layouts(call Call) Call {
 	for i := range in {
 		v := c.prog.Values[in[i]]
 		want := c.prog.Target.layout(op, i)
+		if want == Plain && v.Kind == Weight && c.prog.Target.Kernels.Any() && !op.Float(i) {
+			want = Rows // Plain would be float32, and the kernel reads the target's type
+		}
 		switch {
 		case want == Plain && op.Float(i) && v.DType.Float() && v.DType != dtype.F32 && v.Kind != Weight:
 			if v.Kind == Activation {
