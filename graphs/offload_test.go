@@ -232,18 +232,36 @@ func TestCancelOffloaded(t *testing.T) {
 
 // TestHooks sees every layer of the loop in every step, with the weights it reads.
 func TestHooks(t *testing.T) {
-	seen := map[string]int{}
-	bytes := 0
-	p := openGolden(t, "sd1", graphs.WithOffload(offload.Model()), graphs.WithHooks(nil, func(e graphs.HookEvent) {
-		if e.Component == "unet" && e.Layer == "unet.conv_in" {
-			seen[e.Layer] |= 1 << e.Pass
-		}
-		bytes += e.Weights
-	}))
-	if _, err := p.Generate(t.Context(), smallRequest()); err != nil {
-		t.Fatal(err)
-	}
-	if seen["unet.conv_in"] != 7 || bytes == 0 {
-		t.Errorf("steps %b of conv_in were seen, %d bytes of weights", seen["unet.conv_in"], bytes)
+	for name, more := range map[string][]graphs.Option{"model": {graphs.WithOffload(offload.Model())}, "no strategy": nil} {
+		t.Run(name, func(t *testing.T) {
+			seen, bytes := 0, 0
+			p := openGolden(t, "sd1", append(more, graphs.WithHooks(nil, func(e graphs.HookEvent) {
+				if e.Component == "unet" && e.Layer == "unet.conv_in" {
+					seen |= 1 << e.Pass
+				}
+				bytes += e.Weights
+			}))...)
+			if _, err := p.Generate(t.Context(), smallRequest()); err != nil {
+				t.Fatal(err)
+			}
+			if seen != 7 || bytes == 0 {
+				t.Errorf("steps %b of conv_in were seen, %d bytes of weights", seen, bytes)
+			}
+		})
 	}
 }
+
+// What is no strategy, or makes no plan, is an error and not a panic.
+func TestNilStrategies(t *testing.T) {
+	for _, s := range []offload.Strategy{nil, planless{}} {
+		_, err := openGolden(t, "sd1", graphs.WithOffload(s)).Generate(t.Context(), smallRequest())
+		if err == nil || errors.As(err, new(*graphs.PanicError)) {
+			t.Errorf("%v: %v", s, err)
+		}
+	}
+}
+
+type planless struct{}
+
+func (planless) Name() string                                   { return "planless" }
+func (planless) Plan(*offload.Inventory) (*offload.Plan, error) { return nil, nil }

@@ -87,7 +87,8 @@ func (f *generateFlags) parse(args []string, stderr io.Writer) error {
 	return nil
 }
 
-// embeddedGuidance is the scale at which the embedded model draws best; loader/tiny/check.py tries several.
+// embeddedGuidance is the scale at which the embedded model's pictures are read; loader/tiny/check.py --guidance reads
+// them at others.
 const embeddedGuidance = 3
 
 // summary is what -json prints.
