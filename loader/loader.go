@@ -19,6 +19,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/hostmem"
+	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
 // Error says what in a model folder is wrong: File, Tensor or Field, what was found and what was wanted.
@@ -194,21 +195,8 @@ func (m *Model) readJSON(name string) ([]byte, error) {
 	if !json.Valid(raw) {
 		return nil, &Error{File: name, Got: "not JSON"}
 	}
-	depth, quoted := 0, false
-	for i := 0; i < len(raw); i++ {
-		switch b := raw[i]; {
-		case quoted && b == '\\':
-			i++
-		case b == '"':
-			quoted = !quoted
-		case quoted:
-		case b == '{', b == '[':
-			if depth++; depth > m.limits.Nesting {
-				return nil, &Error{File: name, Got: fmt.Sprintf("nested more than %d deep", m.limits.Nesting), Want: atMost(m.limits.Nesting, "Nesting")}
-			}
-		case b == '}', b == ']':
-			depth--
-		}
+	if _, depth := strictjson.Extent(raw); depth > m.limits.Nesting {
+		return nil, &Error{File: name, Got: fmt.Sprintf("nested more than %d deep", m.limits.Nesting), Want: atMost(m.limits.Nesting, "Nesting")}
 	}
 	return raw, nil
 }

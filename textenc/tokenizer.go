@@ -71,7 +71,7 @@ func NewTokenizer(f TokenizerFiles) (*Tokenizer, error) {
 }
 
 func (t *Tokenizer) readVocab(file string, raw []byte, most int) error {
-	n := strictjson.Keys(raw)
+	n, _ := strictjson.Extent(raw)
 	if n > most {
 		return &badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens", n), Want: fmt.Sprintf("at most %d, the limit Tokens", most)}
 	}

@@ -135,8 +135,9 @@ func (d Decoder) End() error {
 	return nil
 }
 
-// Keys counts the keys of an object in valid JSON, those that come twice too.
-func Keys(raw []byte) (n int) {
+// Extent counts what valid JSON holds without building it: the keys of an object, those that come twice too, and how
+// deep it is nested.
+func Extent(raw []byte) (keys, deepest int) {
 	depth, quoted := 0, false
 	for i := 0; i < len(raw); i++ {
 		switch b := raw[i]; {
@@ -147,11 +148,12 @@ func Keys(raw []byte) (n int) {
 		case quoted:
 		case b == '{', b == '[':
 			depth++
+			deepest = max(deepest, depth)
 		case b == '}', b == ']':
 			depth--
 		case b == ':' && depth == 1:
-			n++
+			keys++
 		}
 	}
-	return n
+	return keys, deepest
 }
