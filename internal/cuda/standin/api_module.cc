@@ -150,18 +150,6 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction han
   return CUDA_SUCCESS;
 }
 
-// Pointers of the device within the parameter become those that the host can follow. Numbers do not look like them:
-// the device's addresses are above 2^40.
-static void translate(std::vector<char> &params) {
-  for (size_t i = 0; i + 8 <= params.size(); i += 8) {
-    uint64_t v;
-    memcpy(&v, &params[i], 8);
-    if (!is_device(v)) continue;
-    char *p = host_view(v);
-    memcpy(&params[i], &p, 8);
-  }
-}
-
 CUresult cuLaunchKernel(CUfunction handle, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared,
                         CUstream stream, void **kernel_params, void **extra) {
   ENTER(Call::CONTEXT);
@@ -184,15 +172,6 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned int gx, unsigned int gy, uns
   for (int i = 0; extra && extra[i] != CU_LAUNCH_PARAM_END; i += 2)
     if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER) given = (const char *)extra[i + 1];
   if ((k->param_bytes && !given) || (kernel_params && extra)) return CUDA_ERROR_INVALID_VALUE;
-  std::vector<char> params(given, given + k->param_bytes);
-  translate(params);
-  emulate::Index grid{gx, gy, gz};
-  return enqueue(s, Task{"kernel " + k->name, 10, [=]() -> Work {
-                           return [=](Op &op) {
-                             emulate::Result r = emulate::run(*k, grid, shared, params.data(), blocks_backwards());
-                             if (r.code) report(op.id.text() + " fails: " + r.message);
-                             CUresult accesses = kernel_accesses(op);
-                             return r.code ? (CUresult)r.code : accesses;
-                           };
-                         }});
+  Launch launch{k, {gx, gy, gz}, shared, std::vector<char>(given, given + k->param_bytes)};
+  return enqueue(s, Task{"kernel " + k->name, 10, [=]() -> Work { return [=](Op &op) { return run_kernel(op, launch); }; }});
 }

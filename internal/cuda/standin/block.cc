@@ -143,6 +143,8 @@ bool own_memory(uintptr_t p) {
 
 bool stop_on_fault(uintptr_t address, bool write) {
   if (!running) return false;
+  write |= touched.saving;
+  touched.saving = false;
   char text[96];
   snprintf(text, sizeof text, "%s of address 0x%zx, where no memory is", write ? "write" : "read", (size_t)address);
   stop(700, text);

@@ -81,6 +81,7 @@ int main(int argc, char **argv) {
   memory();
   handles();
   kernels();
+  recall();
   schedules(argc > 1 ? atoi(argv[1]) : 2000);
   printf("self-test of the stand-in driver: %d cases, %d failed\n", cases, failures);
   return failures > 0;
