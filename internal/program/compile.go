@@ -16,8 +16,9 @@ type Program struct {
 	Values  []Value
 	Calls   []Call
 	Outputs []int // values that outlive the run
-	Arena   int   // bytes of the activation arena
-	Bound   int   // the least any arena can be: the most bytes alive at once
+	Carried []carried
+	Arena   int // bytes of the activation arena
+	Bound   int // the least any arena can be: the most bytes alive at once
 }
 
 // Kind is where a value comes from.
@@ -89,6 +90,28 @@ func (p *Program) Once(nodes []*G.Node) {
 	}
 }
 
+// carried is an output that is an input's value in the next pass.
+type carried struct{ in, out int } // values
+
+// Carry says that an output is the value of an input in the next pass. On a device with kernels it is computed in the
+// input's place, and may stay there.
+func (p *Program) Carry(input *G.Node, output int) error {
+	out := p.Outputs[output]
+	call := p.Values[out].First
+	op, ok := p.Calls[call].Host()
+	if !ok {
+		return fmt.Errorf("%s has no form of its own and cannot carry a value", p.Calls[call].Layer)
+	}
+	for _, arg := range op.InPlace() {
+		in := p.Calls[call].In[arg]
+		if v := &p.Values[in]; v.Node == input && v.Kind == Input && v.Last == call && v.Bytes == p.Values[out].Bytes {
+			p.Carried = append(p.Carried, carried{in, out})
+			return nil
+		}
+	}
+	return fmt.Errorf("%s cannot compute its result in the place of %q", p.Calls[call].Layer, input.Name())
+}
+
 // place is a node in one layout.
 type place struct {
 	node   *G.Node
@@ -112,14 +135,14 @@ func (c *compiler) visit(n *G.Node) (int, error) {
 	if v.DType, err = nodeType(n); err != nil {
 		return 0, err
 	}
-	if v.DType == dtype.F32 {
+	op := n.Op()
+	if own, ok := op.(Op); v.DType == dtype.F32 && !(ok && own.FloatResult()) {
 		v.DType = c.prog.Target.float()
 	}
 	var ok bool
 	if v.Bytes, ok = size.Product(v.Shape...).Mul(size.Of(v.DType.Size())).Int(); !ok {
 		return 0, fmt.Errorf("node %q of shape %v is too large", v.Name, v.Shape)
 	}
-	op := n.Op()
 	if op == nil || isConstant(op) || slices.Contains(c.given, n) {
 		switch {
 		case slices.Contains(c.given, n):
@@ -169,6 +192,9 @@ func (c *compiler) layouts(call Call) Call {
 			want = Rows // Plain would be float32, and the kernel reads the target's type
 		}
 		switch {
+		case want == Plain && v.Kind == Activation && v.DType == dtype.F32 && c.prog.Target.float() != dtype.F32 && !op.Float(i):
+			call.Op = plainOp{call.Op} // the kernel reads the target's type
+			return call
 		case want == Plain && op.Float(i) && v.DType.Float() && v.DType != dtype.F32 && v.Kind != Weight:
 			if v.Kind == Activation {
 				call.Op = plainOp{call.Op}

@@ -14,6 +14,10 @@ type Device struct {
 	Weight func(name string, layout Layout) device.Ptr // the weight's place; its bytes are there for calls after Before
 	Before func(i int, call Call) error
 	After  func(i int, call Call) error
+	// Idle is how many calls, from the one that Before was called for, need neither of them but that one: those may be
+	// issued together, and Passed says that they were.
+	Idle   func() int
+	Passed func(n int)
 }
 
 // DeviceBytes is the memory of a program's inputs and, above them, activations.
@@ -39,13 +43,19 @@ func (p *Program) DeviceTops() []int {
 func (p *Program) inputArea() (n int) {
 	for _, v := range p.Values {
 		if v.Kind == Input || v.Kind == Constant && p.Target.Kernels.Any() {
-			n += align(v.inputBytes())
+			n += align(p.inputBytes(&v))
 		}
 	}
 	return n
 }
 
-func (v *Value) inputBytes() int { return max(v.Bytes, Packed(v.Layout, v.Shape, v.DType)) }
+// inputBytes is what an input takes: its kernel on the host may want it packed.
+func (p *Program) inputBytes(v *Value) int {
+	if p.Target.Kernels.Any() {
+		return v.Bytes
+	}
+	return max(v.Bytes, Packed(v.Layout, v.Shape, v.DType))
+}
 
 // WeightBytes is the size of a weight of p as the device holds it.
 func (w *Weights) WeightBytes(p *Program, v Value) int {
@@ -105,7 +115,7 @@ func (r *Runner) bindHost(h *device.Host, w *Weights) (err error) {
 				return err
 			}
 		case Input:
-			n := v.inputBytes()
+			n := p.inputBytes(&v)
 			r.inputs[i] = memory[at : at+n : at+n]
 			at += align(n)
 		}
