@@ -58,7 +58,7 @@ func (vm *VM) nonFinite() string {
 		return vm.faulty()
 	}
 	for i := range vm.outputs {
-		if !finite(vm.runner.Output(i).F32()) {
+		if !finite(vm.runner.Output(i).F32()) { // of one that stays on a device, the readers' results are looked at
 			return vm.outputs[i].Name()
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/unet"
 	G "gorgonia.org/gorgonia"
@@ -105,6 +106,9 @@ func (d *denoising) hoist(p *TextToImage, outputs []*G.Node, rows, h, w, tokens 
 	if d.time, err = p.host.compile(p.host.target(false), wide); err != nil {
 		return err
 	}
+	if d.text != nil {
+		program.Share(cut[ofText], d.text.prog, d.loop.prog, d.time.prog)
+	}
 	d.timeIn.nodes = in
 	return d.timeIn.bind(in.Timestep, in.Pooled, in.TimeIDs)
 }
@@ -175,7 +179,7 @@ func (d *denoising) prepare(ctx context.Context, cond conditioning, timesteps []
 		if err := d.text.evaluate(ctx, -1, checks); err != nil {
 			return err
 		}
-		for i, x := range d.textState {
+		for i, x := range d.textState { // what is not shared on a device
 			copy(x, d.text.runner.Output(i).F32())
 		}
 	}

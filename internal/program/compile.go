@@ -17,6 +17,7 @@ type Program struct {
 	Calls   []Call
 	Outputs []int // values that outlive the run
 	Carried []carried
+	Shared  int   // bytes that come first in the device memory: see Share
 	Arena   int // bytes of the activation arena
 	Bound   int // the least any arena can be: the most bytes alive at once
 }
@@ -41,7 +42,8 @@ type Value struct {
 	Layout Layout
 	Bytes  int  // as laid out; of a weight, filled in when its stored dtype is known
 	Once   bool // an input whose value is the same in all passes of an image
-	Offset int  // in the arena, of activations
+	Shared bool // lies in what programs share
+	Offset int  // in the arena, of activations; in what is shared
 	First  int  // call that writes it; of activations
 	Last   int  // last call that reads it
 }
@@ -110,6 +112,44 @@ func (p *Program) Carry(input *G.Node, output int) error {
 		}
 	}
 	return fmt.Errorf("%s cannot compute its result in the place of %q", p.Calls[call].Layer, input.Name())
+}
+
+// Share gives nodes that one program computes and another reads places of their own, at the beginning of the memory that
+// either has on a device with kernels: what the one leaves there the other finds, and nothing goes by way of the host. The
+// memory of both, and of others that run between them, must begin at the same address.
+func Share(nodes []*G.Node, from, to *Program, others ...*Program) {
+	if !from.Target.Kernels.Any() {
+		return
+	}
+	size := 0
+	for _, n := range nodes {
+		out, in := from.only(n, Activation), to.only(n, Input)
+		if out == nil || in == nil || in.Layout != Plain || in.DType != out.DType {
+			continue
+		}
+		for _, v := range []*Value{out, in} {
+			v.Shared, v.Offset = true, size
+		}
+		size += align(in.Bytes)
+	}
+	for _, p := range append(others, from, to) {
+		p.Shared = size
+	}
+	from.place()
+}
+
+// only is the one value that a node has in the program, and nil if it has none or more.
+func (p *Program) only(n *G.Node, k Kind) (found *Value) {
+	for i := range p.Values {
+		if v := &p.Values[i]; v.Node != n {
+			continue
+		} else if found != nil || v.Kind != k {
+			return nil
+		} else {
+			found = v
+		}
+	}
+	return found
 }
 
 // place is a node in one layout.

@@ -20,7 +20,7 @@ type Device struct {
 	Passed func(n int)
 }
 
-// DeviceBytes is the memory of a program's inputs and, above them, activations.
+// DeviceBytes is the memory of what a program shares and, above that, of its inputs and activations.
 func (p *Program) DeviceBytes() int { return p.inputArea() + p.Arena }
 
 // DeviceTops is, per call, the end of the memory in use during the call.
@@ -31,7 +31,7 @@ func (p *Program) DeviceTops() []int {
 		tops[i] = inputs
 	}
 	for _, v := range p.Values {
-		if v.Kind == Activation && v.First >= 0 {
+		if v.Kind == Activation && !v.Shared && v.First >= 0 {
 			for c := v.First; c <= min(max(v.First, v.Last), len(tops)-1); c++ {
 				tops[c] = max(tops[c], inputs+v.Offset+v.Bytes)
 			}
@@ -40,9 +40,11 @@ func (p *Program) DeviceTops() []int {
 	return tops
 }
 
-func (p *Program) inputArea() (n int) {
+// inputArea is the end of what is shared and of the inputs.
+func (p *Program) inputArea() int {
+	n := p.Shared
 	for _, v := range p.Values {
-		if v.Kind == Input || v.Kind == Constant && p.Target.Kernels.Any() {
+		if v.Kind == Input && !v.Shared || v.Kind == Constant && p.Target.Kernels.Any() {
 			n += align(p.inputBytes(&v))
 		}
 	}
@@ -89,8 +91,10 @@ func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *Runne
 	for _, o := range p.Outputs {
 		v := &p.Values[o]
 		a := Arg{Shape: v.Shape, DType: onHost(v.DType)}
-		if a.Data, err = w.mem.Alloc(v.Shape.TotalSize() * a.DType.Size()); err != nil {
-			return r, err
+		if !v.Shared {
+			if a.Data, err = w.mem.Alloc(v.Shape.TotalSize() * a.DType.Size()); err != nil {
+				return r, err
+			}
 		}
 		r.outputs = append(r.outputs, a)
 	}

@@ -44,14 +44,17 @@ func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
 		}
 	}()
 	inputs, staged := device.Ptr(p.inputArea()), 0
-	r.memory, r.graphs = d.Memory, map[span]device.Graph{}
+	r.memory, r.graphs = d.Memory+device.Ptr(p.Shared), map[span]device.Graph{}
 	for i, v := range p.Values {
 		a := device.Arg{Shape: v.Shape, DType: v.DType}
 		switch v.Kind {
 		case Activation:
 			a.Ptr = d.Memory + inputs + device.Ptr(v.Offset)
 		case Input, Constant:
-			a.Ptr = d.Memory + device.Ptr(staged)
+			a.Ptr = r.memory + device.Ptr(staged)
+			if v.Shared {
+				break
+			}
 			r.at[i], staged = staged, staged+align(v.Bytes)
 		case Weight:
 			if v.Last < 0 {
@@ -59,13 +62,16 @@ func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
 			}
 			a.Ptr, a.DType = d.Weight(v.Name, v.Layout), w.get(v).DType
 		}
+		if v.Shared {
+			a.Ptr = d.Memory + device.Ptr(v.Offset)
+		}
 		r.args[i] = a
 	}
 	for _, c := range p.Carried {
 		r.args[c.out].Ptr = r.args[c.in].Ptr
 	}
 	for _, o := range p.Outputs {
-		if _, ok := r.at[o]; !ok {
+		if _, ok := r.at[o]; !ok && !p.Values[o].Shared {
 			r.at[o], staged = staged, staged+align(p.Values[o].Bytes)
 		}
 	}

@@ -112,7 +112,7 @@ func (r *Runner) Offloaded() bool { return r.device != nil }
 // kept on the device.
 func (r *Runner) Output(i int) Arg {
 	if r.remote != nil && r.kept(r.prog.Outputs[i]) {
-		return Arg{}
+		return Arg{Shape: r.outputs[i].Shape, DType: r.outputs[i].DType}
 	}
 	if r.device != nil {
 		return r.outputs[i]
@@ -158,14 +158,14 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 	return nil
 }
 
-// kept reports whether a value is carried to the next pass and stays where it is.
+// kept reports whether an output stays on a device with kernels: it is shared, or carried to the next pass.
 func (r *Runner) kept(value int) bool {
-	return r.Keep && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.out == value })
+	return r.prog.Values[value].Shared || r.Keep && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.out == value })
 }
 
 // inPlace reports whether an input or constant has its value on the device.
 func (r *Runner) inPlace(i int, v *Value) bool {
-	if r.Again && (v.Once || v.Kind == Constant) {
+	if v.Shared || r.Again && (v.Once || v.Kind == Constant) {
 		return true
 	}
 	return r.remote != nil && r.Carry && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.in == i })
