@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/offload"
 	G "gorgonia.org/gorgonia"
 )
@@ -58,6 +59,100 @@ func TestDevicePictures(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Every scheduler takes its steps on the device as on the CPU, with all that its state and guidance can be.
+func TestDeviceSchedulers(t *testing.T) {
+	needDevice(t)
+	for _, c := range []struct {
+		name string
+		req  graphs.Request
+	}{
+		{"ddim", graphs.Request{Eta: 1, NumImagesPerPrompt: 2}},
+		{"pndm", graphs.Request{NumInferenceSteps: 6}},
+		{"euler", graphs.Request{GuidanceRescale: 0.7, NumImagesPerPrompt: 2}},
+		{"euler_a", graphs.Request{GuidanceScale: 1}},
+		{"dpm++2m_karras", graphs.Request{}},
+		{"lcm", graphs.Request{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := onDevice()
+			r.Scheduler, r.Eta, r.NumImagesPerPrompt, r.GuidanceScale, r.GuidanceRescale = c.name, c.req.Eta, c.req.NumImagesPerPrompt, c.req.GuidanceScale, c.req.GuidanceRescale
+			r.NumInferenceSteps = max(4, c.req.NumInferenceSteps)
+			want, err := openGolden(t, "sd1").Generate(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := openOnDevice(t, "sd1", graphs.DeviceOption{DType: "f32"})
+			got, err := p.Generate(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := relL2(got.Latents.Float32s(), want.Latents.Float32s()); !(d <= 2e-5) {
+				t.Errorf("latents differ by %g", d)
+			} else {
+				t.Logf("latents differ by %.2g", d)
+			}
+			// Latents that a step's caller sees go on as they are.
+			r.OnStepEnd = func(graphs.Step) error { return nil }
+			seen, err := p.Generate(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if hash(seen) != hash(got) {
+				t.Error("another picture with OnStepEnd")
+			}
+		})
+	}
+}
+
+// outgoing counts what leaves a device.
+type outgoing struct {
+	device.Device
+	bytes, graphs int
+}
+
+func (o *outgoing) CopyOut(s device.Stream, dst []byte, src device.Ptr) error {
+	o.bytes += len(dst)
+	return o.Device.CopyOut(s, dst, src)
+}
+
+func (o *outgoing) LaunchGraph(s device.Stream, g device.Graph) error {
+	o.graphs++
+	return o.Device.LaunchGraph(s, g)
+}
+
+// Of a step nothing leaves the device but the flags that say whether its numbers are finite, and from the second step on
+// its kernels are launched as graphs.
+func TestDeviceKeepsLatents(t *testing.T) {
+	needDevice(t)
+	var o outgoing
+	p := openGolden(t, "sd1", graphs.WithDevice(graphs.Wrapped(graphs.DeviceOption{Name: "cuda:0"}, func(d device.Device) device.Device {
+		o.Device = d
+		return &o
+	})))
+	made := func(steps int) (bytes, launched int) {
+		r := onDevice()
+		r.NumInferenceSteps = steps
+		o.bytes, o.graphs = 0, 0
+		if _, err := p.Generate(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		return o.bytes, o.graphs
+	}
+	made(3)
+	less, few := made(3)
+	made(5)
+	more, many := made(5)
+	const flags, times = 2 * 64 * 4, 832 // of a step: what the test is about, and the time projections, once per image
+	if want := 2 * (flags + times); more-less != want {
+		t.Errorf("two steps more take %d bytes more from the device, want %d", more-less, want)
+	}
+	if per := (many - few) / 2; per < 1 {
+		t.Errorf("%d graphs are launched in 3 steps, %d in 5", few, many)
+	} else {
+		t.Logf("%d bytes and %d graphs a step", (more-less)/2, per)
 	}
 }
 

@@ -112,6 +112,7 @@ func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.
 			Weight: func(name string, l program.Layout) device.Ptr { return s.engine.Weight(i, index[stored{name, l}]) },
 			Before: func(k int, _ program.Call) error { return s.before(i, k) },
 			After:  func(k int, _ program.Call) error { return s.after(i, k) },
+			Idle:   s.idle, Passed: s.engine.Passed,
 		})
 		if err != nil {
 			return s, err
@@ -207,6 +208,14 @@ func (s *session) after(phase, call int) error {
 		s.hooks.after(s.event(phase, call))
 	}
 	return s.engine.After()
+}
+
+// idle is how many calls may be issued together. Hooks want to see each.
+func (s *session) idle() int {
+	if s.hooks.before != nil || s.hooks.after != nil {
+		return 1
+	}
+	return s.engine.Idle()
 }
 
 func (s *session) event(phase, call int) HookEvent {

@@ -22,6 +22,10 @@ import (
 
 // onStandin makes a picture with a pipeline of its own, from opening the device to closing it.
 func onStandin(t *testing.T, s offload.Strategy, d graphs.DeviceOption) (string, error) {
+	return stepsOnStandin(t, 1, s, d)
+}
+
+func stepsOnStandin(t *testing.T, steps int, s offload.Strategy, d graphs.DeviceOption) (string, error) {
 	m, err := loader.Open(filepath.Join(golden.Dir(), "sd1"))
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +36,7 @@ func onStandin(t *testing.T, s offload.Strategy, d graphs.DeviceOption) (string,
 		return "", err
 	}
 	req := onDevice()
-	req.NumInferenceSteps, req.GuidanceScale = 1, 1
+	req.NumInferenceSteps, req.GuidanceScale = steps, 1
 	res, err := p.Generate(t.Context(), req)
 	if e := p.Close(); err == nil {
 		err = e

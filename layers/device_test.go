@@ -173,6 +173,9 @@ func (r *deviceRun) sync() {
 
 // run computes the op on the device and returns its result.
 func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Arg) []float32 {
+	if o.FloatResult() {
+		typ = dtype.F32
+	}
 	n := shape.TotalSize() * typ.Size()
 	out := device.Arg{Shape: shape, DType: typ, Ptr: r.alloc(n)}
 	kernels, err := o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(shape)))

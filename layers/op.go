@@ -32,6 +32,7 @@ type kind interface {
 	Host(p *cpu.Pool, out program.Arg, in []program.Arg)
 	DeviceLayout(i int) program.Layout
 	Float(i int) bool
+	FloatResult() bool
 	Scratch(out tensor.Shape) int
 	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
 	FLOPs(out tensor.Shape, in []tensor.Shape) int64
@@ -46,6 +47,7 @@ func (plain) rank() int                                 { return 0 }
 func (plain) Layout(int) program.Layout                 { return program.Plain }
 func (plain) DeviceLayout(int) program.Layout           { return program.Plain }
 func (plain) Float(int) bool                            { return false }
+func (plain) FloatResult() bool                         { return false }
 func (plain) Scratch(tensor.Shape) int                  { return 0 }
 func (plain) FLOPs(tensor.Shape, []tensor.Shape) int64  { return 0 }
 func (plain) InPlace() []int                            { return nil }

@@ -320,6 +320,26 @@ func (e *Engine) Before() error {
 	return err
 }
 
+// Idle is how many calls, from the one that Before was last called for, need neither Before nor After but that one:
+// nothing is copied or waited for between them. Passed says that they were issued.
+func (e *Engine) Idle() int {
+	if e.record {
+		return 1
+	}
+	end := e.time.end
+	if e.issued < len(e.copies) {
+		end = min(end, e.copies[e.issued].start+1)
+	}
+	n := 1
+	for e.called+n < end && e.need[e.called+n] <= e.awaited {
+		n++
+	}
+	return n
+}
+
+// Passed says that n calls are issued, as n times After.
+func (e *Engine) Passed(n int) { e.called += n }
+
 // next moves phase and call to the call that begins.
 func (e *Engine) next() {
 	p := &e.inv.Phases[e.phase]

@@ -32,6 +32,12 @@ type Device interface {
 	CopyOut(s Stream, dst []byte, src Ptr) error
 	Launch(s Stream, k *Kernel) error
 
+	// Capture makes a graph of launches that are always issued together, each after the one before: issuing it is one
+	// call, and its kernels follow each other closer. A graph may be freed while it runs.
+	Capture(ks []*Kernel) (Graph, error)
+	LaunchGraph(s Stream, g Graph) error
+	FreeGraph(g Graph) error
+
 	// An event happens when the stream has done all work issued before Record. Wait holds a stream's later work back
 	// until then, Sync the caller. An event may be recorded again once everything that waits for it has been issued.
 	NewEvent() (Event, error)
@@ -62,6 +68,9 @@ const (
 
 // Event is a mark in a stream.
 type Event any
+
+// Graph is launches captured.
+type Graph any
 
 // Kernel is one launch.
 type Kernel struct {

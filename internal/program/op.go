@@ -62,6 +62,8 @@ type Op interface {
 	DeviceLayout(i int) Layout
 	// Float reports that kernels read argument i as float32 whatever the target's type. Weights in layout Plain are.
 	Float(i int) bool
+	// FloatResult reports that kernels write float32 whatever the target's type.
+	FloatResult() bool
 	// Scratch is the bytes that kernels use besides arguments and result.
 	Scratch(out tensor.Shape) int
 	// Device lists the launches that compute out from in.

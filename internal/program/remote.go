@@ -22,9 +22,16 @@ type remote struct {
 
 	staging []byte // locked: inputs, constants and outputs on their way, each at its place
 	at      map[int]int
+	filled  []span // of staging, to be copied to the device's memory, where inputs lie as they do here
+	memory  device.Ptr
 	whole   []byte // locked: one value on its way, for what only the host can do
 	done    device.Event
+
+	graphs map[span]device.Graph // of calls; nil for calls issued once so far
 }
+
+// span is from one place to another.
+type span struct{ from, to int }
 
 // newRemote binds every value to its place and makes the launches of every call.
 func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
@@ -37,15 +44,17 @@ func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
 		}
 	}()
 	inputs, staged := device.Ptr(p.inputArea()), 0
-	place := d.Memory
+	r.memory, r.graphs = d.Memory+device.Ptr(p.Shared), map[span]device.Graph{}
 	for i, v := range p.Values {
 		a := device.Arg{Shape: v.Shape, DType: v.DType}
 		switch v.Kind {
 		case Activation:
 			a.Ptr = d.Memory + inputs + device.Ptr(v.Offset)
 		case Input, Constant:
-			a.Ptr = place
-			place += device.Ptr(align(v.inputBytes()))
+			a.Ptr = r.memory + device.Ptr(staged)
+			if v.Shared {
+				break
+			}
 			r.at[i], staged = staged, staged+align(v.Bytes)
 		case Weight:
 			if v.Last < 0 {
@@ -53,10 +62,16 @@ func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
 			}
 			a.Ptr, a.DType = d.Weight(v.Name, v.Layout), w.get(v).DType
 		}
+		if v.Shared {
+			a.Ptr = d.Memory + device.Ptr(v.Offset)
+		}
 		r.args[i] = a
 	}
+	for _, c := range p.Carried {
+		r.args[c.out].Ptr = r.args[c.in].Ptr
+	}
 	for _, o := range p.Outputs {
-		if _, ok := r.at[o]; !ok {
+		if _, ok := r.at[o]; !ok && !p.Values[o].Shared {
 			r.at[o], staged = staged, staged+align(p.Values[o].Bytes)
 		}
 	}
@@ -146,6 +161,12 @@ func (r *remote) close() (err error) {
 		r.mem.Free(b)
 	}
 	r.staging, r.whole = nil, nil
+	for _, g := range r.graphs {
+		if g != nil {
+			err = errors.Join(err, r.dev.FreeGraph(g))
+		}
+	}
+	r.graphs = nil
 	if r.done != nil {
 		err = errors.Join(err, r.dev.FreeEvent(r.done))
 	}
@@ -153,15 +174,30 @@ func (r *remote) close() (err error) {
 	return err
 }
 
-// bind copies the value of an input or constant to the device.
+// bind puts the value of an input or constant where copyIn copies it from.
 func (r *remote) bind(i int, a Arg) error {
 	v, at := &r.prog.Values[i], r.at[i]
-	buf := r.staging[at : at+v.Bytes]
 	if v.Layout == Taps {
 		a.Data = taps(a.Data, a.DType.Size(), v.Shape)
 	}
-	dtype.Convert(buf, v.DType, a.Data, a.DType)
-	return r.dev.CopyIn(device.Compute, r.args[i].Ptr, buf)
+	dtype.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
+	if n := len(r.filled); n > 0 && align(r.filled[n-1].to) == at {
+		r.filled[n-1].to = at + v.Bytes
+	} else {
+		r.filled = append(r.filled, span{at, at + v.Bytes})
+	}
+	return nil
+}
+
+// copyIn copies what was bound to the device, neighbours together.
+func (r *remote) copyIn() error {
+	for _, s := range r.filled {
+		if err := r.dev.CopyIn(device.Compute, r.memory+device.Ptr(s.from), r.staging[s.from:s.to]); err != nil {
+			return err
+		}
+	}
+	r.filled = r.filled[:0]
+	return nil
 }
 
 // call issues a call.
@@ -175,6 +211,49 @@ func (r *remote) call(i int) error {
 		}
 	}
 	return nil
+}
+
+// mostTogether bounds the calls of a graph: a cancelled run ends with the graph it has issued.
+const mostTogether = 64
+
+// together is how many of n calls from i on have kernels, at least 1.
+func (r *remote) together(i, n int) int {
+	n = min(n, mostTogether, len(r.kernels)-i)
+	for k := range n {
+		if r.kernels[i+k] == nil {
+			return max(1, k)
+		}
+	}
+	return max(1, n)
+}
+
+// stretch issues n calls from i on, which have kernels. A stretch that comes again becomes a graph.
+func (r *remote) stretch(i, n int) error {
+	at := span{i, i + n}
+	g, again := r.graphs[at]
+	if !again {
+		for k := range n {
+			if err := r.call(i + k); err != nil {
+				return err
+			}
+		}
+		r.graphs[at] = nil
+		return nil
+	}
+	if g == nil {
+		var kernels []*device.Kernel
+		for _, ks := range r.kernels[i : i+n] {
+			for k := range ks {
+				kernels = append(kernels, &ks[k])
+			}
+		}
+		var err error
+		if g, err = r.dev.Capture(kernels); err != nil {
+			return err
+		}
+		r.graphs[at] = g
+	}
+	return r.dev.LaunchGraph(device.Compute, g)
 }
 
 // define runs an op's definition on the host, between the kernels before it and those after.
@@ -242,9 +321,12 @@ func (r *remote) see(i int) (a Arg, err error) {
 	return r.fetch(r.prog.Calls[i].Out)
 }
 
-// outputs issues the copies of the results to the host. They are there after sync.
-func (r *remote) outputs() error {
+// outputs issues the copies to the host of the results that are not kept. They are there after sync.
+func (r *remote) outputs(kept func(value int) bool) error {
 	for _, o := range r.prog.Outputs {
+		if kept(o) {
+			continue
+		}
 		at := r.at[o]
 		if err := r.dev.CopyOut(device.Compute, r.staging[at:at+r.prog.Values[o].Bytes], r.args[o].Ptr); err != nil {
 			return err
