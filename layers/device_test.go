@@ -175,7 +175,7 @@ func (r *deviceRun) sync() {
 func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Arg) []float32 {
 	n := shape.TotalSize() * typ.Size()
 	out := device.Arg{Shape: shape, DType: typ, Ptr: r.alloc(n)}
-	kernels, err := o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(shape)))
+	kernels, err := o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(r.dev.Kernels(), out, in)))
 	r.must(err)
 	for i := range kernels {
 		r.must(r.dev.Launch(device.Compute, &kernels[i]))
@@ -240,7 +240,7 @@ func BenchmarkDevice(b *testing.B) {
 			r.must(err)
 			out := device.Arg{Shape: shape, DType: dtype.F16, Ptr: r.alloc(2 * shape.TotalSize())}
 			bytes += 2 * shape.TotalSize()
-			kernels, err := c.kind.Device(dev.Kernels(), out, in, r.alloc(c.kind.Scratch(shape)))
+			kernels, err := c.kind.Device(dev.Kernels(), out, in, r.alloc(c.kind.Scratch(dev.Kernels(), out, in)))
 			r.must(err)
 			for b.Loop() {
 				for range 20 {
