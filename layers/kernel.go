@@ -51,21 +51,8 @@ type gemmParams struct {
 	m, n, k, act                       int32
 	height, width, channels, kh, kw    int32
 	stride, up, padTop, padLeft        int32
-	outWidth, outPixels                int32
-	_                                  int32
-}
-
-// gemm launches a product: on tensor cores where they take it, name is then "linear" or "conv".
-func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device.Arg) []device.Kernel {
-	tiles := func(size int) int { return ceil(int(p.m), size) * ceil(int(p.n), size) }
-	if out.DType == dtype.F32 || !k.TensorCore || channels%8 != 0 {
-		return []device.Kernel{launch("gemm", out.DType, p, tiles(64), 256, 2*16*68*4)}
-	}
-	// A small result is cut finer, so that every processor has work.
-	if tiles(128) < k.Processors {
-		return []device.Kernel{launch(name+"_64", out.DType, p, tiles(64), 128, 3*(64+64)*64)}
-	}
-	return []device.Kernel{launch(name+"_128", out.DType, p, tiles(128), 256, 3*(128+128)*64)}
+	outWidth, outPixels, splits        int32
+	partial                            device.Ptr
 }
 
 func ceil(a, b int) int { return (a + b - 1) / b }
