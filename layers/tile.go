@@ -2,6 +2,7 @@ package layers
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
@@ -16,7 +17,7 @@ type tile struct {
 // gemmTiles are the kernels there are. Many results of UNets have 320, 640 or 1280 columns and a power of two of rows:
 // tiles of 160 columns cut those into a power of two of blocks, which 128 or 132 processors take in whole rounds.
 var gemmTiles = []tile{
-	{256, 160, 256, 3, 1}, {256, 128, 256, 4, 1}, {128, 160, 128, 4, 2}, {128, 128, 128, 4, 2}, {64, 160, 128, 4, 2}, {64, 64, 128, 4, 4},
+	{256, 128, 256, 4, 1}, {128, 160, 128, 4, 2}, {128, 128, 128, 4, 2}, {64, 160, 128, 4, 2}, {64, 64, 128, 4, 4},
 }
 
 // depth is BK of gemm_tensor.cu: what a step sums of k.
@@ -33,7 +34,7 @@ func (t tile) blocks(m, n int) int { return ceil(m, t.rows) * ceil(n, t.columns)
 func (t tile) cycles(m, n, k, splits, processors int) int {
 	const (
 		multiplyAdds = 1024 // of a processor's tensor cores, per cycle
-		fromL2       = 40   // bytes that a processor gets per cycle
+		fromL2       = 28   // bytes that a processor gets per cycle
 		fromMemory   = 10   // and of those, from beyond L2
 		step         = 50   // of a barrier and first loads, unless another block computes meanwhile
 		begin        = 1500 // launch, addresses, first tiles
@@ -41,7 +42,7 @@ func (t tile) cycles(m, n, k, splits, processors int) int {
 		launch       = 2500 // of the kernel that adds the parts
 	)
 	rounds := ceil(t.blocks(m, n)*splits, processors) // blocks of the busiest processor
-	work := max(t.rows*t.columns*depth/multiplyAdds, (t.rows+t.columns)*depth*2/fromL2)
+	work := max(t.rows*t.columns*depth/multiplyAdds, (min(t.rows, m)+min(t.columns, n))*depth*2/fromL2)
 	if min(rounds, t.resident) == 1 {
 		work += step
 	}
@@ -54,19 +55,22 @@ func (t tile) cycles(m, n, k, splits, processors int) int {
 	return sum
 }
 
-// mostParts is the bytes that the parts of a split product may take.
-const mostParts = 32 << 20
+// mostParts is the bytes that the parts of a split product may take: a step of SD 1.5 then needs 3 % more memory.
+const mostParts = 12 << 20
 
 // tiling chooses the tile and into how many parts k is cut. It depends on nothing but the shape and the device's number
 // of processors, so a device always computes a product in the same way.
 func tiling(m, n, k, processors int) (best tile, splits int) {
-	least := 0
-	for _, t := range gemmTiles {
-		for s := 1; s <= 16; s++ {
-			if s > 1 && (n%8 != 0 || ceil(k, depth) < 4*s || 4*s*m*n > mostParts) {
-				break
-			}
-			if c := t.cycles(m, n, k, s, processors); least == 0 || c < least {
+	least := math.MaxInt
+	for s := 1; s <= 16; s++ {
+		if s > 1 && (n%8 != 0 || ceil(k, depth) < 4*s || 4*s*m*n > mostParts) {
+			break
+		}
+		if s == 2 {
+			least -= least / 8 // the parts take memory: they must save an eighth
+		}
+		for _, t := range gemmTiles {
+			if c := t.cycles(m, n, k, s, processors); c < least {
 				best, splits, least = t, s, c
 			}
 		}

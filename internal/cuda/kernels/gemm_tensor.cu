@@ -214,7 +214,6 @@ template <class T> DEVICE void reduce(const GemmParams &p) {
   KERNEL(conv_##BM##x##BN##_##type, GemmParams, BM / WM * (BN / WN) * 32) { gemm<T, BM, BN, WM, WN, STAGES, true>(p); }
 #define GEMM(BM, BN, WM, WN, STAGES) GEMM_OF(f16, f16, BM, BN, WM, WN, STAGES) GEMM_OF(bf16, bf16, BM, BN, WM, WN, STAGES)
 
-GEMM(256, 160, 64, 80, 3)
 GEMM(256, 128, 64, 64, 4)
 GEMM(128, 160, 64, 80, 4)
 GEMM(128, 128, 64, 64, 4)
