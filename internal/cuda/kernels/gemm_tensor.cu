@@ -59,6 +59,8 @@ template <bool conv, int rows> struct Gather {
     }
   }
 
+  DEVICE bool more(const GemmParams &p) const { return conv ? ky < p.kh : c < p.k; }
+
   DEVICE void next(const GemmParams &p) {
     c += BK;
     if (conv && c >= p.channels) {
@@ -93,7 +95,7 @@ template <class T, int BM, int BN, int WM, int WN, int STAGES, bool conv> DEVICE
   const int first = (int)((int64_t)total * part / p.splits), steps = (int)((int64_t)total * (part + 1) / p.splits) - first;
 
   const int chunk = thread % CHUNKS, row0 = thread / CHUNKS;
-  int k = first * BK + chunk * 8;
+  const int k = first * BK + chunk * 8;
   Gather<conv, rows_a> gather;
   gather.start(p, m0 + row0, step, k);
   const char *w = (const char *)p.w + ((int64_t)weight_row(p, n0 + row0 < p.n ? n0 + row0 : 0) * p.k + k) * 2;
@@ -106,14 +108,14 @@ template <class T, int BM, int BN, int WM, int WN, int STAGES, bool conv> DEVICE
     filling = filling + 1 == STAGES ? 0 : filling + 1;
 #pragma unroll
     for (int i = 0; i < rows_a; i++) copy16(to + i * step * ROW, gather.at[i], gather.there >> i & 1);
-    const int left = k < p.k ? rows_left : 0;
+    const int left = gather.more(p) ? rows_left : 0;
 #pragma unroll
     for (int i = 0; i < rows_b; i++) {
       if ((i + 1) * step > BN && row0 + i * step >= BN) break;
       copy16(to + tile_a + i * step * ROW, w + (i * step < left ? i * stride : 0), i * step < left);
     }
     gather.next(p);
-    k += BK, w += ROW;
+    w += ROW;
   };
 
   for (int s = 0; s < STAGES - 1; s++) {
@@ -127,14 +129,13 @@ template <class T, int BM, int BN, int WM, int WN, int STAGES, bool conv> DEVICE
   uint32_t fa[2][MI][4], fb[2][4];
   const char *a = shared + slot(wm + (lane & 15), lane >> 4);
   const char *b = shared + tile_a + slot(wn + (lane & 7) + (lane >> 4 << 3), lane >> 3 & 1);
-  // Chunk 2kk+i of a row lies where chunk i does, but for bit 1 of its number.
-  const int flip_a = (slot(lane & 15, (lane >> 4) + 2) - slot(lane & 15, lane >> 4));
-  const int flip_b = (slot(lane & 7, (lane >> 3 & 1) + 2) - slot(lane & 7, lane >> 3 & 1));
+  // Chunk i+2 of a row lies 32 bytes after or before chunk i, as bit 2 of the row has it, which is the lane's.
+  const int flip = lane & 4 ? -32 : 32;
   auto load_a = [&](uint32_t (&f)[MI][4], int kk) {
 #pragma unroll
-    for (int i = 0; i < MI; i++) load_matrices(f[i], a + kk * flip_a + i * 16 * ROW);
+    for (int i = 0; i < MI; i++) load_matrices(f[i], a + kk * flip + i * 16 * ROW);
   };
-  auto load_b = [&](uint32_t (&f)[4], int kk, int j) { load_matrices(f, b + kk * flip_b + j * 16 * ROW); };
+  auto load_b = [&](uint32_t (&f)[4], int kk, int j) { load_matrices(f, b + kk * flip + j * 16 * ROW); };
   load_a(fa[0], 0);
   load_b(fb[0], 0, 0);
   int reading = 0;

@@ -16,8 +16,9 @@ typedef long long int64_t;
 #define DEVICE __device__ __forceinline__
 
 // KERNEL(name, Params, threads) { ... p.field ... } defines a kernel of one-dimensional blocks of that many threads.
-// Every kernel has one parameter, a struct, so that one launch function serves them all.
-#define KERNEL(name, Params, threads) extern "C" __global__ void __launch_bounds__(threads) name(const Params p)
+// Every kernel has one parameter, a struct, so that one launch function serves them all. That one block must fit on a
+// processor keeps compilers from saving registers for more of them by spilling.
+#define KERNEL(name, Params, threads) extern "C" __global__ void __launch_bounds__(threads, 1) name(const Params p)
 
 // The dynamic shared memory of the block, aligned to 128 bytes.
 DEVICE char *shared_memory() {
