@@ -112,7 +112,7 @@ template <class T, int BM, int BN, int WM, int WN, int STAGES, bool conv> DEVICE
 #pragma unroll
     for (int i = 0; i < rows_b; i++) {
       if ((i + 1) * step > BN && row0 + i * step >= BN) break;
-      copy16(to + tile_a + i * step * ROW, w + (i * step < left ? i * stride : 0), i * step < left);
+      copy16(to + tile_a + i * step * ROW, w + i * stride, i * step < left);
     }
     gather.next(p);
     w += ROW;
