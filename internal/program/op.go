@@ -64,8 +64,8 @@ type Op interface {
 	Float(i int) bool
 	// FloatResult reports that kernels write float32 whatever the target's type.
 	FloatResult() bool
-	// Scratch is the bytes that kernels use besides arguments and result.
-	Scratch(out tensor.Shape) int
+	// Scratch is the bytes that kernels use besides arguments and result. The arguments are Device's, without places.
+	Scratch(k device.Kernels, out device.Arg, in []device.Arg) int
 	// Device lists the launches that compute out from in.
 	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
 
