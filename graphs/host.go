@@ -146,7 +146,7 @@ func (h *host) target(upcast bool) program.Target {
 	}
 	t := program.Target{Kernels: h.device.Kernels(), DType: h.dtype}
 	if upcast && t.DType == dtype.F16 {
-		t.DType = dtype.F32
+		t.DType, t.Kernels.TF32 = dtype.F32, true // as PyTorch's convolutions do by default
 	}
 	return t
 }

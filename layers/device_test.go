@@ -104,7 +104,7 @@ func TestTilesAgreeWithDefinitions(t *testing.T) {
 				if splits > 1 && !c.split {
 					continue
 				}
-				for typ, most := range map[dtype.Type]float64{dtype.F16: 2e-3, dtype.BF16: 1.5e-2} {
+				for typ, most := range map[dtype.Type]float64{dtype.F32: 1e-3, dtype.F16: 2e-3, dtype.BF16: 1.5e-2} {
 					t.Run(fmt.Sprintf("%s/%dx%d/%d/%v", c.name, tile.rows, tile.columns, splits, typ), func(t *testing.T) {
 						r := newDeviceRun(t, dev)
 						in, want := r.arguments(c.kind, c.in, 0, typ)

@@ -112,7 +112,7 @@ func (r *remote) prepare() (err error) {
 		if c.Scratch >= 0 {
 			scratch = r.args[c.Scratch].Ptr
 		}
-		have := r.dev.Kernels()
+		have := r.prog.Target.Kernels
 		if r.kernels[i], err = op.Device(have, r.args[c.Out], in, scratch); err != nil {
 			return fmt.Errorf("%s: %w", c.Layer, err)
 		}
