@@ -17,7 +17,7 @@ type Program struct {
 	Calls   []Call
 	Outputs []int // values that outlive the run
 	Carried []carried
-	Shared  int   // bytes that come first in the device memory: see Share
+	Shared  int // bytes that come first in the device memory: see Share
 	Arena   int // bytes of the activation arena
 	Bound   int // the least any arena can be: the most bytes alive at once
 }
@@ -141,13 +141,14 @@ func Share(nodes []*G.Node, from, to *Program, others ...*Program) {
 // only is the one value that a node has in the program, and nil if it has none or more.
 func (p *Program) only(n *G.Node, k Kind) (found *Value) {
 	for i := range p.Values {
-		if v := &p.Values[i]; v.Node != n {
+		v := &p.Values[i]
+		if v.Node != n {
 			continue
-		} else if found != nil || v.Kind != k {
-			return nil
-		} else {
-			found = v
 		}
+		if found != nil || v.Kind != k {
+			return nil
+		}
+		found = v
 	}
 	return found
 }

@@ -83,7 +83,7 @@ func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *Runne
 	if h, ok := d.Dev.(*device.Host); ok {
 		err = r.bindHost(h, w)
 	} else {
-		r.remote, err = newRemote(p, w, d)
+		r.remote, err = newRemote(p, pool, w, d)
 	}
 	if err != nil {
 		return r, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
@@ -15,6 +16,7 @@ import (
 // runs behind the caller until the outputs are fetched, at the end of a run.
 type remote struct {
 	dev     device.Device
+	pool    *cpu.Pool
 	mem     *hostmem.Memory
 	prog    *Program
 	args    []device.Arg
@@ -34,8 +36,8 @@ type remote struct {
 type span struct{ from, to int }
 
 // newRemote binds every value to its place and makes the launches of every call.
-func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
-	r = &remote{dev: d.Dev, mem: w.mem, prog: p, args: make([]device.Arg, len(p.Values)), at: map[int]int{}}
+func newRemote(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *remote, err error) {
+	r = &remote{dev: d.Dev, pool: pool, mem: w.mem, prog: p, args: make([]device.Arg, len(p.Values)), at: map[int]int{}}
 	defer func() {
 		if err != nil {
 			if e := r.close(); e != nil {
@@ -180,7 +182,7 @@ func (r *remote) bind(i int, a Arg) error {
 	if v.Layout == Taps {
 		a.Data = taps(a.Data, a.DType.Size(), v.Shape)
 	}
-	dtype.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
+	r.pool.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
 	if n := len(r.filled); n > 0 && align(r.filled[n-1].to) == at {
 		r.filled[n-1].to = at + v.Bytes
 	} else {
@@ -280,7 +282,7 @@ func (r *remote) define(c Call) (err error) {
 		return errors.New("the op's result is not of the size its graph node says")
 	}
 	buf := r.whole[:out.Bytes]
-	dtype.Convert(buf, out.DType, a.Data, a.DType)
+	r.pool.Convert(buf, out.DType, a.Data, a.DType)
 	if err := r.dev.CopyIn(device.Compute, r.args[c.Out].Ptr, buf); err != nil {
 		return err
 	}
@@ -299,7 +301,7 @@ func (r *remote) fetch(i int) (Arg, error) {
 		return Arg{}, err
 	}
 	a := Arg{Shape: v.Shape, DType: onHost(stored), Data: make([]byte, 4*v.Shape.TotalSize())}
-	dtype.Convert(a.Data, a.DType, buf, stored)
+	r.pool.Convert(a.Data, a.DType, buf, stored)
 	return a, nil
 }
 
@@ -338,7 +340,7 @@ func (r *remote) outputs(kept func(value int) bool) error {
 // output reads a result that is there.
 func (r *remote) output(o int, to []byte) {
 	v, at := &r.prog.Values[o], r.at[o]
-	dtype.Convert(to, onHost(v.DType), r.staging[at:at+v.Bytes], v.DType)
+	r.pool.Convert(to, onHost(v.DType), r.staging[at:at+v.Bytes], v.DType)
 }
 
 // sync waits for all that was issued.
