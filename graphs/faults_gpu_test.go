@@ -131,3 +131,47 @@ func TestPipelineOutlivesEveryFault(t *testing.T) {
 		})
 	}
 }
+
+// Wherever a picture's waits fail together, those of its end too, the next waits first: nothing is overwritten that work
+// of the first still reads.
+func TestPipelineOutlivesEveryWait(t *testing.T) {
+	standintest.Start(t)
+	standintest.SetSchedule(standintest.Lazy)
+	var good, bad int
+	p := openGolden(t, "sd1", graphs.WithDevice(unrecorded(&good, &bad)), graphs.WithOffload(prefetched))
+	draw := func() (string, error) {
+		req := onDevice()
+		req.NumInferenceSteps, req.GuidanceScale = 1, 1
+		res, err := p.Generate(t.Context(), req)
+		if err != nil {
+			return "", err
+		}
+		return hash(res), nil
+	}
+	want, err := draw()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good = 0
+	if _, err := draw(); err != nil {
+		t.Fatal(err)
+	}
+	records := -good
+	for n := range cases(t, records, 50) {
+		good, bad = n, 6
+		if _, err := draw(); err == nil {
+			t.Errorf("from record %d of %d: no error", n+1, records)
+		}
+		bad = 0
+		if got, err := draw(); err != nil || got != want {
+			t.Fatalf("from record %d of %d: the next picture is %s, %v; want %s", n+1, records, got, err, want)
+		}
+		for _, f := range standintest.Report() {
+			t.Errorf("from record %d of %d: %s", n+1, records, f)
+		}
+		standintest.ClearReport()
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}

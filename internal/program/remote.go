@@ -28,6 +28,7 @@ type remote struct {
 	memory  device.Ptr
 	whole   []byte // locked: one value on its way, for what only the host can do
 	done    device.Event
+	loose   bool // something was issued that nobody has waited for
 
 	graphs map[span]device.Graph // of calls; nil for calls issued once so far
 }
@@ -193,6 +194,7 @@ func (r *remote) bind(i int, a Arg) error {
 
 // copyIn copies what was bound to the device, neighbours together.
 func (r *remote) copyIn() error {
+	r.loose = true
 	for _, s := range r.filled {
 		if err := r.dev.CopyIn(device.Compute, r.memory+device.Ptr(s.from), r.staging[s.from:s.to]); err != nil {
 			return err
@@ -343,7 +345,22 @@ func (r *remote) output(o int, to []byte) {
 	r.pool.Convert(to, onHost(v.DType), r.staging[at:at+v.Bytes], v.DType)
 }
 
-// sync waits for all that was issued.
+// sync waits for all that was issued. If that fails it is still to be waited for.
 func (r *remote) sync() error {
-	return errors.Join(r.dev.Record(r.done, device.Compute), r.dev.Sync(r.done))
+	if err := r.dev.Record(r.done, device.Compute); err != nil {
+		return err // Sync would wait for what was recorded before
+	}
+	if err := r.dev.Sync(r.done); err != nil {
+		return err
+	}
+	r.loose = false
+	return nil
+}
+
+// settle waits for what an earlier run issued, if nobody could.
+func (r *remote) settle() error {
+	if !r.loose {
+		return nil
+	}
+	return r.sync()
 }

@@ -124,6 +124,9 @@ func (r *Runner) Output(i int) Arg {
 func (r *Runner) Run(ctx context.Context) (err error) {
 	r.place()
 	if r.remote != nil {
+		if err := r.remote.settle(); err != nil {
+			return err
+		}
 		// Nothing may be under way when the buffers it uses are given to others.
 		defer func() {
 			if e := r.remote.sync(); e != nil && err == nil {
