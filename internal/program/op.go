@@ -69,6 +69,9 @@ type Op interface {
 	// Device lists the launches that compute out from in.
 	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
 
+	// Below bounds the numbers of argument i, which are not negative: they are places in another argument. 0: there is no
+	// bound.
+	Below(i int, in []tensor.Shape) int
 	// FLOPs counts a multiply-add as two; data movement and pointwise work count nothing.
 	FLOPs(out tensor.Shape, in []tensor.Shape) int64
 	// InPlace lists the arguments whose memory the result may take over.

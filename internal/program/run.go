@@ -210,6 +210,16 @@ func (r *Runner) bind() error {
 				return err
 			}
 			continue
+		if err := v.check(a); err != nil {
+			return fmt.Errorf("input %q: %w", v.Name, err)
+		}
+		if r.device != nil {
+			for k, o := range r.prog.Outputs {
+				if o == i {
+					copy(r.outputs[k].Data, a.Data)
+				}
+			}
+		}
 		}
 		if place, ok := r.inputs[i]; ok {
 			a.Data = place[:copy(place, a.Data)]
