@@ -2,12 +2,14 @@ package graphs_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -248,6 +250,61 @@ func TestNumbersOutOfBounds(t *testing.T) {
 					t.Errorf("error %v, want %q", err, c.want)
 				}
 			})
+		}
+	})
+}
+
+// Leaves may be outputs, whether calls read them or not: they hold what they held.
+func TestLeavesAsOutputs(t *testing.T) {
+	onEach(t, func(t *testing.T, d graphs.DeviceOption) {
+		m, err := loader.Tiny()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		c, err := m.Component("unet")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := c.Weights()
+		if err != nil {
+			t.Fatal(err)
+		}
+		const name = "time_embedding.linear_1.bias"
+		shape, _, _ := w.Shape(name)
+		for _, called := range []bool{false, true} {
+			g := G.NewGraph()
+			s := layers.NewScope(g, "unet", w)
+			x, bias := s.Input("x", G.Float32, shape...), s.Weight(name, shape...)
+			sum, err := s.On(x).Add(s.On(bias)).Node()
+			if err != nil {
+				t.Fatal(err)
+			}
+			outputs := []*G.Node{x, bias}
+			if called {
+				outputs = append(outputs, sum)
+			}
+			vm, err := graphs.NewVM(g, graphs.WithModel(m), graphs.WithVMDevice(d), graphs.WithOutputs(outputs...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer vm.Close()
+			given := tensor.Range(tensor.Float32, 1, 1+shape[0]).([]float32)
+			given[0] = 1 + 1e-6 // which 16 bits do not hold
+			if err := G.Let(x, tensor.New(tensor.WithShape(shape...), tensor.WithBacking(slices.Clone(given)))); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := vm.RunAll(); err != nil {
+					t.Fatal(err)
+				}
+				if got := x.Value().Data().([]float32); !slices.Equal(got, given) {
+					t.Errorf("called %t: the input is %v", called, got)
+				}
+				if got := bias.Value().Data().([]float32); got[0] == 0 || len(got) != shape[0] {
+					t.Errorf("called %t: the weight is %v", called, got)
+				}
+			}
 		}
 	})
 }

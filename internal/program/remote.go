@@ -54,10 +54,10 @@ func newRemote(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *remote, err
 		case Activation:
 			a.Ptr = d.Memory + inputs + device.Ptr(v.Offset)
 		case Input, Constant:
-			a.Ptr = r.memory + device.Ptr(staged)
-			if v.Shared {
+			if v.Shared || !v.copied() {
 				break
 			}
+			a.Ptr = r.memory + device.Ptr(staged)
 			r.at[i], staged = staged, staged+align(v.Bytes)
 		case Weight:
 			if v.Last < 0 {
@@ -74,7 +74,7 @@ func newRemote(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *remote, err
 		r.args[c.out].Ptr = r.args[c.in].Ptr
 	}
 	for _, o := range p.Outputs {
-		if _, ok := r.at[o]; !ok && !p.Values[o].Shared {
+		if v := &p.Values[o]; v.Kind == Activation && !v.Shared {
 			r.at[o], staged = staged, staged+align(p.Values[o].Bytes)
 		}
 	}
@@ -178,18 +178,18 @@ func (r *remote) close() (err error) {
 }
 
 // bind puts the value of an input or constant where copyIn copies it from.
-func (r *remote) bind(i int, a Arg) error {
+func (r *remote) bind(i int, a Arg) {
 	v, at := &r.prog.Values[i], r.at[i]
 	if v.Layout == Taps {
-		a.Data = taps(a.Data, a.DType.Size(), v.Shape)
+		taps(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType, v.Shape)
+	} else {
+		r.pool.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
 	}
-	r.pool.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
 	if n := len(r.filled); n > 0 && align(r.filled[n-1].to) == at {
 		r.filled[n-1].to = at + v.Bytes
 	} else {
 		r.filled = append(r.filled, span{at, at + v.Bytes})
 	}
-	return nil
 }
 
 // copyIn copies what was bound to the device, neighbours together.
@@ -325,10 +325,10 @@ func (r *remote) see(i int) (a Arg, err error) {
 	return r.fetch(r.prog.Calls[i].Out)
 }
 
-// outputs issues the copies to the host of the results that are not kept. They are there after sync.
-func (r *remote) outputs(kept func(value int) bool) error {
+// outputs issues the copies to the host of the results that are fetched. They are there after sync.
+func (r *remote) outputs(fetched func(value int) bool) error {
 	for _, o := range r.prog.Outputs {
-		if kept(o) {
+		if !fetched(o) {
 			continue
 		}
 		at := r.at[o]

@@ -154,7 +154,7 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 		return err
 	}
 	for k, o := range r.prog.Outputs {
-		if !r.kept(o) {
+		if r.fetched(o) {
 			r.remote.output(o, r.outputs[k].Data)
 		}
 	}
@@ -164,6 +164,11 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 // kept reports whether an output stays on a device with kernels: it is shared, or carried to the next pass.
 func (r *Runner) kept(value int) bool {
 	return r.prog.Values[value].Shared || r.Keep && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.out == value })
+}
+
+// fetched reports whether an output is copied from a device with kernels. What no call computed is on the host as it is.
+func (r *Runner) fetched(value int) bool {
+	return r.prog.Values[value].Kind == Activation && !r.kept(value)
 }
 
 // inPlace reports whether an input or constant has its value on the device.
@@ -184,7 +189,7 @@ func (r *Runner) bind() error {
 		switch {
 		case r.device != nil && r.inPlace(i, &v):
 			continue
-		case v.Kind == Constant && r.remote != nil && v.Last >= 0:
+		case v.Kind == Constant && r.remote != nil && v.copied():
 			val = v.Node.Op().(constantOp).Value()
 		case v.Kind != Input || v.Last < 0 && v.Layout != Plain:
 			continue
@@ -205,11 +210,6 @@ func (r *Runner) bind() error {
 		if err != nil {
 			return fmt.Errorf("input %q: %w", v.Name, err)
 		}
-		if r.remote != nil {
-			if err := r.remote.bind(i, a); err != nil {
-				return err
-			}
-			continue
 		if err := v.check(a); err != nil {
 			return fmt.Errorf("input %q: %w", v.Name, err)
 		}
@@ -220,6 +220,11 @@ func (r *Runner) bind() error {
 				}
 			}
 		}
+		if r.remote != nil {
+			if v.copied() {
+				r.remote.bind(i, a)
+			}
+			continue
 		}
 		if place, ok := r.inputs[i]; ok {
 			a.Data = place[:copy(place, a.Data)]
@@ -305,10 +310,12 @@ func (r *Runner) one(i int, call Call) (err error) {
 // collect saves the outputs before their places are given away.
 func (r *Runner) collect() error {
 	if r.remote != nil {
-		return r.remote.outputs(r.kept)
+		return r.remote.outputs(r.fetched)
 	}
 	for k, o := range r.prog.Outputs {
-		copy(r.outputs[k].Data, r.args[o].Data)
+		if r.prog.Values[o].Kind == Activation {
+			copy(r.outputs[k].Data, r.args[o].Data)
+		}
 	}
 	return nil
 }
