@@ -95,7 +95,7 @@ build/contract/contract: $(wildcard $(CUDA)/contract/*) build/stub/libcuda.so
 PKG ?= ./...
 
 test-gpu: standin build/stub/libcuda.so
-	LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 GPU=1 $(GPU_ENV) go test -count=1 -tags gpu $(ARGS) $(PKG)
+	LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 GPU=1 $(GPU_ENV) go test -count=1 -timeout 30m -tags gpu $(ARGS) $(PKG)
 
 # The loops of which test-gpu takes samples, whole: every driver call of a picture fails, every call of a pipeline that goes
 # on, 2,000 schedules. As many processes as processors share them; what each says is in build/every.
