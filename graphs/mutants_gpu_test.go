@@ -41,7 +41,9 @@ type mutations struct {
 }
 
 // graphs reports whether the mutant is wrong about graphs.
-func (m *mutations) graphs() bool { return m.capture != nil || m.launchGraph != nil || m.freeGraph != nil }
+func (m *mutations) graphs() bool {
+	return m.capture != nil || m.launchGraph != nil || m.freeGraph != nil
+}
 
 func (m *mutant) CopyIn(s device.Stream, dst device.Ptr, src []byte) error {
 	if m.m.copyIn != nil {

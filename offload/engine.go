@@ -23,6 +23,7 @@ type Engine struct {
 	issued  int // copies issued, of the image
 	awaited int // copies that the compute stream was told to wait for
 	running bool
+	loose   bool // work of an earlier image may be under way: nobody could wait for it
 
 	copies []copyOf
 	need   []int // per call of the timeline: copies that must be done before it
@@ -136,6 +137,11 @@ var ErrRunning = errors.New("offload: an image is being made")
 func (e *Engine) Start() error {
 	if e.running {
 		return ErrRunning
+	}
+	if e.loose {
+		if err := e.settle(); err != nil {
+			return err
+		}
 	}
 	e.copies, e.need = e.copies[:0], make([]int, e.time.end+1)
 	e.time.copies(e.plan, 0, func(c copyOf) {
@@ -368,13 +374,23 @@ func (e *Engine) Stop() (EngineStats, error) {
 	}
 	e.running = false
 	e.kept = e.kept || e.called == e.time.end
-	var err error
-	for _, s := range []device.Stream{device.Compute, device.Copy} {
-		err = errors.Join(err, e.dev.Record(e.computed, s), e.dev.Sync(e.computed))
-	}
+	err := e.settle()
 	if err == nil {
 		err = e.measure(0)
 	}
 	e.arrived = e.arrived[:0]
 	return e.stats, err
+}
+
+// settle waits for what is under way. An event that was not recorded is not waited for: it may be of work before.
+func (e *Engine) settle() (err error) {
+	for _, s := range []device.Stream{device.Compute, device.Copy} {
+		failed := e.dev.Record(e.computed, s)
+		if failed == nil {
+			failed = e.dev.Sync(e.computed)
+		}
+		err = errors.Join(err, failed)
+	}
+	e.loose = err != nil
+	return err
 }

@@ -14,7 +14,8 @@ static CUresult launch(CUfunction f, unsigned x, unsigned y, unsigned z, unsigne
 static CUresult allow_shared(CUfunction f, int bytes) {
 	return cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes);
 }
-static CUresult begin(CUstream s) { return cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL); }
+// Relaxed: what is captured are launches alone, and a capture that cannot be ended must not forbid others their calls.
+static CUresult begin(CUstream s) { return cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_RELAXED); }
 static CUresult lock(void *p, size_t n) { return cuMemHostRegister(p, n, 0); }
 static CUresult unlock(void *p) { return cuMemHostUnregister(p); }
 */
@@ -277,6 +278,10 @@ func (d *Device) Capture(ks []*device.Kernel) (g device.Graph, err error) {
 		var graph C.CUgraph
 		err = errors.Join(err, d.result("cuStreamEndCapture", C.cuStreamEndCapture(stream(d.drawn), &graph)))
 		if graph == nil {
+			C.cuStreamEndCapture(stream(d.drawn), &graph) // else nothing could be captured again; not to be there is no error
+			if graph != nil {
+				err = errors.Join(err, d.result("cuGraphDestroy", C.cuGraphDestroy(graph)))
+			}
 			return err
 		}
 		var exec C.CUgraphExec

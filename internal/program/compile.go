@@ -45,6 +45,7 @@ type Value struct {
 	Once   bool // an input whose value is the same in all passes of an image
 	Shared bool // lies in what programs share
 	Offset int  // in the arena, of activations; in what is shared
+	Below  int  // its numbers are from 0 on and less; 0: whatever they are
 	First  int  // call that writes it; of activations
 	Last   int  // last call that reads it
 }
@@ -81,7 +82,49 @@ func Compile(t Target, outputs []*G.Node, isWeight func(name string) bool, given
 	c.scratch()
 	c.liveness()
 	c.prog.place()
-	return c.prog, nil
+	return c.prog, c.bounds()
+}
+
+// bounds fills in what numbers leaves may hold, and checks those of constants.
+func (c *compiler) bounds() error {
+	p := c.prog
+	for _, call := range p.Calls {
+		op, ok := call.Host()
+		for i, in := range call.In {
+			if v := &p.Values[in]; ok && v.DType == dtype.I32 {
+				if n := op.Below(i, p.shapes(call.In)); n > 0 && (v.Below == 0 || n < v.Below) {
+					v.Below = n
+				}
+			}
+		}
+	}
+	for i := range p.Values {
+		v := &p.Values[i]
+		if v.Kind != Constant || v.Below == 0 {
+			continue
+		}
+		a, err := argOf(v.Node.Op().(constantOp).Value(), Plain)
+		if err == nil {
+			err = v.check(a)
+		}
+		if err != nil {
+			return fmt.Errorf("constant %q: %w", v.Name, err)
+		}
+	}
+	return nil
+}
+
+// check returns an error if a holds a number that is out of bounds.
+func (v *Value) check(a Arg) error {
+	if v.Below == 0 || a.DType != dtype.I32 {
+		return nil
+	}
+	for i, n := range a.I32() {
+		if n < 0 || int(n) >= v.Below {
+			return fmt.Errorf("number %d, at place %d, is not from 0 to %d", n, i, v.Below-1)
+		}
+	}
+	return nil
 }
 
 // Once says of input nodes that their values are the same in all passes of an image: on a device they are put in their
@@ -234,6 +277,9 @@ func (c *compiler) layouts(call Call) Call {
 			want = Rows // Plain would be float32, and the kernel reads the target's type
 		}
 		switch {
+		case v.Kind == Activation && v.DType == dtype.I32 && op.Below(i, c.prog.shapes(call.In)) > 0:
+			call.Op = plainOp{call.Op} // nobody but the definition checks what is computed
+			return call
 		case want == Plain && v.Kind == Activation && v.DType == dtype.F32 && c.prog.Target.float() != dtype.F32 && !op.Float(i):
 			call.Op = plainOp{call.Op} // the kernel reads the target's type
 			return call

@@ -44,12 +44,15 @@ func (p *Program) DeviceTops() []int {
 func (p *Program) inputArea() int {
 	n := p.Shared
 	for _, v := range p.Values {
-		if v.Kind == Input && !v.Shared || v.Kind == Constant && p.Target.Kernels.Any() {
+		if v.copied() && (v.Kind == Input && !v.Shared || v.Kind == Constant && p.Target.Kernels.Any()) {
 			n += align(p.inputBytes(&v))
 		}
 	}
 	return n
 }
+
+// copied reports whether an input or constant is copied to the device: not if no call reads it as it is laid out here.
+func (v *Value) copied() bool { return v.Last >= 0 }
 
 // inputBytes is what an input takes: its kernel on the host may want it packed.
 func (p *Program) inputBytes(v *Value) int {
@@ -96,6 +99,9 @@ func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *Runne
 				return r, err
 			}
 		}
+		if v.Kind == Weight {
+			copy(a.Data, w.get(*v).Data)
+		}
 		r.outputs = append(r.outputs, a)
 	}
 	return r, nil
@@ -119,6 +125,9 @@ func (r *Runner) bindHost(h *device.Host, w *Weights) (err error) {
 				return err
 			}
 		case Input:
+			if !v.copied() {
+				continue
+			}
 			n := p.inputBytes(&v)
 			r.inputs[i] = memory[at : at+n : at+n]
 			at += align(n)

@@ -69,6 +69,9 @@ type Op interface {
 	// Device lists the launches that compute out from in.
 	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
 
+	// Below bounds the numbers of argument i, which are not negative: they are places in another argument. 0: there is no
+	// bound.
+	Below(i int, in []tensor.Shape) int
 	// FLOPs counts a multiply-add as two; data movement and pointwise work count nothing.
 	FLOPs(out tensor.Shape, in []tensor.Shape) int64
 	// InPlace lists the arguments whose memory the result may take over.
@@ -144,25 +147,31 @@ func (t Target) pack(dst, src []byte, l Layout, shape tensor.Shape, stored dtype
 		return Pack(dst, src, l, shape, stored)
 	}
 	if l == Taps && shape[2]*shape[3] > 1 {
-		src = taps(src, stored.Size(), shape)
+		taps(dst, t.DType, src, stored, shape)
+		return t.DType
 	}
 	dtype.Convert(dst, t.DType, src, stored)
 	return t.DType
 }
 
-// taps turns a filter [out in kh kw] into [out kh kw in].
-func taps(src []byte, size int, shape tensor.Shape) []byte {
-	in, n := shape[1], shape[2]*shape[3]
-	dst := make([]byte, len(src))
+// taps turns a filter [out in kh kw] into [out kh kw in] of another type.
+func taps(dst []byte, to dtype.Type, src []byte, from dtype.Type, shape tensor.Shape) {
+	const most = 64 // channels gathered at a time: a copy of the filter would be host memory that nobody planned
+	var some [4 * most]byte
+	in, n, size := shape[1], shape[2]*shape[3], from.Size()
 	for o := range shape[0] {
-		for c := range in {
-			for tap := range n {
-				from, to := ((o*in+c)*n+tap)*size, ((o*n+tap)*in+c)*size
-				copy(dst[to:to+size], src[from:from+size])
+		for tap := range n {
+			for c := 0; c < in; c += most {
+				m := min(most, in-c)
+				for i := range m {
+					at := ((o*in+c+i)*n + tap) * size
+					copy(some[i*size:(i+1)*size], src[at:at+size])
+				}
+				at := ((o*n+tap)*in + c) * to.Size()
+				dtype.Convert(dst[at:at+m*to.Size()], to, some[:m*size], from)
 			}
 		}
 	}
-	return dst
 }
 
 // Pack lays the stored bytes of a weight out for its kernel and returns the dtype they then have.

@@ -28,6 +28,7 @@ type remote struct {
 	memory  device.Ptr
 	whole   []byte // locked: one value on its way, for what only the host can do
 	done    device.Event
+	loose   bool // something was issued that nobody has waited for
 
 	graphs map[span]device.Graph // of calls; nil for calls issued once so far
 }
@@ -53,10 +54,10 @@ func newRemote(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *remote, err
 		case Activation:
 			a.Ptr = d.Memory + inputs + device.Ptr(v.Offset)
 		case Input, Constant:
-			a.Ptr = r.memory + device.Ptr(staged)
-			if v.Shared {
+			if v.Shared || !v.copied() {
 				break
 			}
+			a.Ptr = r.memory + device.Ptr(staged)
 			r.at[i], staged = staged, staged+align(v.Bytes)
 		case Weight:
 			if v.Last < 0 {
@@ -73,7 +74,7 @@ func newRemote(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *remote, err
 		r.args[c.out].Ptr = r.args[c.in].Ptr
 	}
 	for _, o := range p.Outputs {
-		if _, ok := r.at[o]; !ok && !p.Values[o].Shared {
+		if v := &p.Values[o]; v.Kind == Activation && !v.Shared {
 			r.at[o], staged = staged, staged+align(p.Values[o].Bytes)
 		}
 	}
@@ -177,22 +178,23 @@ func (r *remote) close() (err error) {
 }
 
 // bind puts the value of an input or constant where copyIn copies it from.
-func (r *remote) bind(i int, a Arg) error {
+func (r *remote) bind(i int, a Arg) {
 	v, at := &r.prog.Values[i], r.at[i]
 	if v.Layout == Taps {
-		a.Data = taps(a.Data, a.DType.Size(), v.Shape)
+		taps(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType, v.Shape)
+	} else {
+		r.pool.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
 	}
-	r.pool.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
 	if n := len(r.filled); n > 0 && align(r.filled[n-1].to) == at {
 		r.filled[n-1].to = at + v.Bytes
 	} else {
 		r.filled = append(r.filled, span{at, at + v.Bytes})
 	}
-	return nil
 }
 
 // copyIn copies what was bound to the device, neighbours together.
 func (r *remote) copyIn() error {
+	r.loose = true
 	for _, s := range r.filled {
 		if err := r.dev.CopyIn(device.Compute, r.memory+device.Ptr(s.from), r.staging[s.from:s.to]); err != nil {
 			return err
@@ -323,10 +325,10 @@ func (r *remote) see(i int) (a Arg, err error) {
 	return r.fetch(r.prog.Calls[i].Out)
 }
 
-// outputs issues the copies to the host of the results that are not kept. They are there after sync.
-func (r *remote) outputs(kept func(value int) bool) error {
+// outputs issues the copies to the host of the results that are fetched. They are there after sync.
+func (r *remote) outputs(fetched func(value int) bool) error {
 	for _, o := range r.prog.Outputs {
-		if kept(o) {
+		if !fetched(o) {
 			continue
 		}
 		at := r.at[o]
@@ -343,7 +345,22 @@ func (r *remote) output(o int, to []byte) {
 	r.pool.Convert(to, onHost(v.DType), r.staging[at:at+v.Bytes], v.DType)
 }
 
-// sync waits for all that was issued.
+// sync waits for all that was issued. If that fails it is still to be waited for.
 func (r *remote) sync() error {
-	return errors.Join(r.dev.Record(r.done, device.Compute), r.dev.Sync(r.done))
+	if err := r.dev.Record(r.done, device.Compute); err != nil {
+		return err // Sync would wait for what was recorded before
+	}
+	if err := r.dev.Sync(r.done); err != nil {
+		return err
+	}
+	r.loose = false
+	return nil
+}
+
+// settle waits for what an earlier run issued, if nobody could.
+func (r *remote) settle() error {
+	if !r.loose {
+		return nil
+	}
+	return r.sync()
 }

@@ -124,6 +124,9 @@ func (r *Runner) Output(i int) Arg {
 func (r *Runner) Run(ctx context.Context) (err error) {
 	r.place()
 	if r.remote != nil {
+		if err := r.remote.settle(); err != nil {
+			return err
+		}
 		// Nothing may be under way when the buffers it uses are given to others.
 		defer func() {
 			if e := r.remote.sync(); e != nil && err == nil {
@@ -151,7 +154,7 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 		return err
 	}
 	for k, o := range r.prog.Outputs {
-		if !r.kept(o) {
+		if r.fetched(o) {
 			r.remote.output(o, r.outputs[k].Data)
 		}
 	}
@@ -161,6 +164,11 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 // kept reports whether an output stays on a device with kernels: it is shared, or carried to the next pass.
 func (r *Runner) kept(value int) bool {
 	return r.prog.Values[value].Shared || r.Keep && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.out == value })
+}
+
+// fetched reports whether an output is copied from a device with kernels. What no call computed is on the host as it is.
+func (r *Runner) fetched(value int) bool {
+	return r.prog.Values[value].Kind == Activation && !r.kept(value)
 }
 
 // inPlace reports whether an input or constant has its value on the device.
@@ -181,7 +189,7 @@ func (r *Runner) bind() error {
 		switch {
 		case r.device != nil && r.inPlace(i, &v):
 			continue
-		case v.Kind == Constant && r.remote != nil && v.Last >= 0:
+		case v.Kind == Constant && r.remote != nil && v.copied():
 			val = v.Node.Op().(constantOp).Value()
 		case v.Kind != Input || v.Last < 0 && v.Layout != Plain:
 			continue
@@ -202,9 +210,19 @@ func (r *Runner) bind() error {
 		if err != nil {
 			return fmt.Errorf("input %q: %w", v.Name, err)
 		}
+		if err := v.check(a); err != nil {
+			return fmt.Errorf("input %q: %w", v.Name, err)
+		}
+		if r.device != nil {
+			for k, o := range r.prog.Outputs {
+				if o == i {
+					copy(r.outputs[k].Data, a.Data)
+				}
+			}
+		}
 		if r.remote != nil {
-			if err := r.remote.bind(i, a); err != nil {
-				return err
+			if v.copied() {
+				r.remote.bind(i, a)
 			}
 			continue
 		}
@@ -292,10 +310,12 @@ func (r *Runner) one(i int, call Call) (err error) {
 // collect saves the outputs before their places are given away.
 func (r *Runner) collect() error {
 	if r.remote != nil {
-		return r.remote.outputs(r.kept)
+		return r.remote.outputs(r.fetched)
 	}
 	for k, o := range r.prog.Outputs {
-		copy(r.outputs[k].Data, r.args[o].Data)
+		if r.prog.Values[o].Kind == Activation {
+			copy(r.outputs[k].Data, r.args[o].Data)
+		}
 	}
 	return nil
 }
