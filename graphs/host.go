@@ -61,7 +61,8 @@ func newHost(threads int, m *loader.Model, budget *HostMemory, dev DeviceOption)
 	if h.device, h.dtype, err = dev.open(); err != nil {
 		return nil, err
 	}
-	h.pool, h.weights = cpu.NewPool(threads), program.NewWeights(src, mem, h.device)
+	h.pool = cpu.NewPool(threads)
+	h.weights = program.NewWeights(src, h.pool, mem, h.device)
 	h.open, h.end = context.WithCancel(context.Background())
 	runtime.AddCleanup(h, (*hostmem.Memory).Close, mem) // where nobody calls close
 	return h, nil
