@@ -31,6 +31,7 @@ type VM struct {
 	reads   []read
 	after   func(int, program.Call, program.Arg) error // sees every result of a run
 
+	trace       bool          // notes when calls run, of a VM of its own on a device
 	carry, keep bool          // of the runner, for the next run
 	faulty      func() string // names the layer whose result, in the outputs, is not finite; nil: an output's
 }

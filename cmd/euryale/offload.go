@@ -23,6 +23,7 @@ type offloadFlags struct {
 	planIn, planOut                  string
 	trace, memoryPlot                string
 	dryRun                           bool
+	on                               graphs.DeviceOption // that runs it
 }
 
 func (f *offloadFlags) register(fs *flag.FlagSet) {
@@ -32,7 +33,7 @@ func (f *offloadFlags) register(fs *flag.FlagSet) {
 	fs.Var(&f.prefetch, "prefetch", "bytes of weights copied ahead, for sequential and group:N")
 	fs.StringVar(&f.keep, "keep", "", "`names` of layers held while their component runs, separated by commas")
 	fs.StringVar(&f.exclude, "exclude", "", "`names` of layers or components that stay on the device")
-	fs.StringVar(&f.profile, "profile", "", "plan for this `device`: host, which is measured once, or "+profileNames())
+	fs.StringVar(&f.profile, "profile", "", "plan for this `device`: host or cuda:0 and so on, which are measured once, or "+profileNames()+"; the default is the CUDA device that runs it, or "+anyProfile)
 	fs.StringVar(&f.planOut, "plan-out", "", "write the plan as JSON to a `file`")
 	fs.StringVar(&f.memoryPlot, "memory-plot", "", "draw the device memory over the predicted time to an SVG `file`")
 	fs.StringVar(&f.planIn, "plan-in", "", "run the plan of a `file`")
@@ -75,13 +76,19 @@ func (f *offloadFlags) parse() (offload.Strategy, error) {
 }
 
 func (f *offloadFlags) device() (offload.Profile, error) {
-	if f.profile == "" {
-		return offload.ProfileByName("rtx4090-gen4")
+	name := f.profile
+	if name == "" && strings.HasPrefix(f.on.Name, "cuda:") {
+		name = f.on.Name
 	}
-	if f.profile == "host" {
+	switch {
+	case name == "":
+		return offload.ProfileByName(anyProfile)
+	case name == "host":
 		return hostProfile()
+	case strings.HasPrefix(name, "cuda:"):
+		return cudaProfile(graphs.DeviceOption{Name: name, DType: f.on.DType})
 	}
-	return offload.ProfileByName(f.profile)
+	return offload.ProfileByName(name)
 }
 
 // options are the pipeline's for these flags.
