@@ -147,6 +147,9 @@ func (vm *VM) run(ctx context.Context) error {
 	if vm.host.closed() {
 		return ErrClosed
 	}
+	if vm.host.planned.Any() {
+		return errPlanning
+	}
 	if s := vm.host.session; s != nil {
 		r, err := s.next(vm)
 		if err != nil {

@@ -240,6 +240,8 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 	fs.IntVar(&f.req.Height, "H", 0, "height in `pixels`; default: the model's")
 	fs.IntVar(&f.req.NumInferenceSteps, "steps", 0, "denoising steps; default 50")
 	fs.IntVar(&f.req.NumImagesPerPrompt, "batch", 1, "`pictures` to make")
+	fs.StringVar(&f.device.Name, "device", "", "plan for this `device`, such as cuda:0, as it is here")
+	fs.StringVar(&f.device.DType, "dtype", "", "plan for a CUDA device that computes in this `type`, f16, bf16 or f32, whether or not there is one; default: the CPU's f32")
 	fs.BoolVar(&f.json, "json", false, "print the plan as JSON")
 	fs.BoolVar(&compare, "compare", false, "with -memory-plot: one curve per strategy")
 	fs.IntVar(&curve, "budget-curve", 0, "print the predicted time at so many `budgets` instead")
@@ -253,6 +255,7 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 	if f.offload.strategy == "" && f.offload.vram == 0 {
 		f.offload.strategy = "model"
 	}
+	f.offload.on = f.device
 	s, err := f.offload.parse()
 	if err != nil {
 		return err
@@ -261,12 +264,16 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 	if err != nil {
 		return err
 	}
+	target := graphs.WithDevice(f.device)
+	if f.device.Name == "" && f.device.DType != "" {
+		target = graphs.ForPlanning(f.device.DType)
+	}
 	m, err := open(f.model)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	p, err := graphs.NewTextToImage(m)
+	p, err := graphs.NewTextToImage(m, target)
 	if err != nil {
 		return err
 	}
