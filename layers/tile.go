@@ -15,9 +15,10 @@ type tile struct {
 }
 
 // gemmTiles are the kernels there are. Many results of UNets have 320, 640 or 1280 columns and a power of two of rows:
-// tiles of 160 columns cut those into a power of two of blocks, which 128 or 132 processors take in whole rounds.
+// tiles of 128 x 160 cut those into a power of two of blocks, which 128 or 132 processors take in whole rounds, and tiles
+// of 160 x 160 into 104 where an A100 has 108 processors.
 var gemmTiles = []tile{
-	{256, 128, 256, 4, 1}, {128, 160, 128, 4, 2}, {128, 128, 128, 4, 2}, {64, 160, 128, 4, 2}, {64, 64, 128, 4, 4},
+	{256, 128, 256, 4, 1}, {160, 160, 320, 4, 1}, {128, 160, 128, 4, 2}, {128, 128, 128, 4, 2}, {64, 160, 128, 4, 2}, {64, 64, 128, 4, 4},
 }
 
 // depth is what a step of gemm_tensor.cu sums of k, of 16-bit numbers. Of float32 it is half, which take as much memory

@@ -19,10 +19,10 @@ func TestTiling(t *testing.T) {
 		want       string
 	}{
 		{"sd15 conv 64x64", 8192, 320, 2880, h100, "128x160/1"},
-		{"sd15 conv 64x64", 8192, 320, 2880, a100, "256x128/1"},
+		{"sd15 conv 64x64", 8192, 320, 2880, a100, "160x160/1"},
 		{"sd15 conv 64x64, 960 channels", 8192, 320, 8640, rtx4090, "128x160/1"},
 		{"sd15 conv 32x32", 2048, 640, 5760, h100, "128x160/2"},
-		{"sd15 conv 32x32", 2048, 640, 5760, a100, "128x128/1"},
+		{"sd15 conv 32x32", 2048, 640, 5760, a100, "160x160/2"},
 		{"sd15 conv 16x16", 512, 1280, 11520, h100, "128x160/4"},
 		{"sd15 conv 16x16", 512, 1280, 11520, a100, "128x160/3"},
 		{"sd15 conv 8x8", 128, 1280, 11520, h100, "128x128/11"},
@@ -32,9 +32,12 @@ func TestTiling(t *testing.T) {
 		{"sdxl ff 32x32", 2048, 10240, 1280, h100, "128x160/1"},
 		{"sdxl ff 32x32", 2048, 10240, 1280, a100, "256x128/1"},
 		{"sdxl ff out 32x32", 2048, 1280, 5120, h100, "128x160/1"},
+		{"sdxl ff out 32x32", 2048, 1280, 5120, a100, "160x160/1"},
 		{"sdxl to_q 32x32", 2048, 1280, 1280, rtx4090, "128x160/1"},
+		{"sdxl to_q 32x32", 2048, 1280, 1280, a100, "160x160/1"},
 		{"sdxl to_k, text", 154, 1280, 2048, h100, "64x160/5"},
 		{"sdxl conv 128x128", 32768, 320, 2880, h100, "128x160/1"},
+		{"sdxl conv 128x128", 32768, 320, 2880, a100, "128x160/1"},
 		{"vae conv 128x128", 16384, 512, 4608, h100, "256x128/1"},
 		{"vae conv to three channels", 262144, 3, 1152, h100, "64x64/1"},
 		{"one row", 1, 8, 8, h100, "64x64/1"},
@@ -42,6 +45,11 @@ func TestTiling(t *testing.T) {
 		best, splits := tiling(c.m, c.n, c.k, c.processors)
 		if got := fmt.Sprintf("%dx%d/%d", best.rows, best.columns, splits); got != c.want {
 			t.Errorf("%s on %d processors: %s, want %s", c.name, c.processors, got, c.want)
+		}
+		if c.processors == a100 { // of which tile.cycles is; at 1.41 GHz
+			us := float64(best.cycles(c.m, c.n, c.k, splits, a100)) / 1410
+			t.Logf("%-28s %6d x %5d x %5d  %8s  blocks/processor %.2f  predicted %4.0f us, %3.0f TFLOP/s", c.name, c.m, c.n, c.k, c.want,
+				float64(best.blocks(c.m, c.n)*splits)/a100, us, 2*float64(c.m*c.n)*float64(c.k)/us/1e6)
 		}
 	}
 }

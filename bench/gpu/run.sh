@@ -47,7 +47,7 @@ for p in $parts; do
 			continue
 		fi
 		for tool in memcheck racecheck initcheck synccheck; do
-			part "sanitizer-$tool" compute-sanitizer --tool $tool --error-exitcode 9 ./layers.test -test.run DeviceForms
+			part "sanitizer-$tool" compute-sanitizer --tool $tool --error-exitcode 9 ./layers.test -test.run Device
 		done
 		;;
 	bench)

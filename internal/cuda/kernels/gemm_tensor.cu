@@ -219,6 +219,7 @@ template <class T> DEVICE void reduce(const GemmParams &p) {
   GEMM_OF(f16, f16, BM, BN, WM, WN, STAGES) GEMM_OF(bf16, bf16, BM, BN, WM, WN, STAGES) GEMM_OF(float, f32, BM, BN, WM, WN, STAGES)
 
 GEMM(256, 128, 64, 64, 4)
+GEMM(160, 160, 32, 80, 4)
 GEMM(128, 160, 64, 80, 4)
 GEMM(128, 128, 64, 64, 4)
 GEMM(64, 160, 32, 80, 4)

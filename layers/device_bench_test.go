@@ -1,0 +1,187 @@
+package layers
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/program"
+	"gorgonia.org/tensor"
+)
+
+type deviceShape struct {
+	name string
+	kind kind
+	in   []tensor.Shape
+}
+
+// deviceShapes are products, convolutions and attention as SD 1.5 at 512 and SDXL at 1024 pixels have them, with
+// guidance.
+var deviceShapes = []deviceShape{
+	{"sd15 to_q 64x64", linear{bias: true}, shapes("8192 320", "320 320", "320")},
+	{"sd15 ff 64x64", linear{bias: true, act: geglu}, shapes("8192 320", "2560 320", "2560")},
+	{"sd15 ff out 32x32", linear{bias: true}, shapes("2048 2560", "640 2560", "640")},
+	{"sdxl ff 32x32", linear{bias: true, act: geglu}, shapes("2048 1280", "10240 1280", "10240")},
+	{"sdxl ff out 32x32", linear{bias: true}, shapes("2048 5120", "1280 5120", "1280")},
+	{"sdxl to_q 32x32", linear{}, shapes("2048 1280", "1280 1280")},
+	{"sdxl to_q 64x64", linear{bias: true}, shapes("8192 640", "640 640", "640")},
+	{"sd15 conv 64x64", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 64 64 320", "320 320 3 3", "320")},
+	{"sd15 conv 32x32", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 32 32 640", "640 640 3 3", "640")},
+	{"sd15 conv 16x16", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 16 16 1280", "1280 1280 3 3", "1280")},
+	{"sd15 conv 8x8", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 8 8 1280", "1280 1280 3 3", "1280")},
+	{"sdxl conv 128x128", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 128 128 320", "320 320 3 3", "320")},
+	{"sdxl conv 32x32", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 32 32 1280", "1280 1280 3 3", "1280")},
+	{"vae conv 512x512", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 512 512 256", "256 256 3 3", "256")},
+	{"sd15 attention 64x64", attention{heads: 8}, shapes("2 4096 320", "2 4096 320", "2 4096 320")},
+	{"sdxl attention 64x64", attention{heads: 10}, shapes("2 4096 640", "2 4096 640", "2 4096 640")},
+	{"sdxl attention 32x32", attention{heads: 20}, shapes("2 1024 1280", "2 1024 1280", "2 1024 1280")},
+	{"vae attention 64x64", attention{heads: 1}, shapes("1 4096 512", "1 4096 512", "1 4096 512")},
+	{"sd15 group norm 64x64", groupNorm{groups: 32, eps: 1e-5, silu: true}, shapes("2 64 64 320", "320", "320")},
+	{"vae group norm 512x512", groupNorm{groups: 32, eps: 1e-6, silu: true}, shapes("1 512 512 256", "256", "256")},
+	{"sdxl layer norm 32x32", layerNorm{eps: 1e-5}, shapes("2 1024 1280", "1280", "1280")},
+}
+
+// benchDevice opens a GPU. Arguments are noise: a GPU takes less power for zeros, and is faster.
+func benchDevice(b *testing.B) device.Device {
+	dev := cudaDevice(b)
+	if strings.Contains(dev.Name(), "TEST STAND-IN") {
+		b.Skip("the stand-in driver is not measured")
+	}
+	return dev
+}
+
+// time reports what the launches take: TFLOP/s where there are products, and GB/s of what the least must read and write.
+func (r *deviceRun) time(b *testing.B, k kind, s []tensor.Shape, of func(out device.Arg, in []device.Arg) ([]device.Kernel, error)) {
+	bytes := 0
+	var in []device.Arg
+	for i, v := range arguments(s, k, 0) {
+		t := dtype.F16
+		if k.Float(i) {
+			t = dtype.F32
+		}
+		in = append(in, r.put(program.Arg{Shape: s[i], DType: dtype.F32, Data: program.Bytes(v.Data().([]float32))}, t))
+		bytes += s[i].TotalSize() * t.Size()
+	}
+	shape, err := k.infer(s)
+	r.must(err)
+	out := device.Arg{Shape: shape, DType: dtype.F16, Ptr: r.alloc(2 * shape.TotalSize())}
+	bytes += 2 * shape.TotalSize()
+	kernels, err := of(out, in)
+	r.must(err)
+	per := r.each(b, kernels)
+	b.ReportMetric(float64(k.FLOPs(shape, s))/per/1e12, "TFLOP/s")
+	b.ReportMetric(float64(bytes)/per/1e9, "GB/s")
+	b.ReportMetric(per*1e6, "us/op")
+}
+
+// each is the seconds that launches take on the device, one after the other: the median over b.N of twenty in a graph.
+func (r *deviceRun) each(b *testing.B, kernels []device.Kernel) float64 {
+	const times = 20
+	var all []*device.Kernel
+	for range times {
+		for i := range kernels {
+			all = append(all, &kernels[i])
+		}
+	}
+	g, err := r.dev.Capture(all)
+	r.must(err)
+	begin, err := r.dev.NewEvent()
+	r.must(err)
+	end, err := r.dev.NewEvent()
+	r.must(err)
+	var took []float64
+	for b.Loop() {
+		r.must(r.dev.Record(begin, device.Compute))
+		r.must(r.dev.LaunchGraph(device.Compute, g))
+		r.must(r.dev.Record(end, device.Compute))
+		r.must(r.dev.Sync(end))
+		d, err := r.dev.Elapsed(begin, end)
+		r.must(err)
+		took = append(took, d.Seconds()/times)
+	}
+	r.must(errors.Join(r.dev.FreeGraph(g), r.dev.FreeEvent(begin), r.dev.FreeEvent(end)))
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+// BenchmarkDevice times the device form of each op at real sizes. EURYALE_SHAPES names a file of other ops, as
+// bench/peers/limits.py writes it.
+func BenchmarkDevice(b *testing.B) {
+	dev := benchDevice(b)
+	for _, c := range benchmarked(b) {
+		b.Run("op="+strings.ReplaceAll(c.name, " ", "-")+"/dtype=f16", func(b *testing.B) {
+			r := newDeviceRun(b, dev)
+			r.time(b, c.kind, c.in, func(out device.Arg, in []device.Arg) ([]device.Kernel, error) {
+				return c.kind.Device(dev.Kernels(), out, in, r.alloc(c.kind.Scratch(dev.Kernels(), out, in)))
+			})
+		})
+	}
+}
+
+// benchmarked are deviceShapes, or what EURYALE_SHAPES names.
+func benchmarked(b *testing.B) []deviceShape {
+	file := os.Getenv("EURYALE_SHAPES")
+	if file == "" {
+		return deviceShapes
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var list []struct {
+		Name            string
+		Linear          bool
+		In              []string // shapes
+		Stride, Padding int
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		b.Fatal(err)
+	}
+	var all []deviceShape
+	for _, l := range list {
+		s := deviceShape{name: l.Name, kind: linear{bias: true}, in: shapes(l.In...)}
+		if p := l.Padding; !l.Linear {
+			s.kind = conv{stride: l.Stride, up: 1, pad: padding{p, p, p, p}}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// BenchmarkDeviceTiles times every tile, in one part and in as many as the choice for the shape has, beside that choice:
+// what tile.cycles is to be held against.
+func BenchmarkDeviceTiles(b *testing.B) {
+	dev := benchDevice(b)
+	if !dev.Kernels().TensorCore {
+		b.Skip("the device has no tensor cores that these kernels use")
+	}
+	for _, c := range deviceShapes {
+		k, ok := c.kind.(product)
+		if !ok {
+			continue
+		}
+		shape, err := k.infer(c.in)
+		if err != nil {
+			b.Fatal(err)
+		}
+		n, depth := c.in[1][0], c.in[1].TotalSize()/c.in[1][0]
+		best, parts := tiling(rows(shape), n, depth, dev.Kernels().Processors)
+		for _, tile := range gemmTiles {
+			for _, splits := range slices.Compact([]int{1, parts}) {
+				b.Run(fmt.Sprintf("op=%s/tile=%dx%d/parts=%d/chosen=%t", strings.ReplaceAll(c.name, " ", "-"), tile.rows, tile.columns, splits,
+					tile == best && splits == parts), func(b *testing.B) {
+					r := newDeviceRun(b, dev)
+					r.time(b, k, c.in, func(out device.Arg, in []device.Arg) ([]device.Kernel, error) {
+						return tiled(kernelOf(k), tile, splits, k.params(out, in), out, r.alloc(4*splits*rows(shape)*n)), nil
+					})
+				})
+			}
+		}
+	}
+}
