@@ -15,8 +15,8 @@ type DeviceOption struct {
 	// Name is "cpu", the default, or "cuda:0" and so on. There is no falling back from one to the other.
 	Name string
 	// DType is "f16", the default, "bf16" or "f32": what a CUDA device stores activations and matrices in. Sums,
-	// norms and softmax are float32 always, and so is SDXL's VAE where it asks for force_upcast and DType is f16. The CPU
-	// computes in float32.
+	// norms and softmax are float32 always, and so is SDXL's VAE where it asks for force_upcast and DType is f16: its
+	// products are then TF32 on tensor cores, as PyTorch's convolutions are. The CPU computes in float32.
 	DType string
 
 	wrap func(device.Device) device.Device // for tests

@@ -61,7 +61,8 @@ func newHost(threads int, m *loader.Model, budget *HostMemory, dev DeviceOption)
 	if h.device, h.dtype, err = dev.open(); err != nil {
 		return nil, err
 	}
-	h.pool, h.weights = cpu.NewPool(threads), program.NewWeights(src, mem, h.device)
+	h.pool = cpu.NewPool(threads)
+	h.weights = program.NewWeights(src, h.pool, mem, h.device)
 	h.open, h.end = context.WithCancel(context.Background())
 	runtime.AddCleanup(h, (*hostmem.Memory).Close, mem) // where nobody calls close
 	return h, nil
@@ -146,7 +147,7 @@ func (h *host) target(upcast bool) program.Target {
 	}
 	t := program.Target{Kernels: h.device.Kernels(), DType: h.dtype}
 	if upcast && t.DType == dtype.F16 {
-		t.DType = dtype.F32
+		t.DType, t.Kernels.TF32 = dtype.F32, true // as PyTorch's convolutions do by default
 	}
 	return t
 }

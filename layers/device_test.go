@@ -1,8 +1,11 @@
 package layers
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +14,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
 	"github.com/euryale-ml/euryale/internal/program"
+	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
@@ -30,9 +34,19 @@ var deviceCases = []struct {
 	{"conv of an enlarged image, several tiles", conv{stride: 1, up: 2, pad: padding{1, 1, 1, 1}}, shapes("1 6 5 40", "8 40 3 3", "8"), 0},
 	{"conv to three channels", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 5 5 16", "3 16 3 3", "3"), 0},
 	{"group norm of many channels", groupNorm{groups: 32, eps: 1e-5, silu: true}, shapes("2 40 320", "320", "320"), 0},
+	{"group norm of more channels than threads", groupNorm{groups: 32, eps: 1e-5}, shapes("1 33 2112", "2112", "2112"), 0},
+	{"group norm of 8 channels", groupNorm{groups: 4, eps: 1e-5, silu: true}, shapes("2 300 8", "8", "8"), 0},
+	{"group norm of 40 groups", groupNorm{groups: 40, eps: 1e-5}, shapes("1 19 80", "80", "80"), 0},
+	{"group norm of parts of which one is empty", groupNorm{groups: 2, eps: 1e-5}, shapes("1 2100 8", "8", "8"), 0},
+	{"layer norm of many channels", layerNorm{eps: 1e-5}, shapes("9 320", "320", "320"), 0},
+	{"layer norm of an odd number of channels", layerNorm{eps: 1e-5}, shapes("9 77", "77", "77"), 0},
 	{"group norm of parts of unequal size", groupNorm{groups: 2, eps: 1e-5}, shapes("1 53 6", "6", "6"), 0},
 	{"attention of heads of 40", attention{heads: 2}, shapes("2 70 80", "2 77 80", "2 77 80"), 0},
 	{"attention of heads of 64, causal", attention{heads: 2, causal: true}, shapes("1 77 128", "1 77 128", "1 77 128"), 0},
+	{"attention of heads of 40, causal, several tiles", attention{heads: 2, causal: true}, shapes("1 150 80", "1 150 80", "1 150 80"), 0},
+	{"attention of heads of 64, several tiles", attention{heads: 1}, shapes("2 129 64", "2 200 64", "2 200 64"), 0},
+	{"attention of heads of 80, causal", attention{heads: 1, causal: true}, shapes("1 140 80", "1 140 80", "1 140 80"), 0},
+	{"attention of heads of 160, causal", attention{heads: 1, causal: true}, shapes("1 70 160", "1 70 160", "1 70 160"), 0},
 	{"attention of heads of 80", attention{heads: 1}, shapes("1 20 80", "1 130 80", "1 130 80"), 0},
 	{"attention of heads of 160", attention{heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
 	{"attention of heads of 512", attention{heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
@@ -45,35 +59,70 @@ func TestDeviceFormsAgreeWithDefinitions(t *testing.T) {
 	for _, c := range append(opCases, deviceCases...) {
 		for typ, most := range map[dtype.Type]float64{dtype.F32: 1e-6, dtype.F16: 2e-3, dtype.BF16: 1.5e-2} {
 			t.Run(fmt.Sprintf("%s/%v", c.name, typ), func(t *testing.T) {
-				vals := arguments(c.in, c.kind, c.ids)
 				r := newDeviceRun(t, dev)
-				var in []device.Arg
-				for i, v := range vals {
-					a := program.Arg{Shape: v.Shape(), DType: dtype.F32}
-					if ids, ok := v.Data().([]int32); ok {
-						a.DType, a.Data = dtype.I32, program.Bytes(ids)
-						in = append(in, r.put(a, a.DType))
-						continue
-					}
-					a.Data = program.Bytes(v.Data().([]float32))
-					stored := typ
-					if c.kind.Float(i) {
-						stored = dtype.F32
-					}
-					in = append(in, r.put(a, stored)) // and rounds a
-					if c.kind.DeviceLayout(i) == program.Taps {
-						in[i] = r.put(program.Arg{Shape: a.Shape, DType: dtype.F32, Data: taps(a)}, stored)
-					}
-				}
-				want, err := op{c.kind}.Do(vals...)
-				if err != nil {
-					t.Fatal(err)
-				}
+				in, want := r.arguments(c.kind, c.in, c.ids, typ)
 				got := r.run(op{c.kind}, want.Shape(), typ, in)
 				if d := relL2(got, want.Data().([]float32)); !(d <= most) {
 					t.Errorf("device form and definition differ by %g, at most %g is expected", d, most)
 				}
 			})
+		}
+	}
+}
+
+// Every tile, in one part and in several, gives what the definition gives: products whose sizes are no multiples of the
+// tile's, with every epilogue, and convolutions of every geometry.
+func TestTilesAgreeWithDefinitions(t *testing.T) {
+	dev := cudaDevice(t)
+	if !dev.Kernels().TensorCore {
+		t.Skip("the device has no tensor cores that these kernels use")
+	}
+	pad := padding{1, 1, 1, 1}
+	for _, c := range []struct {
+		name string
+		kind interface {
+			kind
+			params(out device.Arg, in []device.Arg) *gemmParams
+		}
+		in    []tensor.Shape
+		split bool // rows of the result are aligned
+	}{
+		{"linear", linear{bias: true, act: gelu}, shapes("70 200", "168 200", "168"), true},
+		{"linear of one row", linear{bias: true, act: silu}, shapes("1 136", "8 136", "8"), true},
+		{"linear of an odd width", linear{bias: true, residual: true, act: quickGELU}, shapes("67 72", "13 72", "13", "67 13"), false},
+		{"linear with a residual", linear{residual: true}, shapes("65 104", "24 104", "65 24"), true},
+		{"linear with a gate", linear{bias: true, residual: true, act: geglu}, shapes("66 72", "176 72", "176", "66 88"), true},
+		{"linear with a gate, halves of 4", linear{bias: true, act: geglu}, shapes("9 40", "24 40", "24"), true},
+		{"conv with everything", conv{stride: 1, up: 1, pad: pad, channels: true, residual: true, act: silu},
+			shapes("2 7 5 40", "24 40 3 3", "24", "2 24", "2 7 5 24"), true},
+		{"conv of stride 2", conv{stride: 2, up: 1, pad: padding{0, 0, 1, 1}}, shapes("3 6 7 32", "16 32 3 3", "16"), true},
+		{"conv of an enlarged image", conv{stride: 1, up: 2, pad: pad}, shapes("1 5 4 8", "8 8 3 3", "8"), true},
+		{"conv of 64 channels", conv{stride: 1, up: 1, pad: pad, residual: true}, shapes("1 9 8 64", "40 64 3 3", "40", "1 9 8 40"), true},
+	} {
+		for _, tile := range gemmTiles {
+			for _, splits := range []int{1, 2, 5} {
+				if splits > 1 && !c.split {
+					continue
+				}
+				for typ, most := range map[dtype.Type]float64{dtype.F32: 1e-3, dtype.F16: 2e-3, dtype.BF16: 1.5e-2} {
+					t.Run(fmt.Sprintf("%s/%dx%d/%d/%v", c.name, tile.rows, tile.columns, splits, typ), func(t *testing.T) {
+						r := newDeviceRun(t, dev)
+						in, want := r.arguments(c.kind, c.in, 0, typ)
+						size := 4 * splits * rows(want.Shape()) * c.in[1][0]
+						scratch := r.alloc(size)
+						got := r.result(want.Shape(), typ, func(out device.Arg) ([]device.Kernel, error) {
+							name := "linear"
+							if _, ok := c.kind.(conv); ok {
+								name = "conv"
+							}
+							return tiled(name, tile, splits, c.kind.params(out, in), out, scratch), nil
+						})
+						if d := relL2(got, want.Data().([]float32)); !(d <= most) {
+							t.Errorf("device form and definition differ by %g, at most %g is expected", d, most)
+						}
+					})
+				}
+			}
 		}
 	}
 }
@@ -146,6 +195,32 @@ func (r *deviceRun) put(a program.Arg, as dtype.Type) device.Arg {
 	return device.Arg{Shape: a.Shape, DType: as, Ptr: p}
 }
 
+// arguments puts arguments of a kind on the device, in type typ where the kernels read it, and returns what the
+// definition makes of them.
+func (r *deviceRun) arguments(k kind, s []tensor.Shape, ids int, typ dtype.Type) (in []device.Arg, want G.Value) {
+	vals := arguments(s, k, ids)
+	for i, v := range vals {
+		a := program.Arg{Shape: v.Shape(), DType: dtype.F32}
+		if ids, ok := v.Data().([]int32); ok {
+			a.DType, a.Data = dtype.I32, program.Bytes(ids)
+			in = append(in, r.put(a, a.DType))
+			continue
+		}
+		a.Data = program.Bytes(v.Data().([]float32))
+		stored := typ
+		if k.Float(i) {
+			stored = dtype.F32
+		}
+		in = append(in, r.put(a, stored)) // and rounds a
+		if k.DeviceLayout(i) == program.Taps {
+			in[i] = r.put(program.Arg{Shape: a.Shape, DType: dtype.F32, Data: taps(a)}, stored)
+		}
+	}
+	want, err := op{k}.Do(vals...)
+	r.must(err)
+	return in, want
+}
+
 func (r *deviceRun) alloc(n int) device.Ptr {
 	p, err := r.dev.Alloc(max(n, 1))
 	r.must(err)
@@ -176,9 +251,16 @@ func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Ar
 	if o.FloatResult() {
 		typ = dtype.F32
 	}
+	return r.result(shape, typ, func(out device.Arg) ([]device.Kernel, error) {
+		return o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(r.dev.Kernels(), out, in)))
+	})
+}
+
+// result is what the kernels write.
+func (r *deviceRun) result(shape tensor.Shape, typ dtype.Type, kernelsOf func(out device.Arg) ([]device.Kernel, error)) []float32 {
 	n := shape.TotalSize() * typ.Size()
 	out := device.Arg{Shape: shape, DType: typ, Ptr: r.alloc(n)}
-	kernels, err := o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(shape)))
+	kernels, err := kernelsOf(out)
 	r.must(err)
 	for i := range kernels {
 		r.must(r.dev.Launch(device.Compute, &kernels[i]))
@@ -191,13 +273,15 @@ func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Ar
 	return got
 }
 
-// deviceShapes are products, convolutions and attention as SD 1.5 at 512 and SDXL at 1024 pixels have them, with
-// guidance.
-var deviceShapes = []struct {
+type deviceShape struct {
 	name string
 	kind kind
 	in   []tensor.Shape
-}{
+}
+
+// deviceShapes are products, convolutions and attention as SD 1.5 at 512 and SDXL at 1024 pixels have them, with
+// guidance.
+var deviceShapes = []deviceShape{
 	{"sd15 to_q 64x64", linear{bias: true}, shapes("8192 320", "320 320", "320")},
 	{"sd15 ff 64x64", linear{bias: true, act: geglu}, shapes("8192 320", "2560 320", "2560")},
 	{"sd15 ff out 32x32", linear{bias: true}, shapes("2048 2560", "640 2560", "640")},
@@ -220,13 +304,14 @@ var deviceShapes = []struct {
 }
 
 // BenchmarkDevice times the device form of each op at real sizes: TFLOP/s where there are products, and GB/s of what the
-// least must read and write. Arguments are noise: a GPU takes less power for zeros, and is faster.
+// least must read and write. EURYALE_SHAPES names a file of other ops, as bench/peers/limits.py writes it. Arguments are
+// noise: a GPU takes less power for zeros, and is faster.
 func BenchmarkDevice(b *testing.B) {
 	dev := cudaDevice(b)
 	if strings.Contains(dev.Name(), "TEST STAND-IN") {
 		b.Skip("the stand-in driver is not measured")
 	}
-	for _, c := range deviceShapes {
+	for _, c := range benchmarked(b) {
 		b.Run("op="+strings.ReplaceAll(c.name, " ", "-")+"/dtype=f16", func(b *testing.B) {
 			r := newDeviceRun(b, dev)
 			bytes := 0
@@ -243,20 +328,72 @@ func BenchmarkDevice(b *testing.B) {
 			r.must(err)
 			out := device.Arg{Shape: shape, DType: dtype.F16, Ptr: r.alloc(2 * shape.TotalSize())}
 			bytes += 2 * shape.TotalSize()
-			kernels, err := c.kind.Device(dev.Kernels(), out, in, r.alloc(c.kind.Scratch(shape)))
+			kernels, err := c.kind.Device(dev.Kernels(), out, in, r.alloc(c.kind.Scratch(dev.Kernels(), out, in)))
 			r.must(err)
-			for b.Loop() {
-				for range 20 {
-					for i := range kernels {
-						r.must(dev.Launch(device.Compute, &kernels[i]))
-					}
-				}
-				r.sync()
-			}
-			per := b.Elapsed().Seconds() / float64(b.N) / 20
+			per := r.time(b, kernels)
 			b.ReportMetric(float64(c.kind.FLOPs(shape, c.in))/per/1e12, "TFLOP/s")
 			b.ReportMetric(float64(bytes)/per/1e9, "GB/s")
-			b.ReportMetric(per*1e6, "us/launch")
+			b.ReportMetric(per*1e6, "us/op")
 		})
 	}
+}
+
+// time is the seconds that launches take on the device, one after the other: the median over b.N of twenty in a graph.
+func (r *deviceRun) time(b *testing.B, kernels []device.Kernel) float64 {
+	const times = 20
+	var all []*device.Kernel
+	for range times {
+		for i := range kernels {
+			all = append(all, &kernels[i])
+		}
+	}
+	g, err := r.dev.Capture(all)
+	r.must(err)
+	begin, err := r.dev.NewEvent()
+	r.must(err)
+	end, err := r.dev.NewEvent()
+	r.must(err)
+	var took []float64
+	for b.Loop() {
+		r.must(r.dev.Record(begin, device.Compute))
+		r.must(r.dev.LaunchGraph(device.Compute, g))
+		r.must(r.dev.Record(end, device.Compute))
+		r.must(r.dev.Sync(end))
+		d, err := r.dev.Elapsed(begin, end)
+		r.must(err)
+		took = append(took, d.Seconds()/times)
+	}
+	r.must(errors.Join(r.dev.FreeGraph(g), r.dev.FreeEvent(begin), r.dev.FreeEvent(end)))
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+// benchmarked are deviceShapes, or what EURYALE_SHAPES names.
+func benchmarked(b *testing.B) []deviceShape {
+	file := os.Getenv("EURYALE_SHAPES")
+	if file == "" {
+		return deviceShapes
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var list []struct {
+		Name            string
+		Linear          bool
+		In              []string // shapes
+		Stride, Padding int
+	}
+	if err := json.Unmarshal(raw, &list); err != nil {
+		b.Fatal(err)
+	}
+	var all []deviceShape
+	for _, l := range list {
+		s := deviceShape{name: l.Name, kind: linear{bias: true}, in: shapes(l.In...)}
+		if p := l.Padding; !l.Linear {
+			s.kind = conv{stride: l.Stride, up: 1, pad: padding{p, p, p, p}}
+		}
+		all = append(all, s)
+	}
+	return all
 }

@@ -67,14 +67,19 @@ func (k groupNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 
 func (k groupNorm) Float(i int) bool { return i > 0 }
 
-func (k groupNorm) Scratch(out tensor.Shape) int { return out[0] * chunks(out) * k.groups * 8 }
+func (k groupNorm) Scratch(_ device.Kernels, out device.Arg, _ []device.Arg) int {
+	return out.Shape[0] * chunks(out.Shape) * k.groups * 8
+}
 
 func (k groupNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
 	s, c, n := out.Shape, last(out.Shape), chunks(out.Shape)
 	p := &groupNormParams{x: in[0].Ptr, gamma: in[1].Ptr, beta: in[2].Ptr, partial: scratch, out: out.Ptr, pixels: int32(rows(s) / s[0]),
 		channels: int32(c), groups: int32(k.groups), chunks: int32(n), silu: int32(b2i(k.silu)), eps: k.eps}
-	high := max(1, 256/c)
-	sums := launch("group_norm_sums", out.DType, p, n, 256, 4*(2*high*c+high))
+	packs := c
+	if wide := 16 / out.DType.Size(); c%wide == 0 {
+		packs = c / wide // a thread has as many channels
+	}
+	sums := launch("group_norm_sums", out.DType, p, n, 256, 8*max(1, 256/packs)*c)
 	norm := launch("group_norm", out.DType, p, n, 256, 8*k.groups)
 	sums.Grid[1], norm.Grid[1] = s[0], s[0]
 	return []device.Kernel{sums, norm}, nil

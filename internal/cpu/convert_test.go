@@ -53,6 +53,49 @@ func differ(a, b []byte, size int) int {
 	return -1
 }
 
+// A filter's channels come together, whatever type it had and gets.
+func TestTaps(t *testing.T) {
+	const out, in, taps = 3, 300, 9
+	x := make([]byte, 4*out*in*taps)
+	for i := range out * in * taps {
+		binary.LittleEndian.PutUint32(x[4*i:], math.Float32bits(float32(i%2039)))
+	}
+	p := NewPool(2)
+	defer p.Close()
+	for _, from := range []dtype.Type{dtype.F32, dtype.F16, dtype.BF16} {
+		for _, to := range []dtype.Type{dtype.F32, dtype.F16, dtype.BF16} {
+			src, dst, got := make([]byte, len(x)/4*from.Size()), make([]byte, len(x)/4*to.Size()), make([]byte, len(x))
+			dtype.Convert(src, from, x, dtype.F32)
+			p.Taps(dst, to, src, from, out, in, taps)
+			dtype.Convert(got, dtype.F32, dst, to)
+			for o := range out {
+				for c := range in {
+					for tap := range taps {
+						var want float32
+						for _, t := range []dtype.Type{from, to} { // both roundings
+							b, f := make([]byte, 4), make([]byte, 4)
+							v := want
+							if t == from {
+								v = float32(((o*in+c)*taps + tap) % 2039)
+							}
+							dtype.FromF32(b, t, []float32{v})
+							dtype.Convert(f, dtype.F32, b[:t.Size()], t)
+							want = math.Float32frombits(binary.LittleEndian.Uint32(f))
+							if from == to {
+								break
+							}
+						}
+						i := (o*taps+tap)*in + c
+						if v := math.Float32frombits(binary.LittleEndian.Uint32(got[4*i:])); v != want {
+							t.Fatalf("%v to %v: filter %d, tap %d, channel %d is %g, want %g", from, to, o, tap, c, v, want)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 func BenchmarkConvert(b *testing.B) {
 	p := NewPool(0)
 	defer p.Close()

@@ -88,6 +88,7 @@ func Params[T any](p *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p))
 type Kernels struct {
 	Names      map[string]bool
 	TensorCore bool // those for tensor cores are among them
+	TF32       bool // float32 is to be multiplied on tensor cores, which see 11 bits of it
 	Processors int
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
@@ -43,10 +44,12 @@ func TestFiltersAreLaidOutInPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pool := cpu.NewPool(1)
+	defer pool.Close()
 	for _, to := range []dtype.Type{dtype.F32, dtype.BF16} {
 		src := numbered{"net.conv.weight": {out, in, k, k}, "net.conv.bias": {out}}
 		mem := hostmem.New(hostmem.NewBudget(1 << 30))
-		w := program.NewWeights(src, mem, nil)
+		w := program.NewWeights(src, pool, mem, nil)
 		p, err := program.Compile(target(to), []*G.Node{y}, w.Has)
 		if err != nil {
 			t.Fatal(err)

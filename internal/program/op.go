@@ -64,8 +64,8 @@ type Op interface {
 	Float(i int) bool
 	// FloatResult reports that kernels write float32 whatever the target's type.
 	FloatResult() bool
-	// Scratch is the bytes that kernels use besides arguments and result.
-	Scratch(out tensor.Shape) int
+	// Scratch is the bytes that kernels use besides arguments and result. The arguments are Device's, without places.
+	Scratch(k device.Kernels, out device.Arg, in []device.Arg) int
 	// Device lists the launches that compute out from in.
 	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
 
@@ -142,36 +142,16 @@ func (t Target) held(l Layout, stored dtype.Type) dtype.Type {
 }
 
 // pack lays the stored bytes of a weight out as a kernel of the target reads them.
-func (t Target) pack(dst, src []byte, l Layout, shape tensor.Shape, stored dtype.Type) dtype.Type {
+func (t Target) pack(pool *cpu.Pool, dst, src []byte, l Layout, shape tensor.Shape, stored dtype.Type) dtype.Type {
 	if !t.Kernels.Any() || l == Plain {
 		return Pack(dst, src, l, shape, stored)
 	}
 	if l == Taps && shape[2]*shape[3] > 1 {
-		taps(dst, t.DType, src, stored, shape)
+		pool.Taps(dst, t.DType, src, stored, shape[0], shape[1], shape[2]*shape[3])
 		return t.DType
 	}
-	dtype.Convert(dst, t.DType, src, stored)
+	pool.Convert(dst, t.DType, src, stored)
 	return t.DType
-}
-
-// taps turns a filter [out in kh kw] into [out kh kw in] of another type.
-func taps(dst []byte, to dtype.Type, src []byte, from dtype.Type, shape tensor.Shape) {
-	const most = 64 // channels gathered at a time: a copy of the filter would be host memory that nobody planned
-	var some [4 * most]byte
-	in, n, size := shape[1], shape[2]*shape[3], from.Size()
-	for o := range shape[0] {
-		for tap := range n {
-			for c := 0; c < in; c += most {
-				m := min(most, in-c)
-				for i := range m {
-					at := ((o*in+c+i)*n + tap) * size
-					copy(some[i*size:(i+1)*size], src[at:at+size])
-				}
-				at := ((o*n+tap)*in + c) * to.Size()
-				dtype.Convert(dst[at:at+m*to.Size()], to, some[:m*size], from)
-			}
-		}
-	}
 }
 
 // Pack lays the stored bytes of a weight out for its kernel and returns the dtype they then have.

@@ -113,7 +113,7 @@ func (r *remote) prepare() (err error) {
 		if c.Scratch >= 0 {
 			scratch = r.args[c.Scratch].Ptr
 		}
-		have := r.dev.Kernels()
+		have := r.prog.Target.Kernels
 		if r.kernels[i], err = op.Device(have, r.args[c.Out], in, scratch); err != nil {
 			return fmt.Errorf("%s: %w", c.Layer, err)
 		}
@@ -181,7 +181,7 @@ func (r *remote) close() (err error) {
 func (r *remote) bind(i int, a Arg) {
 	v, at := &r.prog.Values[i], r.at[i]
 	if v.Layout == Taps {
-		taps(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType, v.Shape)
+		r.pool.Taps(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType, v.Shape[0], v.Shape[1], v.Shape[2]*v.Shape[3])
 	} else {
 		r.pool.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
 	}
