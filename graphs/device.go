@@ -1,6 +1,7 @@
 package graphs
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -19,14 +20,27 @@ type DeviceOption struct {
 	// products are then TF32 on tensor cores, as PyTorch's convolutions are. The CPU computes in float32.
 	DType string
 
-	wrap func(device.Device) device.Device // for tests
+	wrap      func(device.Device) device.Device // for tests
+	described bool                              // see ForPlanning
 }
+
+// ForPlanning makes a pipeline for Plan and Inventory alone, with the sizes that they have on a CUDA device, where there is
+// none: one of 128 processors with tensor cores. dtype is as in DeviceOption.
+func ForPlanning(dtype string) Option {
+	return func(o *options) { o.device = DeviceOption{DType: dtype, described: true} }
+}
+
+// errPlanning is the error of a run of such a pipeline.
+var errPlanning = errors.New("this pipeline is for planning: it has no device to run on")
 
 // open returns nil for the processor.
 func (o DeviceOption) open() (device.Device, dtype.Type, error) {
 	t, ok := map[string]dtype.Type{"": dtype.F16, "f16": dtype.F16, "bf16": dtype.BF16, "f32": dtype.F32}[o.DType]
 	if !ok {
 		return nil, t, fmt.Errorf("dtype %q is not one of f16, bf16, f32", o.DType)
+	}
+	if o.described {
+		return nil, t, nil
 	}
 	if o.Name == "" || o.Name == "cpu" {
 		if o.DType != "" && t != dtype.F32 {

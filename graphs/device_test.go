@@ -112,6 +112,21 @@ func TestDeviceSchedulers(t *testing.T) {
 	}
 }
 
+// A device is measured for planning; what it says of an emulated one means nothing but that the way is right.
+func TestDeviceProfile(t *testing.T) {
+	needDevice(t)
+	p, err := graphs.MeasureSmall(graphs.DeviceOption{Name: "cuda:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !(p.FLOPs > 0 && p.Memory > 0 && p.Link > 0) || p.Name == "" {
+		t.Errorf("%+v", p)
+	}
+	if _, err := graphs.MeasureProfile(graphs.DeviceOption{}); err == nil {
+		t.Error("the CPU is measured as a device")
+	}
+}
+
 // outgoing counts what leaves a device.
 type outgoing struct {
 	device.Device

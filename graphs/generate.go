@@ -34,6 +34,9 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 	if err != nil {
 		return nil, err
 	}
+	if p.host.planned.Any() {
+		return nil, errPlanning
+	}
 	if err := p.host.memory.Room(p.heapBytes(r)); err != nil {
 		return nil, err
 	}

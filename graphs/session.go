@@ -237,7 +237,7 @@ func (vm *VM) onDevice(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		if vm.own, err = vm.host.newSession(ctx, plan, inv, list, phases, &options{}); err != nil {
+		if vm.own, err = vm.host.newSession(ctx, plan, inv, list, phases, &options{trace: vm.trace}); err != nil {
 			return err
 		}
 	}

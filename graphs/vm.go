@@ -31,6 +31,7 @@ type VM struct {
 	reads   []read
 	after   func(int, program.Call, program.Arg) error // sees every result of a run
 
+	trace       bool          // notes when calls run, of a VM of its own on a device
 	carry, keep bool          // of the runner, for the next run
 	faulty      func() string // names the layer whose result, in the outputs, is not finite; nil: an output's
 }
@@ -145,6 +146,9 @@ func (vm *VM) runAndLet(ctx context.Context) error {
 func (vm *VM) run(ctx context.Context) error {
 	if vm.host.closed() {
 		return ErrClosed
+	}
+	if vm.host.planned.Any() {
+		return errPlanning
 	}
 	if s := vm.host.session; s != nil {
 		r, err := s.next(vm)

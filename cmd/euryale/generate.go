@@ -165,6 +165,7 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if f.checks {
 		opts = append(opts, graphs.WithFiniteChecks())
 	}
+	f.offload.on = f.device
 	more, err := f.offload.options()
 	if err != nil {
 		return err

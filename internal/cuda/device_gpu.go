@@ -356,6 +356,16 @@ func (d *Device) Memory() (free, total int, err error) {
 	return free, total, err
 }
 
+// Name is that of a GPU, without opening it.
+func Name(ordinal int) (string, error) {
+	dev, err := cu.GetDevice(ordinal)
+	if err != nil {
+		return "", fmt.Errorf("cuda:%d: %w", ordinal, err)
+	}
+	name, err := dev.Name()
+	return strings.TrimRight(name, "\x00"), err
+}
+
 // Devices describes the devices of this machine and build.
 func Devices() []string {
 	all := []string{"cpu"}

@@ -217,8 +217,8 @@ func (r *remote) call(i int) error {
 	return nil
 }
 
-// mostTogether bounds the calls of a graph: a cancelled run ends with the graph it has issued.
-const mostTogether = 64
+// The calls of a graph: fewer are issued as fast one by one, and a cancelled run ends with the graph it has issued.
+const fewestTogether, mostTogether = 4, 64
 
 // together is how many of n calls from i on have kernels, at least 1.
 func (r *remote) together(i, n int) int {
@@ -235,7 +235,7 @@ func (r *remote) together(i, n int) int {
 func (r *remote) stretch(i, n int) error {
 	at := span{i, i + n}
 	g, again := r.graphs[at]
-	if !again {
+	if !again || n < fewestTogether {
 		for k := range n {
 			if err := r.call(i + k); err != nil {
 				return err
