@@ -100,7 +100,7 @@ test-gpu: standin build/stub/libcuda.so
 # The loops of which test-gpu takes samples, whole: every driver call of a picture fails, every call of a pipeline that goes
 # on, 2,000 schedules. As many processes as processors share them; what each says is in build/every.
 .PHONY: test-gpu-every
-EVERY ?= EveryDriverCall|OutlivesEvery|Schedules
+EVERY ?= EveryDriverCall|AtEveryCall|OutlivesEvery|Schedules
 
 test-gpu-every: standin build/stub/libcuda.so
 	mkdir -p build/every

@@ -3,6 +3,7 @@
 package graphs_test
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"os"
@@ -11,13 +12,14 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/cuda/standintest"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/offload"
 )
 
 // cases are those of the n cases of a loop that are tried: a sample, or with EURYALE_EVERY=1 all. EURYALE_SHARD=i/k
 // leaves of these the i-th of k parts, for as many processes (make test-gpu-every). A long loop tells how far it is.
 func cases(t *testing.T, n, sample int) iter.Seq[int] {
-	step := max(1, n/sample)
+	step := max(1, n/sample) | 1 // odd: every other driver call is that of the context
 	if os.Getenv("EURYALE_EVERY") != "" {
 		step = 1
 	}
@@ -130,6 +132,32 @@ func TestPipelineOutlivesEveryFault(t *testing.T) {
 			noLeaks(t, "after Close")
 		})
 	}
+}
+
+// Whichever call finds that the device is lost, the error says so with the driver's code, and at once.
+func TestDeviceLostAtEveryCall(t *testing.T) {
+	standintest.Start(t)
+	standintest.SetSchedule(standintest.Eager)
+	if _, err := onStandin(t, prefetched, cuda0); err != nil {
+		t.Fatal(err)
+	}
+	calls, codes := int(standintest.Calls("")), []int{700, 719, 999, 100}
+	for i := range cases(t, calls*len(codes), 100) {
+		standintest.Reset()
+		standintest.SetSchedule(standintest.Eager)
+		code, n := codes[i%len(codes)], i/len(codes)+1
+		standintest.SetFault(standintest.Fault{N: uint64(n), Code: code})
+		begin := time.Now()
+		_, err := onStandin(t, prefetched, cuda0)
+		var e *device.Error
+		if !errors.Is(err, graphs.ErrDeviceLost) || !errors.As(err, &e) || e.Code != code {
+			t.Errorf("call %d of %d: error %v, want code %d and a lost device", n, calls, err, code)
+		}
+		if d := time.Since(begin); d > 10*time.Second {
+			t.Errorf("call %d of %d: it took %v", n, calls, d)
+		}
+	}
+	standintest.Reset() // what a lost device cannot give back is no finding
 }
 
 // Wherever a picture's waits fail together, those of its end too, the next waits first: nothing is overwritten that work

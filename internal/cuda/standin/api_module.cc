@@ -68,10 +68,10 @@ static unsigned number_after(const std::string &ptx, size_t at, size_t end, cons
   return found == std::string::npos || found > end ? 0 : atoi(ptx.c_str() + found + what.size());
 }
 
-// Where the declaration of the kernel begins, after its name.
-static size_t entry(const std::string &ptx, const std::string &name) {
+// Where the declaration of the kernel begins, after its name, looked for from a place on.
+static size_t entry(const std::string &ptx, const std::string &name, size_t from) {
   const std::string key = ".entry " + name;
-  for (size_t at = ptx.find(key); at != std::string::npos; at = ptx.find(key, at + 1))
+  for (size_t at = ptx.find(key, from); at != std::string::npos; at = ptx.find(key, at + 1))
     if (char next = ptx[at + key.size()]; next == '(' || next == ' ' || next == '\n' || next == '\t') return at + key.size();
   return std::string::npos;
 }
@@ -83,8 +83,10 @@ CUresult cuModuleGetFunction(CUfunction *f, CUmodule module, const char *name) {
   NOT_NULL(f && name);
   auto known = m->functions.find(name);
   if (known == m->functions.end()) {
-    size_t at = entry(m->ptx, name);
+    size_t at = entry(m->ptx, name, m->found); // they are asked for in their order
+    if (at == std::string::npos) at = entry(m->ptx, name, 0);
     if (at == std::string::npos) return CUDA_ERROR_NOT_FOUND;
+    m->found = at;
     auto k = emulate::kernels().find(name);
     if (k == emulate::kernels().end()) {
       report(std::string("kernel ") + name + " is in the PTX and not in the emulation");

@@ -226,6 +226,7 @@ struct Function {
 
 struct Module {
   std::string ptx;
+  size_t found = 0; // where the last function was
   bool alive = true, exempt = false;
   std::map<std::string, std::unique_ptr<Function>> functions;
 };
