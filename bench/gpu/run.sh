@@ -52,7 +52,8 @@ for p in $parts; do
 		;;
 	bench)
 		part doctor ./euryale doctor
-		part bench-ops ./layers.test -test.run '^$' -test.bench Device
+		part bench-ops ./layers.test -test.run '^$' -test.bench 'Device$'
+		part bench-tiles ./layers.test -test.run '^$' -test.bench DeviceTiles
 		part bench-networks ./bench.test -test.run '^$' -test.bench GPU -test.timeout 20m
 		;;
 	peers)

@@ -130,7 +130,7 @@ def shapes(args, rec):
 
 
 def benchmark(args, file):
-    out = record.run([*shlex.split(args.layers), "-test.run", "^$", "-test.bench", "Device"], args.timeout, {**os.environ, "GPU": "1", "EURYALE_SHAPES": str(file)})
+    out = record.run([*shlex.split(args.layers), "-test.run", "^$", "-test.bench", "Device$"], args.timeout, {**os.environ, "GPU": "1", "EURYALE_SHAPES": str(file)})
     return re.findall(r"op=(shape-\d+)/\S+.*?([\d.]+) us/op", out)
 
 
