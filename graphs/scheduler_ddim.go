@@ -59,8 +59,8 @@ func (s *ddim) step(i int, eta float32) layers.Step {
 
 	clean, noise := split(s.prediction, float64(sqrt(alpha)), float64(sqrt(beta)))
 	direction := float64(sqrt(max(0, 1-alphaPrev-float32(sigma*sigma))))
-	row := layers.Row{Clean: float64(sqrt(alphaPrev)), Output: direction * noise[1], Noise: float64(sigma)}
-	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{from(direction*noise[0], row)}}
+	row := layers.Row{State: latents(direction * noise[0]), Output: direction * noise[1], Clean: float64(sqrt(alphaPrev)), Noise: float64(sigma)}
+	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}}
 }
 
 func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
@@ -111,6 +111,6 @@ func (s *lcm) step(i int, _ float32) layers.Step {
 		alpha = s.at(int(s.timesteps[i+1]), s.alphaToOne)
 		next, noise = math.Sqrt(alpha), math.Sqrt(1-alpha)
 	}
-	row := from(next*skip, layers.Row{Clean: next * keep, Noise: noise})
+	row := layers.Row{State: latents(next * skip), Clean: next * keep, Noise: noise}
 	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}}
 }

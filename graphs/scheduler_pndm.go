@@ -129,7 +129,7 @@ func (s *pndm) rungeKutta(i int, rows []layers.Row) {
 	start, sum := pndmStart, layers.Row{Output: share}
 	if i%4 == 0 {
 		start = 0
-		rows[pndmStart] = layers.Row{State: [layers.MaxState]float64{1}}
+		rows[pndmStart] = layers.Row{State: latents(1)}
 		push(rows)
 	} else {
 		sum.State[pndmSum] = 1
@@ -167,7 +167,7 @@ func (s *pndm) multistep(count int, rows []layers.Row) {
 		}
 		push(rows)
 		if count == 0 {
-			rows[pndmStart] = layers.Row{State: [layers.MaxState]float64{1}}
+			rows[pndmStart] = layers.Row{State: latents(1)}
 		}
 	}
 	rows[0] = s.transfer(start, noise, t, prev)

@@ -154,8 +154,7 @@ func (s *euler) step(i int, _ float32) layers.Step {
 		up = math.Sqrt(to * to * (from*from - to*to) / (from * from))
 		to = math.Sqrt(to*to - up*up)
 	}
-	row := layers.Row{Clean: 1 - to/from, Noise: up}
-	row.State[0] = to / from
+	row := layers.Row{State: latents(to / from), Clean: 1 - to/from, Noise: up}
 	return layers.Step{InputScale: float32(1 / math.Sqrt(from*from+1)), Clean: cleanSample(s.prediction, from), Clip: math.Inf(1),
 		Rows: []layers.Row{row}}
 }
@@ -224,7 +223,7 @@ func (s *dpm) step(i int, _ float32) layers.Step {
 	alpha, noise, next := shares(s.sigmas[i+1])
 	h := next - lambda
 	pull := -alpha * math.Expm1(-h)
-	row := from(noise/b, layers.Row{Clean: pull})
+	row := layers.Row{State: latents(noise / b), Clean: pull}
 	if s.order == 2 && i > 0 && !final {
 		_, _, before := shares(s.sigmas[i-1])
 		slope := pull / 2
