@@ -150,10 +150,18 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction han
   return CUDA_SUCCESS;
 }
 
+// A parameter, aligned as the device aligns it: tensor maps in it are.
+struct Parameter {
+  struct alignas(64) Line { char bytes[64]; };
+  std::vector<Line> lines;
+  char *data() { return (char *)lines.data(); }
+  const char *data() const { return (const char *)lines.data(); }
+};
+
 // Pointers of the device within the parameter become those that the host can follow. Numbers do not look like them:
 // the device's addresses are above 2^40.
-static void translate(std::vector<char> &params) {
-  for (size_t i = 0; i + 8 <= params.size(); i += 8) {
+static void translate(char *params, size_t n) {
+  for (size_t i = 0; i + 8 <= n; i += 8) {
     uint64_t v;
     memcpy(&v, &params[i], 8);
     if (!is_device(v)) continue;
@@ -184,8 +192,9 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned int gx, unsigned int gy, uns
   for (int i = 0; extra && extra[i] != CU_LAUNCH_PARAM_END; i += 2)
     if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER) given = (const char *)extra[i + 1];
   if ((k->param_bytes && !given) || (kernel_params && extra)) return CUDA_ERROR_INVALID_VALUE;
-  std::vector<char> params(given, given + k->param_bytes);
-  translate(params);
+  Parameter params{std::vector<Parameter::Line>((k->param_bytes + 63) / 64)};
+  if (k->param_bytes) memcpy(params.data(), given, k->param_bytes);
+  translate(params.data(), k->param_bytes);
   emulate::Index grid{gx, gy, gz};
   return enqueue(s, Task{"kernel " + k->name, 10, [=]() -> Work {
                            return [=](Op &op) {

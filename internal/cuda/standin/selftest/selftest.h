@@ -35,4 +35,5 @@ void mutants();
 void memory();
 void handles();
 void kernels();
+void hopper();
 void schedules(int n);
