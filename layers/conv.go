@@ -139,7 +139,7 @@ func (k conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ devi
 	if p.kh*p.kw*p.stride*p.up == 1 && k.pad == (padding{}) {
 		name = "linear" // a pixel is a row
 	}
-	return gemm(dev, name, p, x[3], out), nil
+	return gemm(dev, name, p, x[3], out)
 }
 
 func (k conv) FLOPs(out tensor.Shape, in []tensor.Shape) int64 {

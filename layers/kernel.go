@@ -56,16 +56,19 @@ type gemmParams struct {
 }
 
 // gemm launches a product: on tensor cores where they take it, name is then "linear" or "conv".
-func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device.Arg) []device.Kernel {
+func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device.Arg) ([]device.Kernel, error) {
+	if l, err := hopper(k, name, p, channels, out); l != nil || err != nil {
+		return l, err
+	}
 	tiles := func(size int) int { return ceil(int(p.m), size) * ceil(int(p.n), size) }
 	if out.DType == dtype.F32 || !k.TensorCore || channels%8 != 0 {
-		return []device.Kernel{launch("gemm", out.DType, p, tiles(64), 256, 2*16*68*4)}
+		return []device.Kernel{launch("gemm", out.DType, p, tiles(64), 256, 2*16*68*4)}, nil
 	}
 	// A small result is cut finer, so that every processor has work.
 	if tiles(128) < k.Processors {
-		return []device.Kernel{launch(name+"_64", out.DType, p, tiles(64), 128, 3*(64+64)*64)}
+		return []device.Kernel{launch(name+"_64", out.DType, p, tiles(64), 128, 3*(64+64)*64)}, nil
 	}
-	return []device.Kernel{launch(name+"_128", out.DType, p, tiles(128), 256, 3*(128+128)*64)}
+	return []device.Kernel{launch(name+"_128", out.DType, p, tiles(128), 256, 3*(128+128)*64)}, nil
 }
 
 func ceil(a, b int) int { return (a + b - 1) / b }

@@ -110,7 +110,7 @@ func (k linear) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ de
 	if k.residual {
 		p.residual = in[len(in)-1].Ptr
 	}
-	return gemm(dev, "linear", p, int(p.k), out), nil
+	return gemm(dev, "linear", p, int(p.k), out)
 }
 
 func (k linear) FLOPs(_ tensor.Shape, in []tensor.Shape) int64 {

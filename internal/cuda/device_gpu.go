@@ -22,6 +22,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"runtime"
 	"strings"
@@ -48,6 +49,7 @@ type Device struct {
 	streams   [device.Streams]cu.Stream
 	functions map[string]*function
 	kernels   device.Kernels
+	hopper    bool           // the kernels for compute capability 9.0 are asked for
 	free      []func() error // undoes what Open did, last first
 
 	mu   sync.Mutex
@@ -95,6 +97,11 @@ func (d *Device) open(ordinal int) (err error) {
 	d.kernels = device.Kernels{Names: map[string]bool{}, TensorCore: major >= 8}
 	if d.kernels.Processors, err = d.dev.Attribute(cu.MultiprocessorCount); err != nil {
 		return d.fail("cuDeviceGetAttribute", err)
+	}
+	if os.Getenv("EURYALE_HOPPER") == "1" {
+		if err := d.wantHopper(ordinal, major, minor); err != nil {
+			return err
+		}
 	}
 	if d.ctx, err = d.dev.RetainPrimaryCtx(); err != nil {
 		return d.fail("cuDevicePrimaryCtxRetain", err)

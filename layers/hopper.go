@@ -1,0 +1,57 @@
+package layers
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/dtype"
+)
+
+// hopperParams is HopperParams of gemm_hopper.cu.
+type hopperParams struct {
+	x, w device.TensorMap
+	gemm gemmParams
+	_    [(64 - unsafe.Sizeof(gemmParams{})%64) % 64]byte
+}
+
+// hopperTiles are the columns of gemm_hopper.cu's tiles of 128 rows, and how many the ring has.
+var hopperTiles = []struct{ columns, stages int }{{256, 4}, {160, 5}, {128, 6}}
+
+// hopperTile is the tile with which the processors are done first: a round of tiles takes as long as a tile has columns,
+// and as 32 more, a guess, to begin and to store it. It is 0 if half the processors would have nothing to do.
+func hopperTile(m, n, processors int) (columns, stages, tiles int) {
+	best := 0
+	for _, t := range hopperTiles {
+		count := ceil(m, 128) * ceil(n, t.columns)
+		cost := ceil(count, processors) * (t.columns + 32)
+		if 2*count >= processors && (best == 0 || cost < best) {
+			best, columns, stages, tiles = cost, t.columns, t.stages, count
+		}
+	}
+	return columns, stages, tiles
+}
+
+// hopper launches a product on compute capability 9.0, or returns nil where other kernels are better or needed.
+func hopper(k device.Kernels, name string, p *gemmParams, channels int, out device.Arg) ([]device.Kernel, error) {
+	if k.Boxes == nil || out.DType == dtype.F32 || channels%8 != 0 {
+		return nil, nil
+	}
+	columns, stages, tiles := hopperTile(int(p.m), int(p.n), k.Processors)
+	if columns == 0 {
+		return nil, nil
+	}
+	h := &hopperParams{gemm: *p}
+	var err error
+	if name == "linear" {
+		if h.x, err = k.Boxes(device.Matrix{Ptr: p.x, DType: out.DType, Rows: int(p.m), Columns: int(p.k), BoxRows: 128}); err != nil {
+			return nil, err
+		}
+	}
+	if h.w, err = k.Boxes(device.Matrix{Ptr: p.w, DType: out.DType, Rows: int(p.n), Columns: int(p.k), BoxRows: columns / 2}); err != nil {
+		return nil, err
+	}
+	// As Layout in gemm_hopper.cu, and what its alignment may take.
+	shared := stages*(128+columns)*128 + 8*16*34*4 + 2*8*stages + 1024
+	return []device.Kernel{launch(fmt.Sprintf("hopper_%s_%d", name, columns), out.DType, h, min(tiles, k.Processors), 384, shared)}, nil
+}
