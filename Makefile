@@ -88,7 +88,7 @@ contract: standin build/contract/contract
 
 build/contract/contract: $(wildcard $(CUDA)/contract/*) build/stub/libcuda.so
 	mkdir -p $(@D)
-	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -static-libstdc++ -static-libgcc -Lbuild/stub -lcuda -pthread
+	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -static-libstdc++ -static-libgcc -Lbuild/stub -lcuda -ldl -pthread
 
 # go test with the tag gpu, on the stand-in: without a device it fails, and does not skip. PKG and ARGS narrow it down.
 .PHONY: test-gpu
