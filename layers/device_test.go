@@ -222,14 +222,19 @@ var deviceShapes = []struct {
 }
 
 // BenchmarkDevice times the device form of each op at real sizes: TFLOP/s where there are products, and GB/s of what the
-// least must read and write. Arguments are noise: a GPU takes less power for zeros, and is faster.
+// least must read and write. Arguments are noise: a GPU takes less power for zeros, and is faster. The name says whether the
+// kernels of compute capability 9.0 ran: with EURYALE_HOPPER=1 they do where they take the shape.
 func BenchmarkDevice(b *testing.B) {
 	dev := cudaDevice(b)
 	if strings.Contains(dev.Name(), "TEST STAND-IN") {
 		b.Skip("the stand-in driver is not measured")
 	}
 	for _, c := range deviceShapes {
-		b.Run("op="+strings.ReplaceAll(c.name, " ", "-")+"/dtype=f16", func(b *testing.B) {
+		kernels := "tensor"
+		if strings.HasPrefix(kernelOf(b, dev.Kernels(), c.kind, c.in, dtype.F16), "hopper_") {
+			kernels = "hopper"
+		}
+		b.Run("op="+strings.ReplaceAll(c.name, " ", "-")+"/dtype=f16/kernels="+kernels, func(b *testing.B) {
 			r := newDeviceRun(b, dev)
 			bytes := 0
 			var in []device.Arg
