@@ -122,7 +122,7 @@ func (k conv) DeviceLayout(i int) program.Layout {
 
 func (k conv) Float(i int) bool { return i == 2 }
 
-func (k conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+func (k conv) params(out device.Arg, in []device.Arg) *gemmParams {
 	x, w, o := in[0].Shape, in[1].Shape, out.Shape
 	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, bias: in[2].Ptr, out: out.Ptr, act: int32(k.act),
 		m: int32(rows(o)), n: int32(w[0]), k: int32(w.TotalSize() / w[0]),
@@ -135,11 +135,19 @@ func (k conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ devi
 	if k.residual {
 		p.residual = in[len(in)-1].Ptr
 	}
-	name := "conv"
+	return p
+}
+
+func (k conv) Scratch(dev device.Kernels, out device.Arg, in []device.Arg) int {
+	return gemmScratch(dev, k.params(out, in), last(in[0].Shape), out)
+}
+
+func (k conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
+	p, name := k.params(out, in), "conv"
 	if p.kh*p.kw*p.stride*p.up == 1 && k.pad == (padding{}) {
 		name = "linear" // a pixel is a row
 	}
-	return gemm(dev, name, p, x[3], out)
+	return gemm(dev, name, p, last(in[0].Shape), out, scratch)
 }
 
 func (k conv) FLOPs(out tensor.Shape, in []tensor.Shape) int64 {

@@ -11,6 +11,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
 	"github.com/euryale-ml/euryale/internal/program"
+	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
@@ -33,6 +34,10 @@ var deviceCases = []struct {
 	{"group norm of parts of unequal size", groupNorm{groups: 2, eps: 1e-5}, shapes("1 53 6", "6", "6"), 0},
 	{"attention of heads of 40", attention{heads: 2}, shapes("2 70 80", "2 77 80", "2 77 80"), 0},
 	{"attention of heads of 64, causal", attention{heads: 2, causal: true}, shapes("1 77 128", "1 77 128", "1 77 128"), 0},
+	{"attention of heads of 40, causal, several tiles", attention{heads: 2, causal: true}, shapes("1 150 80", "1 150 80", "1 150 80"), 0},
+	{"attention of heads of 64, several tiles", attention{heads: 1}, shapes("2 129 64", "2 200 64", "2 200 64"), 0},
+	{"attention of heads of 80, causal", attention{heads: 1, causal: true}, shapes("1 140 80", "1 140 80", "1 140 80"), 0},
+	{"attention of heads of 160, causal", attention{heads: 1, causal: true}, shapes("1 70 160", "1 70 160", "1 70 160"), 0},
 	{"attention of heads of 80", attention{heads: 1}, shapes("1 20 80", "1 130 80", "1 130 80"), 0},
 	{"attention of heads of 160", attention{heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
 	{"attention of heads of 512", attention{heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
@@ -51,35 +56,71 @@ func TestDeviceFormsAgreeWithDefinitions(t *testing.T) {
 
 // agree compares the device form of an op in type typ with its definition.
 func agree(t *testing.T, dev device.Device, k kind, shapes []tensor.Shape, ids int, typ dtype.Type, most float64) {
-	vals := arguments(shapes, k, ids)
+	t.Helper()
 	r := newDeviceRun(t, dev)
-	var in []device.Arg
-	for i, v := range vals {
-		a := program.Arg{Shape: v.Shape(), DType: dtype.F32}
-		if ids, ok := v.Data().([]int32); ok {
-			a.DType, a.Data = dtype.I32, program.Bytes(ids)
-			in = append(in, r.put(a, a.DType))
-			continue
-		}
-		a.Data = program.Bytes(v.Data().([]float32))
-		stored := typ
-		if k.Float(i) {
-			stored = dtype.F32
-		}
-		in = append(in, r.put(a, stored)) // and rounds a
-		if k.DeviceLayout(i) == program.Taps {
-			in[i] = r.put(program.Arg{Shape: a.Shape, DType: dtype.F32, Data: taps(a)}, stored)
-		}
-	}
-	want, err := op{k}.Do(vals...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	in, want := r.arguments(k, shapes, ids, typ)
 	got := r.run(op{k}, want.Shape(), typ, in)
 	if d := relL2(got, want.Data().([]float32)); !(d <= most) {
 		t.Errorf("device form and definition differ by %g, at most %g is expected", d, most)
 	} else {
 		t.Logf("device form and definition differ by %.2g", d)
+	}
+}
+
+// Every tile, in one part and in several, gives what the definition gives: products whose sizes are no multiples of the
+// tile's, with every epilogue, and convolutions of every geometry.
+func TestTilesAgreeWithDefinitions(t *testing.T) {
+	dev := cudaDevice(t)
+	if !dev.Kernels().TensorCore {
+		t.Skip("the device has no tensor cores that these kernels use")
+	}
+	pad := padding{1, 1, 1, 1}
+	for _, c := range []struct {
+		name string
+		kind interface {
+			kind
+			params(out device.Arg, in []device.Arg) *gemmParams
+		}
+		in    []tensor.Shape
+		split bool // rows of the result are aligned
+	}{
+		{"linear", linear{bias: true, act: gelu}, shapes("70 200", "168 200", "168"), true},
+		{"linear of one row", linear{bias: true, act: silu}, shapes("1 136", "8 136", "8"), true},
+		{"linear of an odd width", linear{bias: true, residual: true, act: quickGELU}, shapes("67 72", "13 72", "13", "67 13"), false},
+		{"linear with a residual", linear{residual: true}, shapes("65 104", "24 104", "65 24"), true},
+		{"linear with a gate", linear{bias: true, residual: true, act: geglu}, shapes("66 72", "176 72", "176", "66 88"), true},
+		{"linear with a gate, halves of 4", linear{bias: true, act: geglu}, shapes("9 40", "24 40", "24"), true},
+		{"conv with everything", conv{stride: 1, up: 1, pad: pad, channels: true, residual: true, act: silu},
+			shapes("2 7 5 40", "24 40 3 3", "24", "2 24", "2 7 5 24"), true},
+		{"conv of stride 2", conv{stride: 2, up: 1, pad: padding{0, 0, 1, 1}}, shapes("3 6 7 32", "16 32 3 3", "16"), true},
+		{"conv of an enlarged image", conv{stride: 1, up: 2, pad: pad}, shapes("1 5 4 8", "8 8 3 3", "8"), true},
+		{"conv of 64 channels", conv{stride: 1, up: 1, pad: pad, residual: true}, shapes("1 9 8 64", "40 64 3 3", "40", "1 9 8 40"), true},
+	} {
+		for _, tile := range gemmTiles {
+			for _, splits := range []int{1, 2, 5} {
+				if splits > 1 && !c.split {
+					continue
+				}
+				for typ, most := range map[dtype.Type]float64{dtype.F16: 2e-3, dtype.BF16: 1.5e-2} {
+					t.Run(fmt.Sprintf("%s/%dx%d/%d/%v", c.name, tile.rows, tile.columns, splits, typ), func(t *testing.T) {
+						r := newDeviceRun(t, dev)
+						in, want := r.arguments(c.kind, c.in, 0, typ)
+						size := 4 * splits * rows(want.Shape()) * c.in[1][0]
+						scratch := r.alloc(size)
+						got := r.result(want.Shape(), typ, func(out device.Arg) ([]device.Kernel, error) {
+							name := "linear"
+							if _, ok := c.kind.(conv); ok {
+								name = "conv"
+							}
+							return tiled(name, tile, splits, c.kind.params(out, in), out, scratch), nil
+						})
+						if d := relL2(got, want.Data().([]float32)); !(d <= most) {
+							t.Errorf("device form and definition differ by %g, at most %g is expected", d, most)
+						}
+					})
+				}
+			}
+		}
 	}
 }
 
@@ -151,6 +192,32 @@ func (r *deviceRun) put(a program.Arg, as dtype.Type) device.Arg {
 	return device.Arg{Shape: a.Shape, DType: as, Ptr: p}
 }
 
+// arguments puts arguments of a kind on the device, in type typ where the kernels read it, and returns what the
+// definition makes of them.
+func (r *deviceRun) arguments(k kind, s []tensor.Shape, ids int, typ dtype.Type) (in []device.Arg, want G.Value) {
+	vals := arguments(s, k, ids)
+	for i, v := range vals {
+		a := program.Arg{Shape: v.Shape(), DType: dtype.F32}
+		if ids, ok := v.Data().([]int32); ok {
+			a.DType, a.Data = dtype.I32, program.Bytes(ids)
+			in = append(in, r.put(a, a.DType))
+			continue
+		}
+		a.Data = program.Bytes(v.Data().([]float32))
+		stored := typ
+		if k.Float(i) {
+			stored = dtype.F32
+		}
+		in = append(in, r.put(a, stored)) // and rounds a
+		if k.DeviceLayout(i) == program.Taps {
+			in[i] = r.put(program.Arg{Shape: a.Shape, DType: dtype.F32, Data: taps(a)}, stored)
+		}
+	}
+	want, err := op{k}.Do(vals...)
+	r.must(err)
+	return in, want
+}
+
 func (r *deviceRun) alloc(n int) device.Ptr {
 	p, err := r.dev.Alloc(max(n, 1))
 	r.must(err)
@@ -178,9 +245,16 @@ func (r *deviceRun) sync() {
 
 // run computes the op on the device and returns its result.
 func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Arg) []float32 {
+	return r.result(shape, typ, func(out device.Arg) ([]device.Kernel, error) {
+		return o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(r.dev.Kernels(), out, in)))
+	})
+}
+
+// result is what the kernels write.
+func (r *deviceRun) result(shape tensor.Shape, typ dtype.Type, kernelsOf func(out device.Arg) ([]device.Kernel, error)) []float32 {
 	n := shape.TotalSize() * typ.Size()
 	out := device.Arg{Shape: shape, DType: typ, Ptr: r.alloc(n)}
-	kernels, err := o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(shape)))
+	kernels, err := kernelsOf(out)
 	r.must(err)
 	for i := range kernels {
 		r.must(r.dev.Launch(device.Compute, &kernels[i]))
@@ -250,7 +324,7 @@ func BenchmarkDevice(b *testing.B) {
 			r.must(err)
 			out := device.Arg{Shape: shape, DType: dtype.F16, Ptr: r.alloc(2 * shape.TotalSize())}
 			bytes += 2 * shape.TotalSize()
-			kernels, err := c.kind.Device(dev.Kernels(), out, in, r.alloc(c.kind.Scratch(shape)))
+			kernels, err := c.kind.Device(dev.Kernels(), out, in, r.alloc(c.kind.Scratch(dev.Kernels(), out, in)))
 			r.must(err)
 			for b.Loop() {
 				for range 20 {

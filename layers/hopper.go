@@ -5,7 +5,6 @@ import (
 	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/device"
-	"github.com/euryale-ml/euryale/internal/dtype"
 )
 
 // hopperParams is HopperParams of gemm_hopper.cu.
@@ -32,15 +31,19 @@ func hopperTile(m, n, processors int) (columns, stages, tiles int) {
 	return columns, stages, tiles
 }
 
-// hopper launches a product on compute capability 9.0, or returns nil where other kernels are better or needed.
-func hopper(k device.Kernels, name string, p *gemmParams, channels int, out device.Arg) ([]device.Kernel, error) {
-	if k.Boxes == nil || out.DType == dtype.F32 || channels%8 != 0 {
-		return nil, nil
+// onHopper reports whether gemm_hopper.cu takes the product: it is there, takes the shape, and has work for the processors.
+func onHopper(k device.Kernels, p *gemmParams, channels int, out device.Arg) bool {
+	if k.Boxes == nil || !onTensorCores(k, out.DType, channels) {
+		return false
 	}
+	columns, _, _ := hopperTile(int(p.m), int(p.n), k.Processors)
+	return columns > 0
+}
+
+// hopper launches a product on compute capability 9.0.
+func hopper(k device.Kernels, name string, p *gemmParams, out device.Arg) ([]device.Kernel, error) {
 	columns, stages, tiles := hopperTile(int(p.m), int(p.n), k.Processors)
-	if columns == 0 {
-		return nil, nil
-	}
+	p.splits = 1
 	h := &hopperParams{gemm: *p}
 	var err error
 	if name == "linear" {

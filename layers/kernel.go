@@ -51,24 +51,8 @@ type gemmParams struct {
 	m, n, k, act                       int32
 	height, width, channels, kh, kw    int32
 	stride, up, padTop, padLeft        int32
-	outWidth, outPixels                int32
-	_                                  int32
-}
-
-// gemm launches a product: on tensor cores where they take it, name is then "linear" or "conv".
-func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device.Arg) ([]device.Kernel, error) {
-	if l, err := hopper(k, name, p, channels, out); l != nil || err != nil {
-		return l, err
-	}
-	tiles := func(size int) int { return ceil(int(p.m), size) * ceil(int(p.n), size) }
-	if out.DType == dtype.F32 || !k.TensorCore || channels%8 != 0 {
-		return []device.Kernel{launch("gemm", out.DType, p, tiles(64), 256, 2*16*68*4)}, nil
-	}
-	// A small result is cut finer, so that every processor has work.
-	if tiles(128) < k.Processors {
-		return []device.Kernel{launch(name+"_64", out.DType, p, tiles(64), 128, 3*(64+64)*64)}, nil
-	}
-	return []device.Kernel{launch(name+"_128", out.DType, p, tiles(128), 256, 3*(128+128)*64)}, nil
+	outWidth, outPixels, splits        int32
+	partial                            device.Ptr
 }
 
 func ceil(a, b int) int { return (a + b - 1) / b }
@@ -80,18 +64,25 @@ type attentionParams struct {
 	scale                     float32
 }
 
-// tensorHeads are the head sizes that attention_tensor.cu has kernels for: queries and keys of a tile, and the
-// columns of the result that a block keeps.
-var tensorHeads = map[int]struct{ queries, keys, columns int }{
-	40: {64, 64, 40}, 64: {64, 64, 64}, 80: {64, 64, 80}, 160: {64, 32, 160}, 512: {32, 16, 128},
+// tensorHeads are the head sizes that attention_tensor.cu has kernels for: threads, queries and keys of a tile, the
+// columns of the result that a block keeps, and whether queries stay in shared memory.
+var tensorHeads = map[int]struct {
+	threads, queries, keys, columns int
+	stay                            bool
+}{
+	40: {128, 128, 64, 40, false}, 64: {128, 128, 64, 64, false}, 80: {128, 128, 64, 80, true}, 160: {128, 64, 32, 160, false},
+	512: {64, 32, 16, 128, true},
 }
 
 func attend(k device.Kernels, p *attentionParams, batch int, out device.Arg) ([]device.Kernel, error) {
 	d := int(p.d)
 	if t, ok := tensorHeads[d]; ok && k.TensorCore && out.DType != dtype.F32 {
 		row := func(n int) int { return ceil(n, 16)*32 + 16 }
-		shared := t.queries*row(d) + 2*t.keys*(row(d)+row(t.columns))
-		l := launch(fmt.Sprintf("attention_%d", d), out.DType, p, ceil(int(p.sq), t.queries), t.queries*2, shared)
+		shared := 2 * t.keys * (row(d) + row(t.columns))
+		if t.stay {
+			shared += t.queries * row(d)
+		}
+		l := launch(fmt.Sprintf("attention_%d", d), out.DType, p, ceil(int(p.sq), t.queries), t.threads, shared)
 		l.Grid[1], l.Grid[2] = batch*int(p.heads), d/t.columns
 		return []device.Kernel{l}, nil
 	}

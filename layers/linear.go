@@ -101,7 +101,7 @@ func (k linear) DeviceLayout(i int) program.Layout {
 
 func (k linear) Float(i int) bool { return k.bias && i == 2 }
 
-func (k linear) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+func (k linear) params(out device.Arg, in []device.Arg) *gemmParams {
 	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, out: out.Ptr, act: int32(k.act),
 		m: int32(rows(in[0].Shape)), n: int32(in[1].Shape[0]), k: int32(in[1].Shape[1])}
 	if k.bias {
@@ -110,7 +110,17 @@ func (k linear) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ de
 	if k.residual {
 		p.residual = in[len(in)-1].Ptr
 	}
-	return gemm(dev, "linear", p, int(p.k), out)
+	return p
+}
+
+func (k linear) Scratch(dev device.Kernels, out device.Arg, in []device.Arg) int {
+	p := k.params(out, in)
+	return gemmScratch(dev, p, int(p.k), out)
+}
+
+func (k linear) Device(dev device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
+	p := k.params(out, in)
+	return gemm(dev, "linear", p, int(p.k), out, scratch)
 }
 
 func (k linear) FLOPs(_ tensor.Shape, in []tensor.Shape) int64 {

@@ -67,7 +67,9 @@ func (k groupNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 
 func (k groupNorm) Float(i int) bool { return i > 0 }
 
-func (k groupNorm) Scratch(out tensor.Shape) int { return out[0] * chunks(out) * k.groups * 8 }
+func (k groupNorm) Scratch(_ device.Kernels, out device.Arg, _ []device.Arg) int {
+	return out.Shape[0] * chunks(out.Shape) * k.groups * 8
+}
 
 func (k groupNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
 	s, c, n := out.Shape, last(out.Shape), chunks(out.Shape)

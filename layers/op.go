@@ -32,7 +32,7 @@ type kind interface {
 	Host(p *cpu.Pool, out program.Arg, in []program.Arg)
 	DeviceLayout(i int) program.Layout
 	Float(i int) bool
-	Scratch(out tensor.Shape) int
+	Scratch(k device.Kernels, out device.Arg, in []device.Arg) int
 	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
 	FLOPs(out tensor.Shape, in []tensor.Shape) int64
 	InPlace() []int
@@ -42,15 +42,15 @@ type kind interface {
 // plain is what most kinds answer.
 type plain struct{}
 
-func (plain) rank() int                                 { return 0 }
-func (plain) Layout(int) program.Layout                 { return program.Plain }
-func (plain) DeviceLayout(int) program.Layout           { return program.Plain }
-func (plain) Float(int) bool                            { return false }
-func (plain) Scratch(tensor.Shape) int                  { return 0 }
-func (plain) FLOPs(tensor.Shape, []tensor.Shape) int64  { return 0 }
-func (plain) InPlace() []int                            { return nil }
-func (plain) fuse(kind, int, tensor.Shape) kind         { return nil }
-func sameShape(in []tensor.Shape) (tensor.Shape, error) { return in[0].Clone(), nil }
+func (plain) rank() int                                            { return 0 }
+func (plain) Layout(int) program.Layout                            { return program.Plain }
+func (plain) DeviceLayout(int) program.Layout                      { return program.Plain }
+func (plain) Float(int) bool                                       { return false }
+func (plain) Scratch(device.Kernels, device.Arg, []device.Arg) int { return 0 }
+func (plain) FLOPs(tensor.Shape, []tensor.Shape) int64             { return 0 }
+func (plain) InPlace() []int                                       { return nil }
+func (plain) fuse(kind, int, tensor.Shape) kind                    { return nil }
+func sameShape(in []tensor.Shape) (tensor.Shape, error)            { return in[0].Clone(), nil }
 
 // op makes a kind a Gorgonia op.
 type op struct{ kind }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/size"
 	G "gorgonia.org/gorgonia"
@@ -210,11 +211,21 @@ func (c *compiler) scratch() {
 		if !ok {
 			continue
 		}
-		if n := op.Scratch(c.prog.Values[call.Out].Shape); n > 0 {
+		args := make([]device.Arg, len(call.In))
+		for k, v := range call.In {
+			args[k] = c.arg(v)
+		}
+		if n := op.Scratch(c.prog.Target.Kernels, c.arg(call.Out), args); n > 0 {
 			c.prog.Values = append(c.prog.Values, Value{Name: call.Layer, Shape: tensor.Shape{n}, Bytes: n, First: i, Last: i})
 			call.Scratch = len(c.prog.Values) - 1
 		}
 	}
+}
+
+// arg is a value as kernels see it, without its place.
+func (c *compiler) arg(i int) device.Arg {
+	v := c.prog.Values[i]
+	return device.Arg{Shape: v.Shape, DType: v.DType}
 }
 
 // plainOp hides an op's fast form.

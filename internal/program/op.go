@@ -62,8 +62,8 @@ type Op interface {
 	DeviceLayout(i int) Layout
 	// Float reports that kernels read argument i as float32 whatever the target's type. Weights in layout Plain are.
 	Float(i int) bool
-	// Scratch is the bytes that kernels use besides arguments and result.
-	Scratch(out tensor.Shape) int
+	// Scratch is the bytes that kernels use besides arguments and result. The arguments are Device's, without places.
+	Scratch(k device.Kernels, out device.Arg, in []device.Arg) int
 	// Device lists the launches that compute out from in.
 	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
 

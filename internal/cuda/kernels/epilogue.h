@@ -26,6 +26,8 @@ struct GemmParams {
   int32_t m, n, k, act;
   int32_t height, width, channels, kh, kw, stride, up, pad_top, pad_left; // of a convolution; up is 1 or 2
   int32_t out_width, out_pixels;                                          // and of its result
+  int32_t splits;                                                         // parts of k, each a product of its own
+  float *partial;                                                         // [splits m n], of them, if there are several
 };
 
 // With GEGLU a column is followed by its gate: columns 2j and 2j+1 of the product are rows j and j+n/2 of w.

@@ -1,144 +1,225 @@
 // Matrix products and convolutions on tensor cores. Their definitions are layers.linear and layers.conv.
 //
 //   x      [M K] or [B H W C]     w [N K]     out [M N]     16-bit, sums in float
-//   grid   M/BM * N/BN, each rounded up; neighbouring blocks share rows of x
-//   block  one warp per WM x 32 of the tile
-//   needs  channels a multiple of 8
+//   grid   (M/BM * N/BN, SPLITS), each rounded up
+//   block  one warp per WM x WN of the tile
+//   needs  channels a multiple of 8; with several splits N a multiple of 8
 //
-// v1: mma.m16n8k16 from a ring of three shared tiles filled by asynchronous copies. A convolution gathers its rows while
-// it copies (implicit im2col): nothing of the size of the layer is written. A 16-byte copy never crosses a tap.
-#include "epilogue.h"
+// v2: mma.m16n8k16 from a ring of shared tiles filled by asynchronous copies, fragments loaded one multiplication ahead.
+// A convolution gathers its rows while it copies (implicit im2col): nothing of the size of the layer is written. A
+// 16-byte copy never crosses a tap, and addresses are worked out anew where a tap ends, not for every copy. layers/tile.go
+// chooses the tile and the splits: with several, each block sums a part of k, and gemm_reduce adds the parts in order.
+#include "epilogue_tensor.h"
 
-enum { BK = 32, STAGES = 3, ROW = BK * 2, CHUNKS = ROW / 16 };
+enum { BK = 32, ROW = BK * 2, CHUNKS = ROW / 16, TOGETHER = 8 };
 
 // Where a 16-byte chunk of a row lies in a shared tile. The exclusive-or spreads the eight rows that load_matrices reads
-// at once over all banks.
+// at once over all banks. Rows 8 apart are alike, so that a thread adds constants to one such place.
 DEVICE int slot(int row, int chunk) { return row * ROW + ((chunk ^ ((row >> 1) & 3)) << 4); }
 
-// Gather walks one chunk of the rows that a thread copies along k.
+// Gather walks one chunk of each row of x that a thread copies along k.
 template <bool conv, int rows> struct Gather {
-  int c, ky, kx;        // channel and tap of the chunk
-  int y[rows], x[rows]; // top left input pixel of each row, y below -kh if the row is outside
-  int64_t image[rows];  // first pixel of its image
+  const char *at[rows]; // the chunk, where its bit of there is set
+  unsigned there;
+  int c, ky, kx;                 // its channel and tap
+  int corner[rows], image[rows]; // top left input pixel of each row, y in the upper half; first pixel of its image
 
-  DEVICE void start(const GemmParams &p, int row0, int step, int chunk) {
-    c = chunk * 8, ky = kx = 0;
+  DEVICE void start(const GemmParams &p, int row0, int step, int k) {
+    there = 0, c = k, ky = kx = 0;
+    if (conv) {
+      const int tap = k / p.channels;
+      c = k - tap * p.channels, ky = tap / p.kw, kx = tap - ky * p.kw;
+    }
 #pragma unroll
     for (int i = 0; i < rows; i++) {
-      int r = row0 + i * step;
-      image[i] = r, x[i] = 0, y[i] = r < p.m ? 0 : -(1 << 20);
-      if (conv && r < p.m) {
-        int b = r / p.out_pixels, o = r % p.out_pixels;
-        image[i] = (int64_t)b * p.height * p.width;
-        y[i] = o / p.out_width * p.stride - p.pad_top;
-        x[i] = o % p.out_width * p.stride - p.pad_left;
+      const int r = row0 + i * step;
+      if (conv) {
+        const int b = r / p.out_pixels, o = r % p.out_pixels;
+        const int y = o / p.out_width * p.stride - p.pad_top, x = o % p.out_width * p.stride - p.pad_left;
+        image[i] = b * p.height * p.width;
+        corner[i] = r < p.m ? (int)((unsigned)y << 16 | (x & 0xffff)) : -(1 << 30); // far above the image
+      } else {
+        at[i] = (const char *)p.x + (r < p.m ? ((int64_t)r * p.k + c) * 2 : 0);
+        if (r < p.m && c < p.k) there |= 1u << i;
       }
     }
-    if (conv) wrap(p);
+    if (conv) tap(p);
   }
 
-  DEVICE void wrap(const GemmParams &p) {
-    while (c >= p.channels) {
-      c -= p.channels;
-      if (++kx == p.kw) kx = 0, ky++;
+  // Works the addresses out for the tap.
+  DEVICE void tap(const GemmParams &p) {
+    there = 0;
+#pragma unroll
+    for (int i = 0; i < rows; i++) {
+      const int iy = (corner[i] >> 16) + ky, ix = (short)corner[i] + kx;
+      const bool inside = (ky < p.kh) & ((unsigned)iy < (unsigned)(p.height * p.up)) & ((unsigned)ix < (unsigned)(p.width * p.up));
+      const int pixel = inside ? image[i] + (iy >> (p.up - 1)) * p.width + (ix >> (p.up - 1)) : 0;
+      at[i] = (const char *)p.x + ((int64_t)pixel * p.channels + c) * 2;
+      there |= (unsigned)inside << i;
     }
   }
+
+  DEVICE bool more(const GemmParams &p) const { return conv ? ky < p.kh : c < p.k; }
 
   DEVICE void next(const GemmParams &p) {
     c += BK;
-    if (conv) wrap(p);
-  }
-
-  // The address of row i's chunk in elements, or -1 where there are zeros.
-  DEVICE int64_t at(const GemmParams &p, int i) const {
-    if (!conv) return c < p.k && y[i] == 0 ? image[i] * p.k + c : -1;
-    int iy = y[i] + ky, ix = x[i] + kx;
-    if (ky >= p.kh || iy < 0 || ix < 0 || iy >= p.height * p.up || ix >= p.width * p.up) return -1;
-    return (image[i] + (int64_t)(iy >> (p.up - 1)) * p.width + (ix >> (p.up - 1))) * p.channels + c;
+    if (conv && c >= p.channels) {
+      while (c >= p.channels) {
+        c -= p.channels;
+        if (++kx == p.kw) kx = 0, ky++;
+      }
+      tap(p);
+      return;
+    }
+#pragma unroll
+    for (int i = 0; i < rows; i++) at[i] += ROW;
+    if (!conv && c >= p.k) there = 0;
   }
 };
 
-template <class T, int BM, int BN, int WM, bool conv> DEVICE void gemm(const GemmParams &p) {
-  constexpr int warps_n = BN / 32, threads = BM / WM * warps_n * 32;
-  constexpr int rows_a = BM * CHUNKS / threads, rows_b = BN * CHUNKS / threads, step = threads / CHUNKS;
+template <class T, int BM, int BN, int WM, int WN, int STAGES, bool conv> DEVICE void gemm(const GemmParams &p) {
+  constexpr int warps_n = BN / WN, threads = BM / WM * warps_n * 32, step = threads / CHUNKS;
+  constexpr int rows_a = BM / step, rows_b = (BN + step - 1) / step, MI = WM / 16, NJ = WN / 16, KK = BK / 16;
   constexpr int tile_a = BM * ROW, tile = tile_a + BN * ROW;
   char *shared = shared_memory();
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
-  const int tiles_n = (p.n + BN - 1) / BN, m0 = blockIdx.x / tiles_n * BM, n0 = blockIdx.x % tiles_n * BN;
-  const int wm = warp / warps_n * WM, wn = warp % warps_n * 32;
-  const T *x = (const T *)p.x, *w = (const T *)p.w;
+  const int wm = warp / warps_n * WM, wn = warp % warps_n * WN;
+
+  // Tiles are taken a few rows of tiles at a time, so that those under way together share rows of x and of w.
+  const int tiles_m = (p.m + BM - 1) / BM, tiles_n = (p.n + BN - 1) / BN;
+  const int band = blockIdx.x / (TOGETHER * tiles_n) * TOGETHER, inside = blockIdx.x % (TOGETHER * tiles_n);
+  const int high = tiles_m - band < TOGETHER ? tiles_m - band : TOGETHER;
+  const int m0 = (band + inside % high) * BM, n0 = inside / high * BN;
+
+  const int total = (p.k + BK - 1) / BK, part = blockIdx.y;
+  const int first = (int)((int64_t)total * part / p.splits), steps = (int)((int64_t)total * (part + 1) / p.splits) - first;
 
   const int chunk = thread % CHUNKS, row0 = thread / CHUNKS;
+  const int k = first * BK + chunk * 8;
   Gather<conv, rows_a> gather;
-  gather.start(p, m0 + row0, step, chunk);
-  int k = chunk * 8;
-  auto copy = [&](int stage) {
-    char *a = shared + stage * tile, *b = a + tile_a;
+  gather.start(p, m0 + row0, step, k);
+  const char *w = (const char *)p.w + ((int64_t)weight_row(p, n0 + row0 < p.n ? n0 + row0 : 0) * p.k + k) * 2;
+  const int64_t stride = (int64_t)(p.act == GEGLU ? step / 2 : step) * p.k * 2;
+  const int rows_left = p.n - n0 - row0; // of w
+  char *filled = shared + slot(row0, chunk);
+  int filling = 0;
+  auto copy = [&] {
+    char *to = filled + filling * tile;
+    filling = filling + 1 == STAGES ? 0 : filling + 1;
 #pragma unroll
-    for (int i = 0; i < rows_a; i++) {
-      int64_t at = gather.at(p, i);
-      copy16(a + slot(row0 + i * step, chunk), x + (at < 0 ? 0 : at), at >= 0);
-    }
+    for (int i = 0; i < rows_a; i++) copy16(to + i * step * ROW, gather.at[i], gather.there >> i & 1);
+    const int left = gather.more(p) ? rows_left : 0;
 #pragma unroll
     for (int i = 0; i < rows_b; i++) {
-      int n = n0 + row0 + i * step;
-      bool there = n < p.n && k < p.k;
-      copy16(b + slot(row0 + i * step, chunk), w + (there ? (int64_t)weight_row(p, n) * p.k + k : 0), there);
+      if ((i + 1) * step > BN && row0 + i * step >= BN) break;
+      copy16(to + tile_a + i * step * ROW, w + i * stride, i * step < left);
     }
     gather.next(p);
-    k += BK;
+    w += ROW;
   };
 
-  float sum[WM / 16][4][4] = {};
-  const int steps = (p.k + BK - 1) / BK;
   for (int s = 0; s < STAGES - 1; s++) {
-    if (s < steps) copy(s);
+    if (s < steps) copy();
     copy_commit();
   }
-  for (int s = 0; s < steps; s++) {
-    copy_wait<STAGES - 2>();
-    block_sync(); // the tile is there for all, and the one before it has been read by all
-    if (s + STAGES - 1 < steps) copy((s + STAGES - 1) % STAGES);
-    copy_commit();
-
-    const char *a = shared + s % STAGES * tile, *b = a + tile_a;
-#pragma unroll
-    for (int kk = 0; kk < BK / 16; kk++) {
-      uint32_t fa[WM / 16][4], fb[2][4];
-#pragma unroll
-      for (int i = 0; i < WM / 16; i++) load_matrices(fa[i], a + slot(wm + i * 16 + (lane & 15), kk * 2 + (lane >> 4)));
-#pragma unroll
-      for (int j = 0; j < 2; j++)
-        load_matrices(fb[j], b + slot(wn + j * 16 + (lane & 7) + (lane >> 4 << 3), kk * 2 + (lane >> 3 & 1)));
-#pragma unroll
-      for (int i = 0; i < WM / 16; i++)
-#pragma unroll
-        for (int j = 0; j < 4; j++) multiply_add(sum[i][j], fa[i], fb[j / 2][j % 2 * 2], fb[j / 2][j % 2 * 2 + 1], T());
-    }
-  }
-
-  // Through shared memory, 16 rows of a warp at a time, so that neighbouring lanes store neighbouring columns.
+  copy_wait<STAGES - 2>();
   block_sync();
-  float(*staged)[34] = (float(*)[34])shared + warp * 16;
+
+  float sum[MI][2 * NJ][4] = {};
+  uint32_t fa[2][MI][4], fb[2][4];
+  const char *a = shared + slot(wm + (lane & 15), lane >> 4);
+  const char *b = shared + tile_a + slot(wn + (lane & 7) + (lane >> 4 << 3), lane >> 3 & 1);
+  // Chunk i+2 of a row lies 32 bytes after or before chunk i, as bit 2 of the row has it, which is the lane's.
+  const int flip = lane & 4 ? -32 : 32;
+  auto load_a = [&](uint32_t (&f)[MI][4], int kk) {
 #pragma unroll
-  for (int i = 0; i < WM / 16; i++) {
+    for (int i = 0; i < MI; i++) load_matrices(f[i], a + kk * flip + i * 16 * ROW);
+  };
+  auto load_b = [&](uint32_t (&f)[4], int kk, int j) { load_matrices(f, b + kk * flip + j * 16 * ROW); };
+  load_a(fa[0], 0);
+  load_b(fb[0], 0, 0);
+  int reading = 0;
+  for (int s = 0; s < steps; s++) {
+    if (s + STAGES - 1 < steps) copy(); // into the tile before this one, which all have read
+    copy_commit();
 #pragma unroll
-    for (int j = 0; j < 4; j++)
+    for (int kk = 0; kk < KK; kk++)
 #pragma unroll
-      for (int e = 0; e < 4; e++) staged[lane / 4 + e / 2 * 8][j * 8 + lane % 4 * 2 + e % 2] = sum[i][j][e];
+      for (int j = 0; j < NJ; j++) {
+        const int now = (kk * NJ + j) % 2;
+        if (j + 1 < NJ)
+          load_b(fb[1 - now], kk, j + 1);
+        else {
+          if (kk + 1 == KK) {
+            copy_wait<STAGES - 2>();
+            block_sync(); // the next tile is there for all, and this one has been read by all
+            const int on = reading + 1 == STAGES ? (1 - STAGES) * tile : tile;
+            reading = reading + 1 == STAGES ? 0 : reading + 1;
+            a += on, b += on;
+          }
+          load_a(fa[(kk + 1) % 2], (kk + 1) % KK);
+          load_b(fb[1 - now], (kk + 1) % KK, 0);
+        }
+#pragma unroll
+        for (int i = 0; i < MI; i++) {
+          multiply_add(sum[i][2 * j], fa[kk % 2][i], fb[now][0], fb[now][1], T());
+          multiply_add(sum[i][2 * j + 1], fa[kk % 2][i], fb[now][2], fb[now][3], T());
+        }
+      }
+  }
+
+  // Through shared memory, 16 rows of a warp at a time, so that a lane stores 16 bytes and neighbours neighbouring ones.
+  block_sync();
+  constexpr int wide = WN + 8;
+  float *staged = (float *)shared + warp * 16 * wide;
+#pragma unroll 1
+  for (int i = 0; i < MI; i++) {
+#pragma unroll
+    for (int r = 0; r < MI; r++) // registers have no index
+      if (r == i)
+#pragma unroll
+        for (int j = 0; j < 2 * NJ; j++)
+#pragma unroll
+          for (int e = 0; e < 4; e++) staged[(lane / 4 + e / 2 * 8) * wide + j * 8 + lane % 4 * 2 + e % 2] = sum[r][j][e];
     warp_sync();
 #pragma unroll 1
-    for (int e = lane; e < 16 * 16; e += 32)
-      store_pair<T>(p, m0 + wm + i * 16 + e / 16, n0 + wn + e % 16 * 2, staged[e / 16][e % 16 * 2], staged[e / 16][e % 16 * 2 + 1]);
+    for (int e = lane; e < 16 * (WN / 8); e += 32) {
+      const int row = e / (WN / 8), column = e % (WN / 8) * 8;
+      const Four *from = (const Four *)(staged + row * wide + column);
+      const Four l = from[0], h = from[1];
+      float v[8] = {l.at[0], l.at[1], l.at[2], l.at[3], h.at[0], h.at[1], h.at[2], h.at[3]};
+      put_eight<T>(p, part, m0 + wm + i * 16 + row, n0 + wn + column, v);
+    }
     warp_sync();
   }
 }
 
-KERNEL(linear_128_f16, GemmParams, 256) { gemm<f16, 128, 128, 64, false>(p); }
-KERNEL(linear_128_bf16, GemmParams, 256) { gemm<bf16, 128, 128, 64, false>(p); }
-KERNEL(linear_64_f16, GemmParams, 128) { gemm<f16, 64, 64, 32, false>(p); }
-KERNEL(linear_64_bf16, GemmParams, 128) { gemm<bf16, 64, 64, 32, false>(p); }
-KERNEL(conv_128_f16, GemmParams, 256) { gemm<f16, 128, 128, 64, true>(p); }
-KERNEL(conv_128_bf16, GemmParams, 256) { gemm<bf16, 128, 128, 64, true>(p); }
-KERNEL(conv_64_f16, GemmParams, 128) { gemm<f16, 64, 64, 32, true>(p); }
-KERNEL(conv_64_bf16, GemmParams, 128) { gemm<bf16, 64, 64, 32, true>(p); }
+// Adds the parts of a product in their order, and finishes it.
+//
+//   grid  M*N/8/256, rounded up
+//   block 256 threads: eight columns each
+template <class T> DEVICE void reduce(const GemmParams &p) {
+  const int64_t e = (int64_t)blockIdx.x * 256 + threadIdx.x, size = (int64_t)p.m * p.n;
+  if (e * 8 >= size) return;
+  float v[8] = {};
+  for (int s = 0; s < p.splits; s++) {
+    const float *from = p.partial + s * size + e * 8;
+    add_four(v, from), add_four(v + 4, from + 4);
+  }
+  finish_eight<T>(p, (int)(e * 8 / p.n), (int)(e * 8 % p.n), v);
+}
+
+// The tiles that layers/tile.go knows: rows, columns, those of a warp, and stages.
+#define GEMM_OF(T, type, BM, BN, WM, WN, STAGES)                                                                       \
+  KERNEL(linear_##BM##x##BN##_##type, GemmParams, BM / WM * (BN / WN) * 32) { gemm<T, BM, BN, WM, WN, STAGES, false>(p); } \
+  KERNEL(conv_##BM##x##BN##_##type, GemmParams, BM / WM * (BN / WN) * 32) { gemm<T, BM, BN, WM, WN, STAGES, true>(p); }
+#define GEMM(BM, BN, WM, WN, STAGES) GEMM_OF(f16, f16, BM, BN, WM, WN, STAGES) GEMM_OF(bf16, bf16, BM, BN, WM, WN, STAGES)
+
+GEMM(256, 128, 64, 64, 4)
+GEMM(128, 160, 64, 80, 4)
+GEMM(128, 128, 64, 64, 4)
+GEMM(64, 160, 32, 80, 4)
+GEMM(64, 64, 32, 32, 4)
+
+KERNEL(gemm_reduce_f16, GemmParams, 256) { reduce<f16>(p); }
+KERNEL(gemm_reduce_bf16, GemmParams, 256) { reduce<bf16>(p); }

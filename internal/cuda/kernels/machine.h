@@ -16,8 +16,9 @@ typedef long long int64_t;
 #define DEVICE __device__ __forceinline__
 
 // KERNEL(name, Params, threads) { ... p.field ... } defines a kernel of one-dimensional blocks of that many threads.
-// Every kernel has one parameter, a struct, so that one launch function serves them all.
-#define KERNEL(name, Params, threads) extern "C" __global__ void __launch_bounds__(threads) name(const Params p)
+// Every kernel has one parameter, a struct, so that one launch function serves them all. That one block must fit on a
+// processor keeps compilers from saving registers for more of them by spilling.
+#define KERNEL(name, Params, threads) extern "C" __global__ void __launch_bounds__(threads, 1) name(const Params p)
 
 // The dynamic shared memory of the block, aligned to 128 bytes.
 DEVICE char *shared_memory() {
@@ -82,7 +83,7 @@ DEVICE uint32_t shared_address(const void *p) { return (uint32_t)__cvta_generic_
 // Copies 16 bytes from global to shared memory, or writes 16 zeros there. Both addresses are multiples of 16. The
 // bytes are there, for this thread, once copy_wait says so, and for the block after block_sync.
 DEVICE void copy16(void *to, const void *from, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
 }
 
 // Closes a group of copies. copy_wait<n> waits until at most the n latest groups are under way.
@@ -106,12 +107,12 @@ DEVICE void load_matrices_trans(uint32_t (&r)[4], const void *row) {
 
 // d += a b, with a [16 16], b [16 8], d [16 8] spread over the lanes of a warp as PTX's mma.m16n8k16 has them.
 DEVICE void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, f16) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 DEVICE void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, bf16) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
