@@ -17,13 +17,14 @@ type hopperParams struct {
 // hopperTiles are the columns of gemm_hopper.cu's tiles of 128 rows, and how many the ring has.
 var hopperTiles = []struct{ columns, stages int }{{256, 4}, {160, 5}, {128, 6}}
 
-// hopperTile is the tile with which the processors are done first: a round of tiles takes as long as a tile has columns,
-// and as 32 more, a guess, to begin and to store it. It is 0 if half the processors would have nothing to do.
+// hopperTile is the tile with which the processors are done first. A step along k takes a tile as long as its rows of both
+// operands take from L2, at some 32 bytes a cycle and processor: longer than multiplying them. It is 0 if half the processors
+// would have nothing to do. Nothing of this is measured.
 func hopperTile(m, n, processors int) (columns, stages, tiles int) {
 	best := 0
 	for _, t := range hopperTiles {
 		count := ceil(m, 128) * ceil(n, t.columns)
-		cost := ceil(count, processors) * (t.columns + 32)
+		cost := ceil(count, processors) * (128 + t.columns)
 		if 2*count >= processors && (best == 0 || cost < best) {
 			best, columns, stages, tiles = cost, t.columns, t.stages, count
 		}
@@ -55,6 +56,6 @@ func hopper(k device.Kernels, name string, p *gemmParams, out device.Arg) ([]dev
 		return nil, err
 	}
 	// As Layout in gemm_hopper.cu, and what its alignment may take.
-	shared := stages*(128+columns)*128 + 8*16*34*4 + 2*8*stages + 1024
+	shared := stages*(128+columns)*128 + 8*16*40*4 + 2*8*stages + 1024
 	return []device.Kernel{launch(fmt.Sprintf("hopper_%s_%d", name, columns), out.DType, h, min(tiles, k.Processors), 384, shared)}, nil
 }

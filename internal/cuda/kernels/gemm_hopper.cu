@@ -15,7 +15,7 @@
 // A tile's weight rows come in two boxes of BN/2: with GEGLU those are rows of values and the rows of their gates, and a
 // column and its gate are in registers of the same thread.
 #include "hopper.h"
-#include "epilogue.h"
+#include "epilogue_tensor.h"
 
 struct HopperParams {
   TensorMap x, w; // x of linears: boxes of 128 rows; w: of BN/2 rows; both of 64 columns
@@ -28,10 +28,13 @@ enum { BM = 128, BK = 64, ROW = BK * 2, GROUP = 128, CONSUMERS = 2 * GROUP, THRE
 // that more than STAGES-2 would be waited for by both sides.
 enum { BEHIND = 1 };
 
+// Floats from one staged row of sums to the next: 32, and 8 that spread rows over the banks.
+enum { WIDE = 40 };
+
 // The shared memory of a block, in bytes. layers/hopper.go has the same numbers.
 template <int BN> struct Layout {
   enum { STAGES = BN == 256 ? 4 : BN == 160 ? 5 : 6, A = BM * ROW, TILE = A + BN * ROW };
-  enum { STAGING = STAGES * TILE, BARRIERS = STAGING + CONSUMERS / 32 * 16 * 34 * 4 };
+  enum { STAGING = STAGES * TILE, BARRIERS = STAGING + CONSUMERS / 32 * 16 * WIDE * 4 };
   char *base;       // a multiple of 1,024 in shared memory
   uint32_t address; // its address there
 
@@ -54,14 +57,21 @@ template <int STAGES> struct Place {
   }
 };
 
-// Tiles, in the order in which the blocks take them: neighbouring ones share rows of x.
+// Tiles, in the order in which blocks take them: eight rows of tiles at a time, so that those under way together share rows
+// of x and of w.
 template <int BN> struct Tiles {
-  int across, count, steps;
+  enum { TOGETHER = 8 };
+  int down, across, count, steps;
+  int m0, n0; // first row and column of the tile
+
   DEVICE Tiles(const GemmParams &p) {
-    across = (p.n + BN - 1) / BN, count = (p.m + BM - 1) / BM * across, steps = (p.k + BK - 1) / BK;
+    down = (p.m + BM - 1) / BM, across = (p.n + BN - 1) / BN, count = down * across, steps = (p.k + BK - 1) / BK;
   }
-  DEVICE int row(int tile) const { return tile / across * BM; }
-  DEVICE int column(int tile) const { return tile % across * BN; }
+  DEVICE void go(int tile) {
+    const int band = tile / (TOGETHER * across) * TOGETHER, inside = tile % (TOGETHER * across);
+    const int high = down - band < TOGETHER ? down - band : TOGETHER;
+    m0 = (band + inside % high) * BM, n0 = inside / high * BN;
+  }
 };
 
 // Has the tile of the weight brought, and of x if it is a linear's. One thread calls it.
@@ -75,18 +85,22 @@ template <int BN, bool conv> DEVICE void fetch(const HopperParams &h, const Layo
 }
 
 template <int BN> DEVICE void produce_linear(const HopperParams &h, const Layout<BN> &s) {
-  const Tiles<BN> tiles(h.gemm);
+  Tiles<BN> tiles(h.gemm);
   Place<Layout<BN>::STAGES> at;
-  for (int tile = blockIdx.x; tile < tiles.count; tile += gridDim.x)
+  for (int tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
+    tiles.go(tile);
     for (int step = 0; step < tiles.steps; step++, at.next()) {
       barrier_wait(s.empty(at.stage), at.parity ^ 1);
-      fetch<BN, false>(h, s, at.stage, tiles.row(tile), tiles.column(tile), step * BK);
+      fetch<BN, false>(h, s, at.stage, tiles.m0, tiles.n0, step * BK);
     }
+  }
 }
 
-// Gather copies one chunk of eight rows of a convolution's x, and walks along k.
+// Gather copies one chunk of eight rows of a convolution's x, and walks along k. Addresses are worked out where a tap begins.
 struct Gather {
   enum { ROWS = 8, APART = GROUP / 8 };
+  const char *at[ROWS]; // the first channel of the pixel, where the row's bit of there is set
+  unsigned there;
   int c, ky, kx;        // channel and tap of the chunk
   int y[ROWS], x[ROWS]; // top left input pixel of each row, y far above the image if the row is outside
   int image[ROWS];      // first pixel of its image
@@ -100,46 +114,54 @@ struct Gather {
       y[i] = r < p.m ? o / p.out_width * p.stride - p.pad_top : -(1 << 20);
       x[i] = o % p.out_width * p.stride - p.pad_left;
     }
-    wrap(p);
+    tap(p);
   }
 
-  DEVICE void wrap(const GemmParams &p) {
+  DEVICE void tap(const GemmParams &p) {
     while (c >= p.channels) {
       c -= p.channels;
       if (++kx == p.kw) kx = 0, ky++;
     }
+    there = 0;
+#pragma unroll
+    for (int i = 0; i < ROWS; i++) {
+      const int iy = y[i] + ky, ix = x[i] + kx;
+      const bool inside = (ky < p.kh) & ((unsigned)iy < (unsigned)(p.height * p.up)) & ((unsigned)ix < (unsigned)(p.width * p.up));
+      const int pixel = inside ? image[i] + (iy >> (p.up - 1)) * p.width + (ix >> (p.up - 1)) : 0;
+      at[i] = (const char *)p.x + (int64_t)pixel * p.channels * 2;
+      there |= (unsigned)inside << i;
+    }
+  }
+
+  DEVICE void next(const GemmParams &p) {
+    c += BK;
+    if (c >= p.channels) tap(p);
   }
 
   // to is where the chunk of the first row goes; the others are whole groups of eight rows further.
-  template <class T> DEVICE void copy(const GemmParams &p, char *to) const {
+  DEVICE void copy(char *to) const {
 #pragma unroll
-    for (int i = 0; i < ROWS; i++) {
-      int iy = y[i] + ky, ix = x[i] + kx;
-      bool there = ky < p.kh && iy >= 0 && ix >= 0 && iy < p.height * p.up && ix < p.width * p.up;
-      int64_t pixel = image[i] + (iy >> (p.up - 1)) * p.width + (ix >> (p.up - 1));
-      copy16(to + i * APART * ROW, (const T *)p.x + (there ? pixel * p.channels + c : 0), there);
-    }
+    for (int i = 0; i < ROWS; i++) copy16(to + i * APART * ROW, at[i] + (there >> i & 1 ? c * 2 : 0), there >> i & 1);
   }
 };
 
-template <class T, int BN> DEVICE void produce_conv(const HopperParams &h, const Layout<BN> &s) {
+template <int BN> DEVICE void produce_conv(const HopperParams &h, const Layout<BN> &s) {
   const GemmParams &p = h.gemm;
-  const Tiles<BN> tiles(p);
+  Tiles<BN> tiles(p);
   const int thread = threadIdx.x - CONSUMERS, chunk = thread % 8, row0 = thread / 8;
   char *to = s.base + row0 * ROW + ((chunk ^ (row0 & 7)) << 4);
   Gather gather;
   Place<Layout<BN>::STAGES> at, landed;
   int behind = 0;
   for (int tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
-    const int m0 = tiles.row(tile), n0 = tiles.column(tile);
-    gather.start(p, m0 + row0, chunk);
+    tiles.go(tile);
+    gather.start(p, tiles.m0 + row0, chunk);
     for (int step = 0; step < tiles.steps; step++, at.next()) {
       barrier_wait(s.empty(at.stage), at.parity ^ 1);
-      if (thread == 0) fetch<BN, true>(h, s, at.stage, m0, n0, step * BK);
-      gather.copy<T>(p, to + at.stage * s.TILE);
+      if (thread == 0) fetch<BN, true>(h, s, at.stage, tiles.m0, tiles.n0, step * BK);
+      gather.copy(to + at.stage * s.TILE);
       copy_commit();
-      gather.c += BK;
-      gather.wrap(p);
+      gather.next(p);
       if (behind < BEHIND) {
         behind++;
         continue;
@@ -155,43 +177,57 @@ template <class T, int BN> DEVICE void produce_conv(const HopperParams &h, const
   for (; behind > 0; behind--, landed.next()) barrier_arrive(s.full(landed.stage));
 }
 
-// Puts 32 columns of a warp's sums into shared memory, those from column 32 group on. With a gate, they are 16 columns and
-// their gates, which are in the second half of the sums.
-template <int BN, bool gate> DEVICE void stage(float (*staged)[34], const float (&sum)[BN / 2], int group) {
+struct alignas(8) Two { float lo, hi; };
+
+// Puts 32 columns of a warp's sums into shared memory, those from column 32 group on. With a gate, they are 16 columns, each
+// followed by its gate, which is in the second half of the sums.
+template <int BN, bool gate> DEVICE void stage(float *staged, const float (&sum)[BN / 2], int group) {
   const int lane = threadIdx.x & 31;
 #pragma unroll
   for (int j = 0; j < 4; j++)
 #pragma unroll
-    for (int e = 0; e < 4; e++) {
-      int row = lane / 4 + e / 2 * 8, column = lane % 4 * 2 + e % 2;
-      if (gate)
-        staged[row][(j % 2 * 8 + column) * 2 + j / 2] = sum[(group * 2 + j % 2 + j / 2 * (BN / 16)) * 4 + e];
-      else
-        staged[row][j * 8 + column] = sum[(group * 4 + j) * 4 + e];
+    for (int half = 0; half < 2; half++) {
+      Two *row = (Two *)(staged + (lane / 4 + half * 8) * WIDE);
+      if (gate) {
+        const int i = (group * 2 + j / 2) * 4 + half * 2 + j % 2;
+        row[j / 2 * 8 + lane % 4 * 2 + j % 2] = Two{sum[i], sum[i + BN / 4]};
+      } else {
+        const int i = (group * 4 + j) * 4 + half * 2;
+        row[j * 4 + lane % 4] = Two{sum[i], sum[i + 1]};
+      }
     }
 }
 
-// Stores a warp's 16 rows of a tile, through shared memory so that neighbouring lanes store neighbouring columns.
-template <class T, int BN> DEVICE void store(const GemmParams &p, float (*staged)[34], int row0, int n0, const float (&sum)[BN / 2]) {
-#pragma unroll
+// Stores a warp's 16 rows of a tile, 32 columns at a time through shared memory, so that a lane stores 16 bytes and
+// neighbours neighbouring ones.
+template <class T, int BN> DEVICE void store(const GemmParams &p, float *staged, int row0, int n0, const float (&sum)[BN / 2]) {
+#pragma unroll 1
   for (int group = 0; group < BN / 32; group++) {
-    if (p.act == GEGLU)
-      stage<BN, true>(staged, sum, group);
-    else
-      stage<BN, false>(staged, sum, group);
+#pragma unroll
+    for (int g = 0; g < BN / 32; g++) { // registers have no index
+      if (g != group) continue;
+      if (p.act == GEGLU)
+        stage<BN, true>(staged, sum, g);
+      else
+        stage<BN, false>(staged, sum, g);
+    }
     warp_sync();
 #pragma unroll 1
-    for (int e = threadIdx.x & 31; e < 16 * 16; e += 32)
-      store_pair<T>(p, row0 + e / 16, n0 + group * 32 + e % 16 * 2, staged[e / 16][e % 16 * 2], staged[e / 16][e % 16 * 2 + 1]);
+    for (int e = threadIdx.x & 31; e < 16 * 4; e += 32) {
+      const Four *from = (const Four *)(staged + e / 4 * WIDE + e % 4 * 8);
+      const Four l = from[0], h = from[1];
+      float v[8] = {l.at[0], l.at[1], l.at[2], l.at[3], h.at[0], h.at[1], h.at[2], h.at[3]};
+      finish_eight<T>(p, row0 + e / 4, n0 + group * 32 + e % 4 * 8, v);
+    }
     warp_sync();
   }
 }
 
 template <class T, int BN> DEVICE void consume(const GemmParams &p, const Layout<BN> &s) {
-  const Tiles<BN> tiles(p);
+  Tiles<BN> tiles(p);
   const int warp = threadIdx.x / 32, group = threadIdx.x / GROUP;
   const bool speaks = threadIdx.x % 32 == 0; // for its warp, whose products are done when the wait says so
-  float(*staged)[34] = (float(*)[34])(s.base + s.STAGING) + warp * 16;
+  float *staged = (float *)(s.base + s.STAGING) + warp * 16 * WIDE;
   Place<Layout<BN>::STAGES> at;
   for (int tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
     // Zeros and not a first product that keeps nothing: with that, ptxas (12.0 to 12.8) serializes the products.
@@ -212,7 +248,8 @@ template <class T, int BN> DEVICE void consume(const GemmParams &p, const Layout
     products_wait<0>();
     products_settle(sum);
     if (speaks) barrier_arrive(s.empty(before));
-    store<T, BN>(p, staged, tiles.row(tile) + warp * 16, tiles.column(tile), sum);
+    tiles.go(tile);
+    store<T, BN>(p, staged, tiles.m0 + warp * 16, tiles.n0, sum);
   }
 }
 
@@ -226,10 +263,17 @@ template <class T, int BN, bool conv> DEVICE void gemm(const HopperParams &h) {
     barriers_ready();
   }
   block_sync();
-  if (threadIdx.x < CONSUMERS)
+  // 128 sums leave too few of the 168 registers that a thread of so many can have: those who fill leave some of theirs.
+  enum { FEW = 88, MANY = 208 };
+  static_assert(GROUP * FEW + CONSUMERS * MANY <= THREADS * 168, "more registers are taken than left: the block would wait forever");
+  if (threadIdx.x < CONSUMERS) {
+    if (BN == 256) registers_take<MANY>();
     consume<T, BN>(h.gemm, s);
-  else if (conv)
-    produce_conv<T, BN>(h, s);
+    return;
+  }
+  if (BN == 256) registers_leave<FEW>();
+  if (conv)
+    produce_conv<BN>(h, s);
   else if (threadIdx.x == CONSUMERS)
     produce_linear<BN>(h, s);
 }

@@ -35,6 +35,9 @@
 // Bulk tensor copies. A tensor map says where rows and columns are, and how large the box is that one copy brings; what is
 // outside counts as zeros and in the bytes of the mbarrier. Map: 64-byte aligned, in the constant parameter of the kernel.
 // Box: at most 256 rows, and 128 bytes wide with that swizzle. Destination: as tiles are aligned.
+//
+// Registers. A block has what its threads had at the start; setmaxnreg of a warpgroup gives some back or waits for some, so
+// that what is taken must have been left by others.
 #pragma once
 #include "machine.h"
 
@@ -88,6 +91,10 @@ DEVICE void copy_box(uint32_t to, const TensorMap *map, int column, int row, uin
 DEVICE void products_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int n> DEVICE void products_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n) : "memory"); }
+
+// Leaves registers of a warpgroup to the block, or takes them from it; all its threads call it.
+template <int n> DEVICE void registers_leave() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n)); }
+template <int n> DEVICE void registers_take() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n)); }
 
 // Keeps the compiler from moving uses of the sums to before the wait.
 template <int n> DEVICE void products_settle(float (&d)[n]) {

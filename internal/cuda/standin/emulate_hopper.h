@@ -33,6 +33,8 @@ DEVICE void copy_box(uint32_t to, const void *map, int column, int row, uint32_t
 DEVICE void products_fence() { emulate::product_fence(); }
 DEVICE void products_commit() { emulate::product_commit(); }
 template <int n> DEVICE void products_wait() { emulate::product_wait(n); }
+template <int n> DEVICE void registers_leave() {}
+template <int n> DEVICE void registers_take() {}
 template <int n> DEVICE void products_settle(float (&)[n]) {}
 template <int n> DEVICE void product(float (&d)[n], uint64_t a, uint64_t b, f16) { emulate::product_issue(d, n, a, b, false); }
 template <int n> DEVICE void product(float (&d)[n], uint64_t a, uint64_t b, bf16) { emulate::product_issue(d, n, a, b, true); }
