@@ -75,23 +75,23 @@ template <int BN> struct Tiles {
 };
 
 // Has the tile of the weight brought, and of x if it is a linear's. One thread calls it.
-template <int BN, bool conv> DEVICE void fetch(const HopperParams &h, const Layout<BN> &s, int stage, int m0, int n0, int k0) {
-  const int half = h.gemm.act == GEGLU ? h.gemm.n / 2 : BN / 2, first = h.gemm.act == GEGLU ? n0 / 2 : n0;
+template <int BN, bool conv> DEVICE void fetch(const GemmParams &p, const HopperParams *maps, const Layout<BN> &s, int stage, int m0, int n0, int k0) {
+  const int half = p.act == GEGLU ? p.n / 2 : BN / 2, first = p.act == GEGLU ? n0 / 2 : n0;
   const uint32_t a = s.address + stage * s.TILE, b = a + s.A, full = s.full(stage);
   barrier_arrive_expect(full, conv ? BN * ROW : s.TILE);
-  if (!conv) copy_box(a, &h.x, k0, m0, full);
-  copy_box(b, &h.w, k0, first, full);
-  copy_box(b + BN / 2 * ROW, &h.w, k0, first + half, full);
+  if (!conv) copy_box(a, &maps->x, k0, m0, full);
+  copy_box(b, &maps->w, k0, first, full);
+  copy_box(b + BN / 2 * ROW, &maps->w, k0, first + half, full);
 }
 
-template <int BN> DEVICE void produce_linear(const HopperParams &h, const Layout<BN> &s) {
-  Tiles<BN> tiles(h.gemm);
+template <int BN> DEVICE void produce_linear(const GemmParams &p, const HopperParams *maps, const Layout<BN> &s) {
+  Tiles<BN> tiles(p);
   Place<Layout<BN>::STAGES> at;
   for (int tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
     tiles.go(tile);
     for (int step = 0; step < tiles.steps; step++, at.next()) {
       barrier_wait(s.empty(at.stage), at.parity ^ 1);
-      fetch<BN, false>(h, s, at.stage, tiles.m0, tiles.n0, step * BK);
+      fetch<BN, false>(p, maps, s, at.stage, tiles.m0, tiles.n0, step * BK);
     }
   }
 }
@@ -145,8 +145,7 @@ struct Gather {
   }
 };
 
-template <int BN> DEVICE void produce_conv(const HopperParams &h, const Layout<BN> &s) {
-  const GemmParams &p = h.gemm;
+template <int BN> DEVICE void produce_conv(const GemmParams &p, const HopperParams *maps, const Layout<BN> &s) {
   Tiles<BN> tiles(p);
   const int thread = threadIdx.x - CONSUMERS, chunk = thread % 8, row0 = thread / 8;
   char *to = s.base + row0 * ROW + ((chunk ^ (row0 & 7)) << 4);
@@ -158,7 +157,7 @@ template <int BN> DEVICE void produce_conv(const HopperParams &h, const Layout<B
     gather.start(p, tiles.m0 + row0, chunk);
     for (int step = 0; step < tiles.steps; step++, at.next()) {
       barrier_wait(s.empty(at.stage), at.parity ^ 1);
-      if (thread == 0) fetch<BN, true>(h, s, at.stage, tiles.m0, tiles.n0, step * BK);
+      if (thread == 0) fetch<BN, true>(p, maps, s, at.stage, tiles.m0, tiles.n0, step * BK);
       gather.copy(to + at.stage * s.TILE);
       copy_commit();
       gather.next(p);
@@ -253,7 +252,7 @@ template <class T, int BN> DEVICE void consume(const GemmParams &p, const Layout
   }
 }
 
-template <class T, int BN, bool conv> DEVICE void gemm(const HopperParams &h) {
+template <class T, int BN, bool conv> DEVICE void gemm(const GemmParams &p, const HopperParams *maps) {
   const Layout<BN> s;
   if (threadIdx.x == 0) {
     for (int i = 0; i < s.STAGES; i++) {
@@ -268,21 +267,21 @@ template <class T, int BN, bool conv> DEVICE void gemm(const HopperParams &h) {
   static_assert(GROUP * FEW + CONSUMERS * MANY <= THREADS * 168, "more registers are taken than left: the block would wait forever");
   if (threadIdx.x < CONSUMERS) {
     if (BN == 256) registers_take<MANY>();
-    consume<T, BN>(h.gemm, s);
+    consume<T, BN>(p, s);
     return;
   }
   if (BN == 256) registers_leave<FEW>();
   if (conv)
-    produce_conv<BN>(h, s);
+    produce_conv<BN>(p, maps, s);
   else if (threadIdx.x == CONSUMERS)
-    produce_linear<BN>(h, s);
+    produce_linear<BN>(p, maps, s);
 }
 
-#define KERNELS(BN)                                                                                   \
-  KERNEL_CONSTANT(hopper_linear_##BN##_f16, HopperParams, THREADS) { gemm<f16, BN, false>(p); }       \
-  KERNEL_CONSTANT(hopper_linear_##BN##_bf16, HopperParams, THREADS) { gemm<bf16, BN, false>(p); }     \
-  KERNEL_CONSTANT(hopper_conv_##BN##_f16, HopperParams, THREADS) { gemm<f16, BN, true>(p); }          \
-  KERNEL_CONSTANT(hopper_conv_##BN##_bf16, HopperParams, THREADS) { gemm<bf16, BN, true>(p); }
+#define KERNELS(BN)                                                                                                  \
+  KERNEL_CONSTANT(hopper_linear_##BN##_f16, HopperParams, THREADS) { gemm<f16, BN, false>(p.gemm, constant); }       \
+  KERNEL_CONSTANT(hopper_linear_##BN##_bf16, HopperParams, THREADS) { gemm<bf16, BN, false>(p.gemm, constant); }     \
+  KERNEL_CONSTANT(hopper_conv_##BN##_f16, HopperParams, THREADS) { gemm<f16, BN, true>(p.gemm, constant); }          \
+  KERNEL_CONSTANT(hopper_conv_##BN##_bf16, HopperParams, THREADS) { gemm<bf16, BN, true>(p.gemm, constant); }
 KERNELS(128)
 KERNELS(160)
 KERNELS(256)

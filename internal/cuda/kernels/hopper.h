@@ -48,9 +48,16 @@ struct alignas(64) TensorMap { uint64_t opaque[16]; };
 #include "../standin/emulate_hopper.h"
 #else
 
-// As KERNEL, with the parameter where tensor maps may be: one block is meant to have a multiprocessor for itself.
-#define KERNEL_CONSTANT(name, Params, threads) \
-  extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params p)
+// As KERNEL, for a parameter with tensor maps: constant points to it where they may be used. Its address is asked of the
+// assembler, since a compiler that sees it taken reads every field through it, and not as an operand.
+#define KERNEL_CONSTANT(name, Params, threads)                                                            \
+  DEVICE void run_##name(const Params &p, const Params *constant);                                        \
+  extern "C" __global__ void __launch_bounds__(threads, 1) name(const __grid_constant__ Params p) {       \
+    const Params *constant;                                                                               \
+    asm("cvta.param.u64 %0, " #name "_param_0;" : "=l"(constant));                                        \
+    run_##name(p, constant);                                                                              \
+  }                                                                                                       \
+  DEVICE void run_##name(const Params &p, const Params *constant)
 
 DEVICE void barrier_init(uint32_t barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");

@@ -20,7 +20,10 @@ void product_wait(unsigned newest_left);
 
 } // namespace emulate
 
-#define KERNEL_CONSTANT KERNEL
+#define KERNEL_CONSTANT(name, Params, threads)                        \
+  static void run_##name(const Params &p, const Params *constant);    \
+  KERNEL(name, Params, threads) { run_##name(p, &p); }                \
+  static void run_##name(const Params &p, const Params *constant)
 
 DEVICE uint32_t shared_address(const void *p) { return emulate::shared_number(p); }
 DEVICE void barrier_init(uint32_t barrier, int arrivals) { emulate::init(barrier, arrivals); }

@@ -33,7 +33,7 @@ struct HopperSelfTestParams {
 enum { STAGES = 2, TILE_A = 64 * 128, TILE = TILE_A + 128 * 128, BARRIERS = STAGES * TILE };
 
 // 128 threads multiply; 128 fill.
-DEVICE void fill(const HopperSelfTestParams &p, char *base, uint32_t address, uint32_t full, uint32_t empty) {
+DEVICE void fill(const HopperSelfTestParams &p, const HopperSelfTestParams *maps, char *base, uint32_t address, uint32_t full, uint32_t empty) {
   const int thread = threadIdx.x - 128, chunk = thread % 8, row0 = thread / 8;
   for (int step = 0; step < p.steps; step++) {
     const int stage = step % STAGES;
@@ -44,8 +44,8 @@ DEVICE void fill(const HopperSelfTestParams &p, char *base, uint32_t address, ui
       if (p.mistake == FEW_BYTES) bytes -= 64 * 128;
       if (p.mistake == MANY_BYTES) bytes++;
       barrier_arrive_expect(full + stage * 8, bytes);
-      if (!p.gathered) copy_box(tile, &p.a, step * 64, 0, full + stage * 8);
-      for (int half = 0; half < 2; half++) copy_box(tile + TILE_A + half * 8192, &p.b, step * 64, half * 64, full + stage * 8);
+      if (!p.gathered) copy_box(tile, &maps->a, step * 64, 0, full + stage * 8);
+      for (int half = 0; half < 2; half++) copy_box(tile + TILE_A + half * 8192, &maps->b, step * 64, half * 64, full + stage * 8);
     }
     if (!p.gathered) continue;
     for (int row = row0; row < 64; row += 16)
@@ -59,7 +59,7 @@ DEVICE void fill(const HopperSelfTestParams &p, char *base, uint32_t address, ui
   if (p.mistake == LEFT_ALONE && thread == 0) {
     barrier_wait(empty, 0);
     barrier_arrive_expect(full, 64 * 128);
-    copy_box(address, &p.a, 0, 0, full);
+    copy_box(address, &maps->a, 0, 0, full);
   }
 }
 
@@ -105,5 +105,5 @@ KERNEL_CONSTANT(selftest_hopper, HopperSelfTestParams, 256) {
   if (threadIdx.x < 128)
     multiply(p, aligned, full, empty);
   else if (p.gathered || threadIdx.x == 128)
-    fill(p, base, aligned, full, empty);
+    fill(p, constant, base, aligned, full, empty);
 }
