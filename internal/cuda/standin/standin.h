@@ -7,6 +7,7 @@
 //
 //   EURYALE_STANDIN_MEMORY    bytes of device memory, 1 GiB if unset
 //   EURYALE_STANDIN_SCHEDULE  lazy, eager, random:SEED or biased:SEED
+//   EURYALE_STANDIN_CAPABILITY  the compute capability, 9.0 if unset
 //   EURYALE_STANDIN_REPORT    1: what is found goes to standard error too, when the process exits
 //
 // Nothing has to be declared for ordering to be checked: the kernels are compiled with a hook on each access to memory,
