@@ -149,6 +149,7 @@ template <int BN> DEVICE void produce_conv(const GemmParams &p, const HopperPara
   Tiles<BN> tiles(p);
   const int thread = threadIdx.x - CONSUMERS, chunk = thread % 8, row0 = thread / 8;
   char *to = s.base + row0 * ROW + ((chunk ^ (row0 & 7)) << 4);
+  static_assert(BEHIND <= Layout<BN>::STAGES - 2, "both sides would wait for each other");
   Gather gather;
   Place<Layout<BN>::STAGES> at, landed;
   int behind = 0;
