@@ -95,7 +95,22 @@ build/contract/contract: $(wildcard $(CUDA)/contract/*) build/stub/libcuda.so
 PKG ?= ./...
 
 test-gpu: standin build/stub/libcuda.so
-	LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 GPU=1 $(GPU_ENV) go test -count=1 -tags gpu $(ARGS) $(PKG)
+	LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 GPU=1 $(GPU_ENV) go test -count=1 -timeout 30m -tags gpu $(ARGS) $(PKG)
+
+# The loops of which test-gpu takes samples, whole: every driver call of a picture fails, every call of a pipeline that goes
+# on, 2,000 schedules. As many processes as processors share them; what each says is in build/every.
+.PHONY: test-gpu-every
+EVERY ?= EveryDriverCall|OutlivesEvery|Schedules
+
+test-gpu-every: standin build/stub/libcuda.so
+	mkdir -p build/every
+	$(GPU_ENV) go test -tags gpu -c -o build/every/graphs.test ./graphs
+	@cd graphs && n=$$(nproc) && for i in $$(seq $$n); do \
+		LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 GPU=1 EURYALE_EVERY=1 EURYALE_SHARD=$$i/$$n \
+			../build/every/graphs.test -test.v -test.timeout 3h -test.run '$(EVERY)' >../build/every/$$i.log 2>&1 & \
+		all="$$all $$!"; \
+	done; bad=0; for p in $$all; do wait $$p || bad=1; done; \
+	grep -hE '^ *(---|[a-z_]*_test.go)' ../build/every/*.log; exit $$bad
 
 # The stand-in's own test: it sees mistakes made on purpose, and none in 2,000 schedules of a right program.
 .PHONY: standin-test

@@ -1,6 +1,7 @@
 package graphs
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -15,18 +16,31 @@ type DeviceOption struct {
 	// Name is "cpu", the default, or "cuda:0" and so on. There is no falling back from one to the other.
 	Name string
 	// DType is "f16", the default, "bf16" or "f32": what a CUDA device stores activations and matrices in. Sums,
-	// norms and softmax are float32 always, and so is SDXL's VAE where it asks for force_upcast and DType is f16. The CPU
-	// computes in float32.
+	// norms and softmax are float32 always, and so is SDXL's VAE where it asks for force_upcast and DType is f16: its
+	// products are then TF32 on tensor cores, as PyTorch's convolutions are. The CPU computes in float32.
 	DType string
 
-	wrap func(device.Device) device.Device // for tests
+	wrap      func(device.Device) device.Device // for tests
+	described bool                              // see ForPlanning
 }
+
+// ForPlanning makes a pipeline for Plan and Inventory alone, with the sizes that they have on a CUDA device, where there is
+// none: one of 128 processors with tensor cores. dtype is as in DeviceOption.
+func ForPlanning(dtype string) Option {
+	return func(o *options) { o.device = DeviceOption{DType: dtype, described: true} }
+}
+
+// errPlanning is the error of a run of such a pipeline.
+var errPlanning = errors.New("this pipeline is for planning: it has no device to run on")
 
 // open returns nil for the processor.
 func (o DeviceOption) open() (device.Device, dtype.Type, error) {
 	t, ok := map[string]dtype.Type{"": dtype.F16, "f16": dtype.F16, "bf16": dtype.BF16, "f32": dtype.F32}[o.DType]
 	if !ok {
 		return nil, t, fmt.Errorf("dtype %q is not one of f16, bf16, f32", o.DType)
+	}
+	if o.described {
+		return nil, t, nil
 	}
 	if o.Name == "" || o.Name == "cpu" {
 		if o.DType != "" && t != dtype.F32 {

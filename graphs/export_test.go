@@ -5,6 +5,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/offload"
 )
 
 // TraceOps has f called before each operation of the networks that p has run so far, or nothing if f is nil.
@@ -43,6 +44,9 @@ func OnCopy(f func()) Option { return func(o *options) { o.onCopy = f } }
 
 // Evaluate runs a VM's graph as a pipeline runs a network, in step 0; each as WithFiniteChecks has it.
 func Evaluate(vm *VM, each bool) error { return vm.evaluate(context.Background(), 0, each) }
+
+// MeasureSmall is MeasureProfile with little to do, for a device that is emulated.
+func MeasureSmall(o DeviceOption) (offload.Profile, error) { return measureProfile(o, 1, 8, 1<<16) }
 
 // Wrapped is a device seen through f.
 func Wrapped(o DeviceOption, f func(device.Device) device.Device) DeviceOption {

@@ -40,18 +40,29 @@ func (vm *VM) evaluate(ctx context.Context, step int, each bool) error {
 	if err := vm.run(ctx); err != nil {
 		return err
 	}
-	for i := range vm.outputs {
-		if finite(vm.runner.Output(i).F32()) {
-			continue
-		}
-		if vm.host.session == nil {
-			if err := vm.checked(ctx, step); err != nil {
-				return err
-			}
-		}
-		return &NonFiniteError{step, vm.outputs[i].Name()}
+	layer := vm.nonFinite()
+	if layer == "" {
+		return nil
 	}
-	return nil
+	if vm.host.session == nil {
+		if err := vm.checked(ctx, step); err != nil {
+			return err
+		}
+	}
+	return &NonFiniteError{step, layer}
+}
+
+// nonFinite is the layer of the first output that is not finite, or nothing.
+func (vm *VM) nonFinite() string {
+	if vm.faulty != nil {
+		return vm.faulty()
+	}
+	for i := range vm.outputs {
+		if !finite(vm.runner.Output(i).F32()) { // of one that stays on a device, the readers' results are looked at
+			return vm.outputs[i].Name()
+		}
+	}
+	return ""
 }
 
 // checked runs the network up to the first operation whose result is not finite.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/unet"
 	G "gorgonia.org/gorgonia"
@@ -30,8 +31,9 @@ const maxRows = 128
 
 // denoising is a compiled UNet for one shape: the loop, and what is computed before it.
 type denoising struct {
-	in   denoiser
-	loop *VM
+	in    denoiser
+	loop  *VM
+	model *G.Node // the UNet's output
 
 	text      *VM         // nil if nothing is hoisted
 	textState [][]float32 // of the loop, one per output of text
@@ -42,26 +44,29 @@ type denoising struct {
 	table     [][][]float32 // [chunks][outputs]: time's results
 }
 
-// denoising compiles the UNet for a number of steps.
-func (p *TextToImage) denoising(rows, h, w, tokens, steps int) (*denoising, error) {
-	chunk := max(1, min(steps, maxRows/rows))
-	key := fmt.Sprint("unet ", rows, h, w, tokens, chunk)
+// denoising compiles the loop for the steps of n pictures.
+func (p *TextToImage) denoising(c *course, n, rows, h, w, tokens int) (*denoising, error) {
+	chunk := max(1, min(len(c.steps), maxRows/rows))
+	key := fmt.Sprint("unet ", n, rows, h, w, tokens, chunk, c.Name(), c.samples(), c.noisy)
 	if d, ok := p.networks[key]; ok {
 		return d.(*denoising), nil
 	}
 	d := &denoising{chunk: chunk}
-	s := layers.NewScope(G.NewGraph(), "unet", p.parameters["unet"])
-	in, outputs, err := p.buildUNet(s, rows, h, w, tokens)
+	l, err := p.buildLoop(c, n, rows, h, w, tokens)
 	if err != nil {
 		return nil, err
 	}
-	d.in = in
+	d.in, d.model = l.in, l.model
 	if p.opt.everyStep {
-		d.loop, err = p.host.compile(p.host.target(false), outputs)
+		d.loop, err = p.host.compile(p.host.target(false), l.outputs)
 	} else {
-		err = d.hoist(p, outputs, rows, h, w, tokens)
+		err = d.hoist(p, l.outputs, rows, h, w, tokens)
 	}
 	if err != nil {
+		return nil, err
+	}
+	d.loop.faulty = d.faulty(c.Name())
+	if err := d.loop.prog.Carry(l.state, endState); err != nil {
 		return nil, err
 	}
 	p.networks[key] = d
@@ -100,6 +105,9 @@ func (d *denoising) hoist(p *TextToImage, outputs []*G.Node, rows, h, w, tokens 
 	}
 	if d.time, err = p.host.compile(p.host.target(false), wide); err != nil {
 		return err
+	}
+	if d.text != nil {
+		program.Share(cut[ofText], d.text.prog, d.loop.prog, d.time.prog)
 	}
 	d.timeIn.nodes = in
 	return d.timeIn.bind(in.Timestep, in.Pooled, in.TimeIDs)
@@ -171,7 +179,7 @@ func (d *denoising) prepare(ctx context.Context, cond conditioning, timesteps []
 		if err := d.text.evaluate(ctx, -1, checks); err != nil {
 			return err
 		}
-		for i, x := range d.textState {
+		for i, x := range d.textState { // what is not shared on a device
 			copy(x, d.text.runner.Output(i).F32())
 		}
 	}

@@ -29,6 +29,7 @@ type host struct {
 	session *session        // of the image that is made, if it runs on a device
 	device  device.Device   // nil: the processor, and a host device for each offloaded image
 	dtype   dtype.Type      // of activations and matrices on the device
+	planned device.Kernels  // of a device that is planned for, and is not there
 	onClose func() error    // gives back the sessions that are kept, before the device is closed
 }
 
@@ -61,7 +62,11 @@ func newHost(threads int, m *loader.Model, budget *HostMemory, dev DeviceOption)
 	if h.device, h.dtype, err = dev.open(); err != nil {
 		return nil, err
 	}
-	h.pool, h.weights = cpu.NewPool(threads), program.NewWeights(src, mem, h.device)
+	if dev.described {
+		h.planned = device.Kernels{Names: map[string]bool{}, TensorCore: true, Processors: 128}
+	}
+	h.pool = cpu.NewPool(threads)
+	h.weights = program.NewWeights(src, h.pool, mem, h.device)
 	h.open, h.end = context.WithCancel(context.Background())
 	runtime.AddCleanup(h, (*hostmem.Memory).Close, mem) // where nobody calls close
 	return h, nil
@@ -141,12 +146,15 @@ func (h *host) release() error {
 
 // target is what the graphs of a component are compiled for.
 func (h *host) target(upcast bool) program.Target {
-	if h.device == nil {
+	t := program.Target{Kernels: h.planned, DType: h.dtype}
+	if h.device != nil {
+		t.Kernels = h.device.Kernels()
+	}
+	if !t.Kernels.Any() {
 		return program.Target{}
 	}
-	t := program.Target{Kernels: h.device.Kernels(), DType: h.dtype}
 	if upcast && t.DType == dtype.F16 {
-		t.DType = dtype.F32
+		t.DType, t.Kernels.TF32 = dtype.F32, true // as PyTorch's convolutions do by default
 	}
 	return t
 }

@@ -34,6 +34,15 @@ type mutations struct {
 	lock    func(m *mutant, b []byte) error
 	unlock  func(m *mutant, b []byte) error
 	alloc   func(m *mutant, n int) (device.Ptr, error)
+
+	capture     func(m *mutant, ks []*device.Kernel) (device.Graph, error)
+	launchGraph func(m *mutant, s device.Stream, g device.Graph) error
+	freeGraph   func(m *mutant, g device.Graph) error
+}
+
+// graphs reports whether the mutant is wrong about graphs.
+func (m *mutations) graphs() bool {
+	return m.capture != nil || m.launchGraph != nil || m.freeGraph != nil
 }
 
 func (m *mutant) CopyIn(s device.Stream, dst device.Ptr, src []byte) error {
@@ -104,6 +113,27 @@ func (m *mutant) Unlock(b []byte) error {
 		return m.m.unlock(m, b)
 	}
 	return m.Device.Unlock(b)
+}
+
+func (m *mutant) Capture(ks []*device.Kernel) (device.Graph, error) {
+	if m.m.capture != nil {
+		return m.m.capture(m, ks)
+	}
+	return m.Device.Capture(ks)
+}
+
+func (m *mutant) LaunchGraph(s device.Stream, g device.Graph) error {
+	if m.m.launchGraph != nil {
+		return m.m.launchGraph(m, s, g)
+	}
+	return m.Device.LaunchGraph(s, g)
+}
+
+func (m *mutant) FreeGraph(g device.Graph) error {
+	if m.m.freeGraph != nil {
+		return m.m.freeGraph(m, g)
+	}
+	return m.Device.FreeGraph(g)
 }
 
 // nth reports whether this is call n of those counted; they are counted from 1.
@@ -251,6 +281,34 @@ var mutants = []mutations{
 		}
 		return err
 	}},
+	{name: "a graph goes through the copy stream", launchGraph: func(m *mutant, s device.Stream, g device.Graph) error {
+		if m.nth(2) {
+			s = device.Copy
+		}
+		return m.Device.LaunchGraph(s, g)
+	}},
+	{name: "a graph is not launched", launchGraph: func(m *mutant, s device.Stream, g device.Graph) error {
+		if m.nth(2) {
+			return nil
+		}
+		return m.Device.LaunchGraph(s, g)
+	}},
+	{name: "a graph is launched twice", launchGraph: func(m *mutant, s device.Stream, g device.Graph) error {
+		if m.nth(2) {
+			if err := m.Device.LaunchGraph(s, g); err != nil {
+				return err
+			}
+		}
+		return m.Device.LaunchGraph(s, g)
+	}},
+	{name: "a graph has one kernel less", capture: func(m *mutant, ks []*device.Kernel) (device.Graph, error) {
+		return m.Device.Capture(ks[:len(ks)-1])
+	}},
+	{name: "a graph's kernels are captured in another order", capture: func(m *mutant, ks []*device.Kernel) (device.Graph, error) {
+		ks[0], ks[1] = ks[1], ks[0]
+		return m.Device.Capture(ks)
+	}},
+	{name: "graphs are not freed", freeGraph: func(*mutant, device.Graph) error { return nil }},
 }
 
 // Each mistake in what the runtime asks of a driver is seen: by the stand-in, as an error, or in the picture's bits.
@@ -261,12 +319,24 @@ func TestMutants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Graphs are of steps that come again.
+	drawn, err := stepsOnStandin(t, 3, offload.None(), cuda0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range mutants {
 		m := &mutants[i]
 		t.Run(m.name, func(t *testing.T) {
 			standintest.Reset()
 			standintest.SetSchedule(standintest.Lazy)
-			got, err := onStandin(t, strategy, graphs.Wrapped(cuda0, func(d device.Device) device.Device { return &mutant{Device: d, m: m} }))
+			wrapped := graphs.Wrapped(cuda0, func(d device.Device) device.Device { return &mutant{Device: d, m: m} })
+			got, want, err := "", want, error(nil)
+			if m.graphs() {
+				want = drawn
+				got, err = stepsOnStandin(t, 3, offload.None(), wrapped)
+			} else {
+				got, err = onStandin(t, strategy, wrapped)
+			}
 			found := standintest.Report()
 			switch {
 			case len(found) > 0:

@@ -93,7 +93,7 @@ type phase struct {
 }
 
 // phases lists what a request runs, in order.
-func (p *TextToImage) phases(r Request, steps int) (all []phase, err error) {
+func (p *TextToImage) phases(r Request, c *course) (all []phase, err error) {
 	add := func(vm *VM, component, name string, passes int) {
 		if k := len(all) - 1; k >= 0 && all[k].vm == vm {
 			all[k].passes += passes
@@ -113,7 +113,7 @@ func (p *TextToImage) phases(r Request, steps int) (all []phase, err error) {
 		}
 	}
 	rows, shape := len(sides)*r.NumImagesPerPrompt, p.latentShape(r)
-	d, err := p.denoising(rows, shape[2], shape[3], p.tokens(sides), steps)
+	d, err := p.denoising(c, shape[0], rows, shape[2], shape[3], p.tokens(sides))
 	if err != nil {
 		return nil, err
 	}
@@ -121,9 +121,9 @@ func (p *TextToImage) phases(r Request, steps int) (all []phase, err error) {
 		add(d.text, "unet", "text", 1)
 	}
 	if d.time != nil {
-		add(d.time, "unet", "time", (steps+d.chunk-1)/d.chunk)
+		add(d.time, "unet", "time", (len(c.steps)+d.chunk-1)/d.chunk)
 	}
-	add(d.loop, "unet", "", steps)
+	add(d.loop, "unet", "", len(c.steps))
 	for range shape[0] {
 		_, err = p.eachTile(make([]float32, shape[1]*shape[2]*shape[3]), shape[2], shape[3], func(z []float32, h, w int) ([]float32, error) {
 			n, err := p.decoder(h, w)
@@ -154,7 +154,7 @@ func (p *TextToImage) tokens(sides []side) int {
 func (p *TextToImage) Inventory(req Request) (inv *offload.Inventory, err error) {
 	defer program.Recovered(&err)
 	err = p.host.do(context.Background(), func(context.Context) error {
-		_, phases, err := p.list(req)
+		_, _, phases, err := p.list(req)
 		if err == nil {
 			inv, _ = p.inventory(phases)
 		}
@@ -164,21 +164,18 @@ func (p *TextToImage) Inventory(req Request) (inv *offload.Inventory, err error)
 }
 
 // list resolves a request and lists its phases.
-func (p *TextToImage) list(req Request) (Request, []phase, error) {
+func (p *TextToImage) list(req Request) (Request, *course, []phase, error) {
 	r, err := p.Resolve(req)
 	if err != nil {
-		return r, nil, err
+		return r, nil, nil, err
 	}
-	sched, err := NewScheduler(p.scheduler, r.Scheduler)
+	c, err := p.course(r)
 	if err != nil {
-		return r, nil, err
-	}
-	if err := sched.SetTimesteps(r.NumInferenceSteps); err != nil {
-		return r, nil, err
+		return r, nil, nil, err
 	}
 	p.trim()
-	phases, err := p.phases(r, len(sched.Timesteps()))
-	return r, phases, err
+	phases, err := p.phases(r, c)
+	return r, c, phases, err
 }
 
 // inventory is that of phases, kept for the next request like it: strategies keep what they tried with it.
@@ -202,11 +199,11 @@ type listing struct {
 func (p *TextToImage) Plan(req Request, s offload.Strategy) (plan *offload.Plan, inv *offload.Inventory, err error) {
 	defer program.Recovered(&err)
 	err = p.host.do(context.Background(), func(context.Context) error {
-		r, phases, err := p.list(req)
+		r, c, phases, err := p.list(req)
 		if err != nil {
 			return err
 		}
-		plan, inv, _, _, err = p.planned(r, phases, s)
+		plan, inv, _, _, err = p.planned(r, c, phases, s)
 		p.tile = 0
 		return err
 	})
@@ -215,17 +212,11 @@ func (p *TextToImage) Plan(req Request, s offload.Strategy) (plan *offload.Plan,
 
 // planned plans phases. Where a budget is too small for the VAE's activations the picture is decoded in tiles,
 // the largest that fit.
-func (p *TextToImage) planned(r Request, phases []phase, s offload.Strategy) (*offload.Plan, *offload.Inventory, []stored, []phase, error) {
+func (p *TextToImage) planned(r Request, c *course, phases []phase, s offload.Strategy) (*offload.Plan, *offload.Inventory, []stored, []phase, error) {
 	p.tile = 0
 	inv, list := p.inventory(phases)
 	plan, err := s.Plan(inv)
 	var small *offload.BudgetError
-	steps := 0
-	for _, ph := range phases {
-		if ph.component == "unet" && ph.name == "" {
-			steps = ph.passes
-		}
-	}
 	first := err
 	whole := max(r.Height, r.Width)
 	for _, eighths := range []int{7, 6, 5, 4, 3, 2, 1} {
@@ -237,7 +228,7 @@ func (p *TextToImage) planned(r Request, phases []phase, s offload.Strategy) (*o
 		if p.tile = whole * eighths / 8 / unit * unit; p.tile < 2*unit {
 			break
 		}
-		if phases, err = p.phases(r, steps); err != nil {
+		if phases, err = p.phases(r, c); err != nil {
 			break
 		}
 		inv, list = p.inventory(phases)
@@ -256,7 +247,7 @@ func (p *TextToImage) planned(r Request, phases []phase, s offload.Strategy) (*o
 }
 
 // begin plans a request, or takes the plan of the last one like it, and starts its copies.
-func (p *TextToImage) begin(ctx context.Context, r Request, steps int) error {
+func (p *TextToImage) begin(ctx context.Context, r Request, c *course) error {
 	if len(p.opt.strategies) == 0 && p.host.device == nil && p.opt.before == nil && p.opt.after == nil {
 		return nil
 	}
@@ -267,7 +258,7 @@ func (p *TextToImage) begin(ctx context.Context, r Request, steps int) error {
 		return fmt.Errorf("offload: two strategies, %s and %s; a pipeline takes one", p.opt.strategies[0].Name(), p.opt.strategies[1].Name())
 	}
 	p.tile = 0
-	phases, err := p.phases(r, steps)
+	phases, err := p.phases(r, c)
 	if err != nil {
 		return err
 	}
@@ -276,7 +267,7 @@ func (p *TextToImage) begin(ctx context.Context, r Request, steps int) error {
 		if err := p.endSession(); err != nil {
 			return err
 		}
-		if err := p.newSession(ctx, r, key, phases); err != nil {
+		if err := p.newSession(ctx, r, c, key, phases); err != nil {
 			return err
 		}
 	}
@@ -285,12 +276,12 @@ func (p *TextToImage) begin(ctx context.Context, r Request, steps int) error {
 }
 
 // newSession plans a request and makes it ready to run.
-func (p *TextToImage) newSession(ctx context.Context, r Request, key string, phases []phase) error {
+func (p *TextToImage) newSession(ctx context.Context, r Request, c *course, key string, phases []phase) error {
 	strategy := offload.None() // on a device, and for hooks, everything is resident unless a strategy says otherwise
 	if len(p.opt.strategies) > 0 {
 		strategy = p.opt.strategies[0]
 	}
-	plan, inv, list, phases, err := p.planned(r, phases, strategy)
+	plan, inv, list, phases, err := p.planned(r, c, phases, strategy)
 	if err != nil {
 		return err
 	}

@@ -265,3 +265,29 @@ type planless struct{}
 
 func (planless) Name() string                                   { return "planless" }
 func (planless) Plan(*offload.Inventory) (*offload.Plan, error) { return nil, nil }
+
+// A pipeline for planning has the sizes of a device that is not there: half the activations and weights in 16 bits, and no
+// picture.
+func TestForPlanning(t *testing.T) {
+	size := func(p *graphs.TextToImage) (weights, activations int) {
+		inv, err := p.Inventory(small())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ph := range inv.Phases {
+			if ph.Component == "unet" && ph.Name == "" {
+				activations = ph.Activations
+			}
+		}
+		return inv.WeightBytes("unet"), activations
+	}
+	p := openGolden(t, "sd1", graphs.ForPlanning("f16"))
+	w16, a16 := size(p)
+	w32, a32 := size(openGolden(t, "sd1", graphs.ForPlanning("f32")))
+	if !(w16 < w32*2/3 && a16 < a32*2/3) {
+		t.Errorf("%d bytes of weights and %d of activations in f16, %d and %d in f32", w16, a16, w32, a32)
+	}
+	if _, err := p.Generate(t.Context(), small()); err == nil || !strings.Contains(err.Error(), "for planning") {
+		t.Errorf("a picture: %v", err)
+	}
+}

@@ -261,7 +261,10 @@ func (p *TextToImage) dryBuild() error {
 	}
 	// The smallest latents that can be halved once per block.
 	side := 1 << bits.Len(uint(len(p.unet.BlockOutChannels)))
-	check("unet", func(s layers.Scope) error { _, _, err := p.buildUNet(s, 1, side, side, 2); return err })
+	check("unet", func(s layers.Scope) error {
+		_, err := unet.Build(s, p.unet, unet.NewInputs(s, p.unet, 1, side, side, 2))
+		return err
+	})
 	check("vae", func(s layers.Scope) error { _, _, err := p.buildDecoder(s, 8, 8); return err })
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package graphs
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/hfconfig"
+	"github.com/euryale-ml/euryale/layers"
 )
 
 // Scheduler takes latents from noise to picture. Names, formulas and rounding are those of diffusers 0.34; a
@@ -55,7 +57,7 @@ func ParseSchedulerConfig(file string, raw []byte) (SchedulerConfig, error) {
 		return cfg, &badmodel.Error{File: file, Field: "_class_name", Got: badmodel.Quote(cfg.Class),
 			Want: "one of " + strings.Join(classNames(), ", ")}
 	}
-	_, err := NewScheduler(cfg, "")
+	_, err := newMethod(cfg, "")
 	return cfg, err
 }
 
@@ -100,7 +102,7 @@ var schedulerClasses = map[string]struct {
 	alphaToOne bool
 	clip       bool
 	clips      bool // has clip_sample
-	make       func(noiseSchedule, *hfconfig.Config, *schedulerParams) Scheduler
+	make       func(noiseSchedule, *hfconfig.Config, *schedulerParams) method
 }{
 	"DDIMScheduler":                   {"leading", [2]float64{0.0001, 0.02}, "linear", true, true, true, newDDIM},
 	"PNDMScheduler":                   {"leading", [2]float64{0.0001, 0.02}, "linear", false, false, false, newPNDM},
@@ -125,6 +127,66 @@ type schedulerParams struct {
 // NewScheduler makes the scheduler of a config, or of another class, given by diffusers' name or a short one,
 // with the config's noise schedule.
 func NewScheduler(cfg SchedulerConfig, override string) (Scheduler, error) {
+	m, err := newMethod(cfg, override)
+	if err != nil {
+		return nil, err
+	}
+	return &stepper{method: m}, nil
+}
+
+// method is a scheduler as Note [Steps as numbers] of package layers has it.
+type method interface {
+	Name() string
+	SetTimesteps(n int) error
+	Timesteps() []float32
+	InitNoiseSigma() float32
+
+	// samples is how many samples the state has: the latents, and what is kept of earlier steps.
+	samples() int
+	// step is the i-th step of the run, with DDIM's eta.
+	step(i int, eta float32) layers.Step
+}
+
+// stepper is a method and its state.
+type stepper struct {
+	method
+	state []float32 // [samples N]
+}
+
+func (s *stepper) ScaleModelInput(sample []float32, step int) {
+	by := s.step(step, 0).InputScale
+	for i := range sample {
+		sample[i] *= by
+	}
+}
+
+func (s *stepper) Step(modelOutput, sample []float32, step int, o StepOptions) error {
+	if step == 0 {
+		s.state = make([]float32, s.samples()*len(sample))
+	}
+	if len(s.state) != s.samples()*len(sample) || len(modelOutput) != len(sample) {
+		return errors.New("a run's steps begin with 0 and are of samples of one size")
+	}
+	copy(s.state, sample)
+	st := s.step(step, o.Eta)
+	var noise []float32
+	if adds(st) {
+		noise = make([]float32, len(sample))
+		o.Noise(noise)
+	}
+	numbers := make([]float32, layers.StepSize)
+	st.Coefficients(numbers)
+	layers.ApplyStep(numbers, s.state, modelOutput, noise)
+	copy(sample, s.state)
+	return nil
+}
+
+// adds reports whether a step adds noise.
+func adds(s layers.Step) bool {
+	return slices.ContainsFunc(s.Rows, func(r layers.Row) bool { return r.Noise != 0 })
+}
+
+func newMethod(cfg SchedulerConfig, override string) (method, error) {
 	class, karras := cfg.Class, false
 	if override != "" && override != cfg.Class {
 		i := slices.IndexFunc(shortNames, func(s struct {
@@ -316,14 +378,28 @@ func float32s(t []float64) []float32 {
 	return out
 }
 
-// split turns a model output at one element into the predicted clean sample and noise. a and b are the shares
-// of signal and noise in the sample.
-func split(prediction string, out, sample, a, b float32) (x0, eps float32) {
+// split says what sample and model output contribute to the predicted clean sample, as layers.Step has it, and to the
+// predicted noise. a and b are the shares of signal and noise in the sample.
+func split(prediction string, a, b float64) (clean [3]float64, noise [2]float64) {
 	switch prediction {
 	case "epsilon":
-		return (sample - b*out) / a, out
+		return [3]float64{1, -b, a}, [2]float64{0, 1}
 	case "sample":
-		return out, (sample - a*out) / b
+		return [3]float64{0, 1, 1}, [2]float64{1 / b, -a / b}
 	}
-	return a*sample - b*out, a*out + b*sample // v (Salimans and Ho 2022)
+	return [3]float64{a, -b, 1}, [2]float64{b, a} // v (Salimans and Ho 2022)
+}
+
+// clipAt is the clip of a step.
+func (p *schedulerParams) clipAt() float64 {
+	if p.clip {
+		return p.clipRange
+	}
+	return math.Inf(1)
+}
+
+// from is a row of x alone, and others.
+func from(x float64, others layers.Row) layers.Row {
+	others.State[0] = x
+	return others
 }

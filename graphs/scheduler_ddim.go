@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
+	"github.com/euryale-ml/euryale/layers"
 )
 
 // ddim is DDIMScheduler (Song et al. 2020, arXiv 2010.02502).
@@ -15,14 +16,14 @@ type ddim struct {
 	timesteps []float64
 }
 
-func newDDIM(n noiseSchedule, _ *hfconfig.Config, p *schedulerParams) Scheduler {
+func newDDIM(n noiseSchedule, _ *hfconfig.Config, p *schedulerParams) method {
 	return &ddim{noiseSchedule: n, schedulerParams: p}
 }
 
-func (s *ddim) Name() string                   { return "DDIMScheduler" }
-func (s *ddim) Timesteps() []float32           { return float32s(s.timesteps) }
-func (s *ddim) InitNoiseSigma() float32        { return 1 }
-func (s *ddim) ScaleModelInput([]float32, int) {}
+func (s *ddim) Name() string            { return "DDIMScheduler" }
+func (s *ddim) Timesteps() []float32    { return float32s(s.timesteps) }
+func (s *ddim) InitNoiseSigma() float32 { return 1 }
+func (s *ddim) samples() int            { return 1 }
 
 func (s *ddim) SetTimesteps(n int) error {
 	s.steps = n
@@ -46,41 +47,23 @@ func (s noiseSchedule) checkTimesteps(t []float64) error {
 	return nil
 }
 
-// Step is formula (12) of the paper; without eta nothing random is added.
-func (s *ddim) Step(out, sample []float32, step int, o StepOptions) error {
-	t := int(s.timesteps[step])
+// step is formula (12) of the paper; without eta nothing random is added.
+func (s *ddim) step(i int, eta float32) layers.Step {
+	t := int(s.timesteps[i])
 	prev := t - s.n/s.steps
 	// In float32, as torch: with eta 1 the direction is the root of a difference that is nearly nothing.
 	alpha, alphaPrev := float32(s.at(t, s.alphaToOne)), float32(s.at(prev, s.alphaToOne))
 	beta := 1 - alpha
 	variance := float32((1-alphaPrev)/beta) * (1 - alpha/alphaPrev)
-	sigma := o.Eta * sqrt(variance)
+	sigma := eta * sqrt(variance)
 
-	a, b := sqrt(alpha), sqrt(beta)
-	aPrev, direction := sqrt(alphaPrev), sqrt(max(0, 1-alphaPrev-float32(sigma*sigma)))
-	limit := float32(s.clipRange)
-	for i := range sample {
-		x0, eps := split(s.prediction, out[i], sample[i], a, b)
-		if s.clip {
-			x0 = min(max(x0, -limit), limit)
-		}
-		sample[i] = aPrev*x0 + direction*eps
-	}
-	if o.Eta > 0 {
-		addNoise(sample, o, sigma)
-	}
-	return nil
+	clean, noise := split(s.prediction, float64(sqrt(alpha)), float64(sqrt(beta)))
+	direction := float64(sqrt(max(0, 1-alphaPrev-float32(sigma*sigma))))
+	row := layers.Row{Clean: float64(sqrt(alphaPrev)), Output: direction * noise[1], Noise: float64(sigma)}
+	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{from(direction*noise[0], row)}}
 }
 
 func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
-
-func addNoise(sample []float32, o StepOptions, sigma float32) {
-	noise := make([]float32, len(sample))
-	o.Noise(noise)
-	for i, v := range noise {
-		sample[i] += sigma * v
-	}
-}
 
 // lcm is LCMScheduler (Luo et al. 2023, arXiv 2310.04378).
 type lcm struct {
@@ -91,15 +74,15 @@ type lcm struct {
 	timesteps     []float64
 }
 
-func newLCM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) Scheduler {
+func newLCM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) method {
 	return &lcm{noiseSchedule: n, schedulerParams: p, originalSteps: c.Int("original_inference_steps", 50, 1, n.n),
 		scaling: c.Float("timestep_scaling", 10, 1e-3, 1e6)}
 }
 
-func (s *lcm) Name() string                   { return "LCMScheduler" }
-func (s *lcm) Timesteps() []float32           { return float32s(s.timesteps) }
-func (s *lcm) InitNoiseSigma() float32        { return 1 }
-func (s *lcm) ScaleModelInput([]float32, int) {}
+func (s *lcm) Name() string            { return "LCMScheduler" }
+func (s *lcm) Timesteps() []float32    { return float32s(s.timesteps) }
+func (s *lcm) InitNoiseSigma() float32 { return 1 }
+func (s *lcm) samples() int            { return 1 }
 
 func (s *lcm) SetTimesteps(n int) error {
 	if n < 1 || n > s.originalSteps {
@@ -115,31 +98,19 @@ func (s *lcm) SetTimesteps(n int) error {
 	return nil
 }
 
-func (s *lcm) Step(out, sample []float32, step int, o StepOptions) error {
-	t := int(s.timesteps[step])
-	prev := t
-	if step+1 < len(s.timesteps) {
-		prev = int(s.timesteps[step+1])
-	}
-	alpha, alphaPrev := s.at(t, s.alphaToOne), s.at(prev, s.alphaToOne)
+func (s *lcm) step(i int, _ float32) layers.Step {
+	t := s.timesteps[i]
 	const sigmaData = 0.5
-	scaled := float64(t) * s.scaling
-	skip := float32(sigmaData * sigmaData / (scaled*scaled + sigmaData*sigmaData))
-	keep := float32(scaled / math.Sqrt(scaled*scaled+sigmaData*sigmaData))
-	a, b, limit := float32(math.Sqrt(alpha)), float32(math.Sqrt(1-alpha)), float32(s.clipRange)
-	for i := range sample {
-		x0, _ := split(s.prediction, out[i], sample[i], a, b)
-		if s.clip {
-			x0 = min(max(x0, -limit), limit)
-		}
-		sample[i] = keep*x0 + skip*sample[i]
+	scaled := t * s.scaling
+	skip := sigmaData * sigmaData / (scaled*scaled + sigmaData*sigmaData)
+	keep := scaled / math.Sqrt(scaled*scaled+sigmaData*sigmaData)
+	alpha := s.at(int(t), s.alphaToOne)
+	clean, _ := split(s.prediction, math.Sqrt(alpha), math.Sqrt(1-alpha))
+	next, noise := 1.0, 0.0
+	if i+1 < len(s.timesteps) {
+		alpha = s.at(int(s.timesteps[i+1]), s.alphaToOne)
+		next, noise = math.Sqrt(alpha), math.Sqrt(1-alpha)
 	}
-	if step+1 == len(s.timesteps) {
-		return nil
-	}
-	for i := range sample {
-		sample[i] *= float32(math.Sqrt(alphaPrev))
-	}
-	addNoise(sample, o, float32(math.Sqrt(1-alphaPrev)))
-	return nil
+	row := from(next*skip, layers.Row{Clean: next * keep, Noise: noise})
+	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}}
 }

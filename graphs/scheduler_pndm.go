@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
+	"github.com/euryale-ml/euryale/layers"
 )
 
 // pndm is PNDMScheduler (Liu et al. 2022, arXiv 2202.09778): a linear multistep method, after three
@@ -16,13 +17,9 @@ type pndm struct {
 	steps     int
 	prk       int // timesteps that belong to Runge-Kutta steps
 	timesteps []float64
-
-	outputs [][]float32 // the last model outputs, newest at the end
-	sum     []float32   // of the Runge-Kutta step under way
-	start   []float32   // the sample a Runge-Kutta or the first multistep began with
 }
 
-func newPNDM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) Scheduler {
+func newPNDM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) method {
 	s := &pndm{noiseSchedule: n, schedulerParams: p, skipPRK: c.Bool("skip_prk_steps", false)}
 	if p.prediction == "sample" {
 		c.Bad("prediction_type", p.prediction, "epsilon or v_prediction with PNDMScheduler")
@@ -30,16 +27,15 @@ func newPNDM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) Scheduler 
 	return s
 }
 
-func (s *pndm) Name() string                   { return "PNDMScheduler" }
-func (s *pndm) Timesteps() []float32           { return float32s(s.timesteps) }
-func (s *pndm) InitNoiseSigma() float32        { return 1 }
-func (s *pndm) ScaleModelInput([]float32, int) {}
+func (s *pndm) Name() string            { return "PNDMScheduler" }
+func (s *pndm) Timesteps() []float32    { return float32s(s.timesteps) }
+func (s *pndm) InitNoiseSigma() float32 { return 1 }
 
 func (s *pndm) SetTimesteps(n int) error {
 	if err := s.checkSteps(n); err != nil {
 		return err
 	}
-	s.steps, s.outputs, s.sum, s.start = n, nil, nil, nil
+	s.steps = n
 	t := s.spaced(s.spacing, n, n, s.stepsOffset)
 	for i := range t {
 		t[i] = math.RoundToEven(t[i])
@@ -80,92 +76,117 @@ func (s *pndm) setPRK(t []float64) error {
 	return s.checkTimesteps(s.timesteps)
 }
 
-func (s *pndm) Step(out, sample []float32, step int, _ StepOptions) error {
-	if step < s.prk {
-		s.rungeKutta(out, sample, step)
-	} else {
-		s.multistep(out, sample, step)
+// The samples that are kept: model outputs from the newest on, the sample that a Runge-Kutta or the first multistep
+// began with, and the sum of a Runge-Kutta step.
+const (
+	pndmOutputs = 1 // to 3
+	pndmStart   = 4
+	pndmSum     = 5
+)
+
+func (s *pndm) samples() int {
+	if s.skipPRK {
+		return pndmSum
 	}
-	return nil
+	return pndmSum + 1
 }
 
-func (s *pndm) rungeKutta(out, sample []float32, step int) {
+func (s *pndm) step(i int, _ float32) layers.Step {
+	rows := make([]layers.Row, s.samples())
+	for k := range rows {
+		rows[k].State[k] = 1 // what is not changed is kept
+	}
+	if i < s.prk {
+		s.rungeKutta(i, rows)
+	} else {
+		s.multistep(i-s.prk, rows)
+	}
+	return layers.Step{InputScale: 1, Clean: [3]float64{1, 0, 1}, Clip: math.Inf(1), Rows: rows}
+}
+
+// push keeps the model's output.
+func push(rows []layers.Row) {
+	for k := pndmOutputs; k < pndmOutputs+3; k++ {
+		rows[k] = layers.Row{}
+		if k == pndmOutputs {
+			rows[k].Output = 1
+		} else {
+			rows[k].State[k-1] = 1
+		}
+	}
+}
+
+func (s *pndm) rungeKutta(i int, rows []layers.Row) {
 	diff := 0
-	if step%2 == 0 {
+	if i%2 == 0 {
 		diff = s.n / s.steps / 2
 	}
-	prev := int(s.timesteps[step]) - diff
-	t := int(s.timesteps[step/4*4])
-	if step%4 == 0 {
-		s.sum, s.start = make([]float32, len(out)), slices.Clone(sample)
-		s.outputs = append(s.outputs, slices.Clone(out))
-	}
-	share := float32(1.0 / 3)
-	if step%4 == 0 || step%4 == 3 {
+	t, prev := int(s.timesteps[i/4*4]), int(s.timesteps[i])-diff
+	share := 1.0 / 3
+	if i%4 == 0 || i%4 == 3 {
 		share = 1.0 / 6
 	}
-	for i, v := range out {
-		s.sum[i] += share * v
-	}
-	from := out
-	if step%4 == 3 {
-		from = s.sum
-	}
-	s.transfer(sample, s.start, from, t, prev)
-}
-
-func (s *pndm) multistep(out, sample []float32, step int) {
-	count := step - s.prk
-	t := int(s.timesteps[step])
-	prev := t - s.n/s.steps
-	if count != 1 || !s.skipPRK {
-		if n := len(s.outputs); n > 3 {
-			s.outputs = s.outputs[n-3:]
-		}
-		s.outputs = append(s.outputs, slices.Clone(out))
+	start, sum := pndmStart, layers.Row{Output: share}
+	if i%4 == 0 {
+		start = 0
+		rows[pndmStart] = layers.Row{State: [layers.MaxState]float64{1}}
+		push(rows)
 	} else {
-		prev, t = t, t+s.n/s.steps
+		sum.State[pndmSum] = 1
 	}
-	e := func(k, i int) float32 { return s.outputs[len(s.outputs)-k][i] }
-	from, mix := sample, make([]float32, len(out))
-	switch len(s.outputs) {
-	case 1:
-		copy(mix, out)
-		if count == 0 {
-			s.start = slices.Clone(sample)
-			break
-		}
-		for i := range mix {
-			mix[i] = (out[i] + e(1, i)) / 2
-		}
-		from = s.start
-	case 2:
-		for i := range mix {
-			mix[i] = (3*e(1, i) - e(2, i)) / 2
-		}
-	case 3:
-		for i := range mix {
-			mix[i] = (23*e(1, i) - 16*e(2, i) + 5*e(3, i)) / 12
-		}
-	default:
-		for i := range mix {
-			mix[i] = (55*e(1, i) - 59*e(2, i) + 37*e(3, i) - 9*e(4, i)) / 24
-		}
+	rows[pndmSum] = sum
+	noise := layers.Row{Output: 1}
+	if i%4 == 3 {
+		noise = sum
 	}
-	s.transfer(sample, from, mix, t, prev)
+	rows[0] = s.transfer(start, noise, t, prev)
 }
 
-// transfer is formula (9) of the paper: the sample at prev from the one at t and the noise.
-func (s *pndm) transfer(dst, sample, noise []float32, t, prev int) {
+// mixes are what the multistep makes of model outputs, the newest first, when there are one, two, three and four of
+// them (Adams and Bashforth 1883).
+var mixes = [][]float64{{1}, {3.0 / 2, -1.0 / 2}, {23.0 / 12, -16.0 / 12, 5.0 / 12}, {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}}
+
+func (s *pndm) multistep(count int, rows []layers.Row) {
+	t := int(s.timesteps[s.prk+count])
+	prev := t - s.n/s.steps
+	start := 0
+	var noise layers.Row
+	if count == 1 && s.skipPRK {
+		// The corrector: the first step again, with the mean of the outputs at both of its ends.
+		prev, t = t, t+s.n/s.steps
+		start, noise.Output, noise.State[pndmOutputs] = pndmStart, 0.5, 0.5
+	} else {
+		known := s.prk/4 + count
+		if s.skipPRK && count > 1 {
+			known--
+		}
+		mix := mixes[min(known, 3)]
+		noise.Output = mix[0]
+		for k, v := range mix[1:] {
+			noise.State[pndmOutputs+k] = v
+		}
+		push(rows)
+		if count == 0 {
+			rows[pndmStart] = layers.Row{State: [layers.MaxState]float64{1}}
+		}
+	}
+	rows[0] = s.transfer(start, noise, t, prev)
+}
+
+// transfer is formula (9) of the paper: the sample at prev from the one at t, which the state has as start, and the
+// noise.
+func (s *pndm) transfer(start int, noise layers.Row, t, prev int) layers.Row {
 	alpha, alphaPrev := s.at(t, s.alphaToOne), s.at(prev, s.alphaToOne)
 	beta, betaPrev := 1-alpha, 1-alphaPrev
-	a, b := float32(math.Sqrt(alpha)), float32(math.Sqrt(beta))
-	scale := float32(math.Sqrt(alphaPrev / alpha))
-	shift := float32((alphaPrev - alpha) / (alpha*math.Sqrt(betaPrev) + math.Sqrt(alpha*beta*alphaPrev)))
-	for i, v := range noise {
-		if s.prediction == "v_prediction" {
-			v = a*v + b*sample[i]
-		}
-		dst[i] = scale*sample[i] - shift*v
+	keep := math.Sqrt(alphaPrev / alpha)
+	shift := (alphaPrev - alpha) / (alpha*math.Sqrt(betaPrev) + math.Sqrt(alpha*beta*alphaPrev))
+	if s.prediction == "v_prediction" {
+		keep, shift = keep-shift*math.Sqrt(beta), shift*math.Sqrt(alpha)
 	}
+	row := layers.Row{Output: -shift * noise.Output}
+	for k, v := range noise.State {
+		row.State[k] = -shift * v
+	}
+	row.State[start] += keep
+	return row
 }

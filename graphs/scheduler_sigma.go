@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
+	"github.com/euryale-ml/euryale/layers"
 )
 
 // sigmaSteps is what the schedulers that count noise in sigmas share.
@@ -76,16 +77,16 @@ func timestepOf(sigma float64, all []float64) float64 {
 	return (1-w)*float64(low) + w*float64(low+1)
 }
 
-// cleanSample is the predicted sample without noise, in the sigma parametrisation.
-func cleanSample(prediction string, out, sample, sigma float32) float32 {
+// cleanSample says what sample and model output contribute to the predicted clean sample, in the sigma parametrisation.
+func cleanSample(prediction string, sigma float64) [3]float64 {
 	switch prediction {
 	case "epsilon":
-		return sample - sigma*out
+		return [3]float64{1, -sigma, 1}
 	case "sample":
-		return out
+		return [3]float64{0, 1, 1}
 	}
-	v := float64(sigma)*float64(sigma) + 1
-	return out*float32(-float64(sigma)/math.Sqrt(v)) + sample/float32(v)
+	v := sigma*sigma + 1
+	return [3]float64{1 / v, -sigma / math.Sqrt(v), 1}
 }
 
 // euler is EulerDiscreteScheduler and EulerAncestralDiscreteScheduler (Karras et al. 2022, algorithm 2 without
@@ -95,12 +96,12 @@ type euler struct {
 	ancestral bool
 }
 
-func newEuler(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) Scheduler {
+func newEuler(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) method {
 	c.Fixed(map[string][]string{"interpolation_type": {`"linear"`}, "timestep_type": {`"discrete"`}, "sigma_min": {}, "sigma_max": {}})
 	return &euler{sigmaSteps: sigmaSteps{noiseSchedule: n, schedulerParams: p}}
 }
 
-func newEulerAncestral(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) Scheduler {
+func newEulerAncestral(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) method {
 	p.karras = false // it has no such option
 	if p.prediction == "sample" {
 		c.Bad("prediction_type", p.prediction, "epsilon or v_prediction with EulerAncestralDiscreteScheduler")
@@ -143,29 +144,20 @@ func (s *euler) InitNoiseSigma() float32 {
 	return high
 }
 
-func (s *euler) ScaleModelInput(sample []float32, step int) {
-	by := float32(math.Sqrt(float64(s.sigmas[step])*float64(s.sigmas[step]) + 1))
-	for i := range sample {
-		sample[i] /= by
-	}
-}
+func (s *euler) samples() int { return 1 }
 
-func (s *euler) Step(out, sample []float32, step int, o StepOptions) error {
-	from, to := float64(s.sigmas[step]), float64(s.sigmas[step+1])
+// step goes along the derivative, the noise in units of sigma, from sigma to the next.
+func (s *euler) step(i int, _ float32) layers.Step {
+	from, to := float64(s.sigmas[i]), float64(s.sigmas[i+1])
 	up := 0.0
 	if s.ancestral {
 		up = math.Sqrt(to * to * (from*from - to*to) / (from * from))
 		to = math.Sqrt(to*to - up*up)
 	}
-	sigma, dt := s.sigmas[step], float32(to-from)
-	for i, x := range sample {
-		d := (x - cleanSample(s.prediction, out[i], x, sigma)) / sigma
-		sample[i] = x + d*dt
-	}
-	if s.ancestral {
-		addNoise(sample, o, float32(up))
-	}
-	return nil
+	row := layers.Row{Clean: 1 - to/from, Noise: up}
+	row.State[0] = to / from
+	return layers.Step{InputScale: float32(1 / math.Sqrt(from*from+1)), Clean: cleanSample(s.prediction, from), Clip: math.Inf(1),
+		Rows: []layers.Row{row}}
 }
 
 // dpm is DPMSolverMultistepScheduler: DPM-Solver++ of order one or two (Lu et al. 2022, arXiv 2211.01095).
@@ -175,11 +167,9 @@ type dpm struct {
 	heun            bool
 	lowerOrderFinal bool
 	eulerAtFinal    bool
-	done            int       // steps of this run, up to the order
-	last            []float32 // the clean sample predicted at the step before
 }
 
-func newDPM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) Scheduler {
+func newDPM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) method {
 	c.Fixed(map[string][]string{"algorithm_type": {`"dpmsolver++"`}, "variance_type": {}, "lambda_min_clipped": {"-Infinity", `"-inf"`}})
 	return &dpm{
 		sigmaSteps: sigmaSteps{noiseSchedule: n, schedulerParams: p}, order: c.Int("solver_order", 2, 1, 2),
@@ -188,15 +178,13 @@ func newDPM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) Scheduler {
 	}
 }
 
-func (s *dpm) Name() string                   { return "DPMSolverMultistepScheduler" }
-func (s *dpm) InitNoiseSigma() float32        { return 1 }
-func (s *dpm) ScaleModelInput([]float32, int) {}
+func (s *dpm) Name() string            { return "DPMSolverMultistepScheduler" }
+func (s *dpm) InitNoiseSigma() float32 { return 1 }
 
 func (s *dpm) SetTimesteps(n int) error {
 	if err := s.checkSteps(n); err != nil {
 		return err
 	}
-	s.done, s.last = 0, nil
 	s.timesteps = s.spaced(s.spacing, n, n+1, s.stepsOffset)
 	for i := range s.timesteps {
 		s.timesteps[i] = math.RoundToEven(s.timesteps[i])
@@ -225,32 +213,26 @@ func shares(sigma float32) (alpha, noise, lambda float64) {
 	return alpha, noise, math.Log(alpha) - math.Log(noise)
 }
 
-func (s *dpm) Step(out, sample []float32, step int, _ StepOptions) error {
-	a, b, lambda := shares(s.sigmas[step])
-	x0 := make([]float32, len(out))
-	for i := range x0 {
-		x0[i], _ = split(s.prediction, out[i], sample[i], float32(a), float32(b))
-	}
-	n := len(s.timesteps)
-	final := step == n-1 && (s.eulerAtFinal || s.lowerOrderFinal && n < 15 || s.finalSigmas == "zero")
+func (s *dpm) samples() int { return 2 } // the second: the clean sample predicted at the step before
 
-	alpha, noise, next := shares(s.sigmas[step+1])
+func (s *dpm) step(i int, _ float32) layers.Step {
+	a, b, lambda := shares(s.sigmas[i])
+	clean, _ := split(s.prediction, a, b)
+	n := len(s.timesteps)
+	final := i == n-1 && (s.eulerAtFinal || s.lowerOrderFinal && n < 15 || s.finalSigmas == "zero")
+
+	alpha, noise, next := shares(s.sigmas[i+1])
 	h := next - lambda
-	shrink, pull := float32(noise/b), float32(alpha*math.Expm1(-h))
-	for i := range sample {
-		sample[i] = shrink*sample[i] - pull*x0[i]
-	}
-	if s.order == 2 && s.done > 0 && !final {
-		_, _, before := shares(s.sigmas[step-1])
-		r := (lambda - before) / h
-		slope := -0.5 * float64(pull)
+	pull := -alpha * math.Expm1(-h)
+	row := from(noise/b, layers.Row{Clean: pull})
+	if s.order == 2 && i > 0 && !final {
+		_, _, before := shares(s.sigmas[i-1])
+		slope := pull / 2
 		if s.heun {
 			slope = alpha * (math.Expm1(-h)/h + 1)
 		}
-		for i := range sample {
-			sample[i] += float32(slope) * (float32(1/r) * (x0[i] - s.last[i]))
-		}
+		slope *= h / (lambda - before)
+		row.Clean, row.State[1] = row.Clean+slope, -slope
 	}
-	s.last, s.done = x0, min(s.done+1, s.order)
-	return nil
+	return layers.Step{InputScale: 1, Clean: clean, Clip: math.Inf(1), Rows: []layers.Row{row, {Clean: 1}}}
 }

@@ -112,6 +112,7 @@ func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.
 			Weight: func(name string, l program.Layout) device.Ptr { return s.engine.Weight(i, index[stored{name, l}]) },
 			Before: func(k int, _ program.Call) error { return s.before(i, k) },
 			After:  func(k int, _ program.Call) error { return s.after(i, k) },
+			Idle:   s.idle, Passed: s.engine.Passed,
 		})
 		if err != nil {
 			return s, err
@@ -209,6 +210,14 @@ func (s *session) after(phase, call int) error {
 	return s.engine.After()
 }
 
+// idle is how many calls may be issued together. Hooks want to see each.
+func (s *session) idle() int {
+	if s.hooks.before != nil || s.hooks.after != nil {
+		return 1
+	}
+	return s.engine.Idle()
+}
+
 func (s *session) event(phase, call int) HookEvent {
 	c := s.inv.Phases[phase].Calls[call]
 	e := HookEvent{Component: s.phases[phase].component, Layer: c.Layer, Pass: s.pass - 1, Clock: time.Since(s.begun)}
@@ -228,7 +237,7 @@ func (vm *VM) onDevice(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		if vm.own, err = vm.host.newSession(ctx, plan, inv, list, phases, &options{}); err != nil {
+		if vm.own, err = vm.host.newSession(ctx, plan, inv, list, phases, &options{trace: vm.trace}); err != nil {
 			return err
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,7 +20,11 @@ import (
 )
 
 // onStandin makes a picture with a pipeline of its own, from opening the device to closing it.
-func onStandin(t *testing.T, s offload.Strategy, d graphs.DeviceOption) (string, error) {
+func onStandin(t testing.TB, s offload.Strategy, d graphs.DeviceOption) (string, error) {
+	return stepsOnStandin(t, 1, s, d)
+}
+
+func stepsOnStandin(t testing.TB, steps int, s offload.Strategy, d graphs.DeviceOption) (string, error) {
 	m, err := loader.Open(filepath.Join(golden.Dir(), "sd1"))
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +35,7 @@ func onStandin(t *testing.T, s offload.Strategy, d graphs.DeviceOption) (string,
 		return "", err
 	}
 	req := onDevice()
-	req.NumInferenceSteps, req.GuidanceScale = 1, 1
+	req.NumInferenceSteps, req.GuidanceScale = steps, 1
 	res, err := p.Generate(t.Context(), req)
 	if e := p.Close(); err == nil {
 		err = e
@@ -54,42 +57,6 @@ func noLeaks(t *testing.T, when string) {
 	if n := standintest.Live(); n != 0 {
 		t.Errorf("%s: %d objects are left", when, n)
 	}
-}
-
-// Each driver call of a picture fails in turn, once or from then on: there is an error, nothing leaks, and the next
-// picture is the same. EURYALE_EVERY=1 takes every call, which takes long; the others of a loop of many are like it.
-func TestEveryDriverCallFails(t *testing.T) {
-	standintest.Start(t)
-	standintest.SetSchedule(standintest.Eager)
-	before := standintest.Calls("")
-	want, err := onStandin(t, prefetched, cuda0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	calls := standintest.Calls("") - before
-	step := max(1, calls/40)
-	if os.Getenv("EURYALE_EVERY") != "" {
-		step = 1
-	}
-	tried := 0
-	for _, persistent := range []bool{false, true} {
-		for n := uint64(1); n <= calls; n += step {
-			when := fmt.Sprintf("call %d of %d, persistent %t", n, calls, persistent)
-			standintest.SetFault(standintest.Fault{N: n, Code: 1, Persistent: persistent})
-			_, err := onStandin(t, prefetched, cuda0)
-			standintest.SetFault(standintest.Fault{})
-			if err == nil {
-				t.Errorf("%s: no error", when)
-			}
-			noLeaks(t, when)
-			if tried++; tried%20 == 0 {
-				if got, err := onStandin(t, prefetched, cuda0); err != nil || got != want {
-					t.Fatalf("%s: the next picture is %s, %v; want %s", when, got, err, want)
-				}
-			}
-		}
-	}
-	t.Logf("%d of %d calls", tried, 2*calls)
 }
 
 // After an error that ruins the device, every call says so, and Close returns.
@@ -121,15 +88,12 @@ func TestSchedules(t *testing.T) {
 	standintest.Start(t)
 	want := ""
 	schedules := []standintest.Schedule{standintest.Lazy, standintest.Eager}
-	seeds := 10
-	if os.Getenv("EURYALE_EVERY") != "" {
-		seeds = 1000
-	}
-	for seed := range uint64(seeds) {
+	for seed := range uint64(1000) {
 		schedules = append(schedules, standintest.Random(seed), standintest.Biased(seed))
 	}
 	strategies := []offload.Strategy{offload.None(), offload.Model(), offload.Sequential(), offload.Sequential(offload.Prefetch(1 << 14)), offload.Group(3)}
-	for i, s := range schedules {
+	for i := range cases(t, len(schedules), 100) {
+		s := schedules[i]
 		standintest.SetSchedule(s)
 		strategy := strategies[i%len(strategies)]
 		got, err := onStandin(t, strategy, cuda0)

@@ -30,6 +30,10 @@ type VM struct {
 	outputs []*G.Node
 	reads   []read
 	after   func(int, program.Call, program.Arg) error // sees every result of a run
+
+	trace       bool          // notes when calls run, of a VM of its own on a device
+	carry, keep bool          // of the runner, for the next run
+	faulty      func() string // names the layer whose result, in the outputs, is not finite; nil: an output's
 }
 
 var _ G.VM = (*VM)(nil)
@@ -143,12 +147,15 @@ func (vm *VM) run(ctx context.Context) error {
 	if vm.host.closed() {
 		return ErrClosed
 	}
+	if vm.host.planned.Any() {
+		return errPlanning
+	}
 	if s := vm.host.session; s != nil {
 		r, err := s.next(vm)
 		if err != nil {
 			return err
 		}
-		vm.runner, r.After = r, vm.after
+		vm.runner, r.After, r.Carry, r.Keep = r, vm.after, vm.carry, vm.keep
 		return r.Run(ctx)
 	}
 	if vm.host.device != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/cuda/standintest"
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
 	G "gorgonia.org/gorgonia"
@@ -15,7 +16,7 @@ import (
 )
 
 // sums is a VM on the stand-in whose graph activates its input x [2 8].
-func sums(t *testing.T) (vm *graphs.VM, x *G.Node) {
+func sums(t *testing.T, d graphs.DeviceOption) (vm *graphs.VM, x *G.Node) {
 	t.Helper()
 	g := G.NewGraph()
 	s := layers.NewScope(g, "custom", layers.Declared{})
@@ -23,7 +24,7 @@ func sums(t *testing.T) (vm *graphs.VM, x *G.Node) {
 	if _, err := s.On(x).SiLU().Node(); err != nil {
 		t.Fatal(err)
 	}
-	vm, err := graphs.NewVM(g, graphs.WithVMDevice(cuda0))
+	vm, err := graphs.NewVM(g, graphs.WithVMDevice(d))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func let(t *testing.T, n *G.Node, shape ...int) {
 
 func TestDeviceVMIsClosedTwice(t *testing.T) {
 	standintest.Start(t)
-	vm, x := sums(t)
+	vm, x := sums(t, cuda0)
 	let(t, x, 2, 8)
 	if err := vm.RunAll(); err != nil {
 		t.Fatal(err)
@@ -64,7 +65,7 @@ func TestDeviceVMRunsAfterAnError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			standintest.Start(t)
-			vm, x := sums(t)
+			vm, x := sums(t, cuda0)
 			let(t, x, 2, 8)
 			fault()
 			if err := vm.RunAll(); err == nil || errors.As(err, new(*graphs.PanicError)) {
@@ -85,6 +86,34 @@ func TestDeviceVMRunsAfterAnError(t *testing.T) {
 			}
 			noLeaks(t, "after Close")
 		})
+	}
+}
+
+// unrecorded is a device that fails to record as many events as bad says, after as many as good.
+func unrecorded(good, bad *int) graphs.DeviceOption {
+	m := &mutations{record: func(m *mutant, e device.Event, s device.Stream) error {
+		if *good--; *good < 0 && *bad > 0 {
+			*bad--
+			return errors.New("no record")
+		}
+		return m.Device.Record(e, s)
+	}}
+	return graphs.Wrapped(cuda0, func(d device.Device) device.Device { return &mutant{Device: d, m: m} })
+}
+
+// A run that could not wait for its work is not taken for one that did: the next waits before it writes where that work
+// reads.
+func TestDeviceVMWaitsForWhatCouldNotBeWaitedFor(t *testing.T) {
+	standintest.Start(t)
+	var good, bad int
+	vm, x := sums(t, unrecorded(&good, &bad))
+	defer vm.Close()
+	let(t, x, 2, 8)
+	for _, c := range [][2]int{{}, {1, 3}, {}, {1, 3}, {0, 1}, {}} { // 3: a run waits twice, and so does its end
+		good, bad = c[0], c[1]
+		if err := vm.RunAll(); (c[1] > 0) != (err != nil) {
+			t.Errorf("%d records fail after %d: %v", c[1], c[0], err)
+		}
 	}
 }
 

@@ -38,6 +38,14 @@ func (k embed) infer(in []tensor.Shape) (tensor.Shape, error) {
 	return tensor.Shape{ids[0], ids[1], tok[1]}, nil
 }
 
+// Below: a token is a row of the table.
+func (k embed) Below(i int, in []tensor.Shape) int {
+	if i == 0 {
+		return in[1][0]
+	}
+	return 0
+}
+
 func (k embed) define(out []float32, shape tensor.Shape, in []program.Arg) {
 	s, c := shape[1], shape[2]
 	size := in[1].DType.Size() * c
@@ -86,10 +94,18 @@ func (k pick) infer(in []tensor.Shape) (tensor.Shape, error) {
 	return tensor.Shape{x[0], x[2]}, nil
 }
 
+// Below: an index is a position of its sequence.
+func (k pick) Below(i int, in []tensor.Shape) int {
+	if i == 1 {
+		return in[0][1]
+	}
+	return 0
+}
+
 func (k pick) define(out []float32, shape tensor.Shape, in []program.Arg) {
 	c, s := shape[1], in[0].Shape[1]
 	for b, i := range in[1].I32() {
-		copy(out[b*c:][:c], in[0].F32()[(b*s+int(i))*c:])
+		copy(out[b*c:][:c], in[0].F32()[b*s*c:][:s*c][int(i)*c:])
 	}
 }
 

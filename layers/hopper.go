@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/dtype"
 )
 
 // hopperParams is HopperParams of gemm_hopper.cu.
@@ -34,7 +35,7 @@ func hopperTile(m, n, processors int) (columns, stages, tiles int) {
 
 // onHopper reports whether gemm_hopper.cu takes the product: it is there, takes the shape, and has work for the processors.
 func onHopper(k device.Kernels, p *gemmParams, channels int, out device.Arg) bool {
-	if k.Boxes == nil || !onTensorCores(k, out.DType, channels) {
+	if k.Boxes == nil || out.DType == dtype.F32 || !onTensorCores(k, out.DType, channels) {
 		return false
 	}
 	columns, _, _ := hopperTile(int(p.m), int(p.n), k.Processors)

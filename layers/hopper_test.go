@@ -58,13 +58,13 @@ func (d oneProcessor) Kernels() device.Kernels {
 	return k
 }
 
-var halves = map[dtype.Type]float64{dtype.F16: 2e-3, dtype.BF16: 1.5e-2}
+var halfTypes = map[dtype.Type]float64{dtype.F16: 2e-3, dtype.BF16: 1.5e-2}
 
 // The kernels for compute capability 9.0 give what the definitions give.
 func TestDeviceHopperAgreesWithDefinitions(t *testing.T) {
 	dev := oneProcessor{hopperDevice(t)}
 	for _, c := range hopperCases {
-		for typ, most := range halves {
+		for typ, most := range halfTypes {
 			t.Run(fmt.Sprintf("%s/tile=%d/%v", c.name, c.tile, typ), func(t *testing.T) {
 				if name := kernelOf(t, dev.Kernels(), c.kind, c.in, typ); !strings.HasPrefix(name, "hopper_") || !strings.Contains(name, fmt.Sprintf("_%d_", c.tile)) {
 					t.Errorf("the kernel is %s, the case is for tiles of %d columns", name, c.tile)
@@ -79,7 +79,7 @@ func TestDeviceHopperAgreesWithDefinitions(t *testing.T) {
 		default:
 			continue
 		}
-		for typ, most := range halves {
+		for typ, most := range halfTypes {
 			t.Run(fmt.Sprintf("%s/%v", c.name, typ), func(t *testing.T) { agree(t, dev, c.kind, c.in, c.ids, typ, most) })
 		}
 	}

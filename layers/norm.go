@@ -75,8 +75,11 @@ func (k groupNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, scr
 	s, c, n := out.Shape, last(out.Shape), chunks(out.Shape)
 	p := &groupNormParams{x: in[0].Ptr, gamma: in[1].Ptr, beta: in[2].Ptr, partial: scratch, out: out.Ptr, pixels: int32(rows(s) / s[0]),
 		channels: int32(c), groups: int32(k.groups), chunks: int32(n), silu: int32(b2i(k.silu)), eps: k.eps}
-	high := max(1, 256/c)
-	sums := launch("group_norm_sums", out.DType, p, n, 256, 4*(2*high*c+high))
+	packs := c
+	if wide := 16 / out.DType.Size(); c%wide == 0 {
+		packs = c / wide // a thread has as many channels
+	}
+	sums := launch("group_norm_sums", out.DType, p, n, 256, 8*max(1, 256/packs)*c)
 	norm := launch("group_norm", out.DType, p, n, 256, 8*k.groups)
 	sums.Grid[1], norm.Grid[1] = s[0], s[0]
 	return []device.Kernel{sums, norm}, nil

@@ -32,8 +32,10 @@ type kind interface {
 	Host(p *cpu.Pool, out program.Arg, in []program.Arg)
 	DeviceLayout(i int) program.Layout
 	Float(i int) bool
+	FloatResult() bool
 	Scratch(k device.Kernels, out device.Arg, in []device.Arg) int
 	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
+	Below(i int, in []tensor.Shape) int
 	FLOPs(out tensor.Shape, in []tensor.Shape) int64
 	InPlace() []int
 	fuse(next kind, arg int, out tensor.Shape) kind // nil: no fused form
@@ -46,7 +48,9 @@ func (plain) rank() int                                            { return 0 }
 func (plain) Layout(int) program.Layout                            { return program.Plain }
 func (plain) DeviceLayout(int) program.Layout                      { return program.Plain }
 func (plain) Float(int) bool                                       { return false }
+func (plain) FloatResult() bool                                    { return false }
 func (plain) Scratch(device.Kernels, device.Arg, []device.Arg) int { return 0 }
+func (plain) Below(int, []tensor.Shape) int                        { return 0 }
 func (plain) FLOPs(tensor.Shape, []tensor.Shape) int64             { return 0 }
 func (plain) InPlace() []int                                       { return nil }
 func (plain) fuse(kind, int, tensor.Shape) kind                    { return nil }

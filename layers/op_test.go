@@ -51,6 +51,12 @@ var opCases = []struct {
 	{"embed", embed{}, shapes("2 5", "11 6", "8 6"), 11},
 	{"pick", pick{}, shapes("3 5 6", "3"), 5},
 	{"timesteps", timesteps{dim: 32, flip: true}, shapes("3 1"), 0},
+	{"scale model input", scaleModelInput{n: 2, b: 4}, shapes("6 3 4 5", "61"), 0},
+	{"guidance rescaled", guidanceSpread{}, shapes("4 7 9 5", "61"), 0},
+	{"scheduler step", schedulerStep{n: 2}, shapes("4 3 4 5", "2 3 4 5", "61"), 0},
+	{"scheduler step with guidance and noise, all samples", schedulerStep{n: 2, guided: true, noisy: true},
+		shapes("12 3 4 5", "4 3 4 5", "61", "2", "2 3 4 5"), 0},
+	{"not finite", nonFinite{}, shapes("2 3 4 5", "8 4 4 5"), 0},
 	{"timesteps of six numbers", timesteps{dim: 8, shift: 1}, shapes("2 6"), 0},
 }
 
@@ -87,6 +93,12 @@ func arguments(in []tensor.Shape, k kind, ids int) []G.Value {
 		d := make([]float32, s.TotalSize())
 		for j := range d {
 			d[j] = float32(rng.NormFloat64())
+		}
+		switch {
+		case k == kind(nonFinite{}) && i == 1:
+			d[len(d)-1] = float32(math.Inf(1))
+		case s.Eq(tensor.Shape{StepSize}):
+			d[stepClip] = 1.5
 		}
 		vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(d)))
 	}

@@ -20,8 +20,12 @@ var gemmTiles = []tile{
 	{256, 128, 256, 4, 1}, {128, 160, 128, 4, 2}, {128, 128, 128, 4, 2}, {64, 160, 128, 4, 2}, {64, 64, 128, 4, 4},
 }
 
-// depth is BK of gemm_tensor.cu: what a step sums of k.
+// depth is what a step of gemm_tensor.cu sums of k, of 16-bit numbers. Of float32 it is half, which take as much memory
+// and as many cycles: everything here counts a float32 as two numbers.
 const depth = 32
+
+// halves is k in 16-bit numbers.
+func halves(k int32, t dtype.Type) int { return int(k) * t.Size() / 2 }
 
 // shared is the bytes of shared memory.
 func (t tile) shared() int { return t.stages * (t.rows + t.columns) * depth * 2 }
@@ -80,7 +84,7 @@ func tiling(m, n, k, processors int) (best tile, splits int) {
 
 // onTensorCores reports whether gemm_tensor.cu takes the product. channels is what a filter's tap sums, or k.
 func onTensorCores(k device.Kernels, t dtype.Type, channels int) bool {
-	return t != dtype.F32 && k.TensorCore && channels%8 == 0
+	return (t != dtype.F32 || k.TF32) && k.TensorCore && channels%8 == 0
 }
 
 // gemmScratch is the bytes of scratch that gemm wants.
@@ -88,7 +92,7 @@ func gemmScratch(k device.Kernels, p *gemmParams, channels int, out device.Arg) 
 	if !onTensorCores(k, out.DType, channels) || onHopper(k, p, channels, out) {
 		return 0
 	}
-	if _, splits := tiling(int(p.m), int(p.n), int(p.k), k.Processors); splits > 1 {
+	if _, splits := tiling(int(p.m), int(p.n), halves(p.k, out.DType), k.Processors); splits > 1 {
 		return 4 * splits * int(p.m) * int(p.n)
 	}
 	return 0
@@ -103,7 +107,7 @@ func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device
 		p.splits = 1
 		return []device.Kernel{launch("gemm", out.DType, p, ceil(int(p.m), 64)*ceil(int(p.n), 64), 256, 2*16*68*4)}, nil
 	}
-	t, splits := tiling(int(p.m), int(p.n), int(p.k), k.Processors)
+	t, splits := tiling(int(p.m), int(p.n), halves(p.k, out.DType), k.Processors)
 	return tiled(name, t, splits, p, out, scratch), nil
 }
 

@@ -23,6 +23,7 @@ type Engine struct {
 	issued  int // copies issued, of the image
 	awaited int // copies that the compute stream was told to wait for
 	running bool
+	loose   bool // work of an earlier image may be under way: nobody could wait for it
 
 	copies []copyOf
 	need   []int // per call of the timeline: copies that must be done before it
@@ -136,6 +137,11 @@ var ErrRunning = errors.New("offload: an image is being made")
 func (e *Engine) Start() error {
 	if e.running {
 		return ErrRunning
+	}
+	if e.loose {
+		if err := e.settle(); err != nil {
+			return err
+		}
 	}
 	e.copies, e.need = e.copies[:0], make([]int, e.time.end+1)
 	e.time.copies(e.plan, 0, func(c copyOf) {
@@ -320,6 +326,26 @@ func (e *Engine) Before() error {
 	return err
 }
 
+// Idle is how many calls, from the one that Before was last called for, need neither Before nor After but that one:
+// nothing is copied or waited for between them. Passed says that they were issued.
+func (e *Engine) Idle() int {
+	if e.record {
+		return 1
+	}
+	end := e.time.end
+	if e.issued < len(e.copies) {
+		end = min(end, e.copies[e.issued].start+1)
+	}
+	n := 1
+	for e.called+n < end && e.need[e.called+n] <= e.awaited {
+		n++
+	}
+	return n
+}
+
+// Passed says that n calls are issued, as n times After.
+func (e *Engine) Passed(n int) { e.called += n }
+
 // next moves phase and call to the call that begins.
 func (e *Engine) next() {
 	p := &e.inv.Phases[e.phase]
@@ -348,13 +374,23 @@ func (e *Engine) Stop() (EngineStats, error) {
 	}
 	e.running = false
 	e.kept = e.kept || e.called == e.time.end
-	var err error
-	for _, s := range []device.Stream{device.Compute, device.Copy} {
-		err = errors.Join(err, e.dev.Record(e.computed, s), e.dev.Sync(e.computed))
-	}
+	err := e.settle()
 	if err == nil {
 		err = e.measure(0)
 	}
 	e.arrived = e.arrived[:0]
 	return e.stats, err
+}
+
+// settle waits for what is under way. An event that was not recorded is not waited for: it may be of work before.
+func (e *Engine) settle() (err error) {
+	for _, s := range []device.Stream{device.Compute, device.Copy} {
+		failed := e.dev.Record(e.computed, s)
+		if failed == nil {
+			failed = e.dev.Sync(e.computed)
+		}
+		err = errors.Join(err, failed)
+	}
+	e.loose = err != nil
+	return err
 }

@@ -67,6 +67,9 @@ func (v *verifier) shape() error {
 		if r.Offset < 0 || r.Offset%Align != 0 || r.Bytes < inv.Phases[i].Activations {
 			return bad(-1, "%s has %d bytes at %d for %d bytes of activations", r.Title, r.Bytes, r.Offset, inv.Phases[i].Activations)
 		}
+		if i > 0 && inv.Phases[i].Component == inv.Phases[i-1].Component && r.Offset != p.Phases[i-1].Offset {
+			return bad(-1, "%s begins at %d, %s at %d: phases of a component begin together, with what they share", r.Title, r.Offset, p.Phases[i-1].Title, p.Phases[i-1].Offset)
+		}
 		end = max(end, align(r.Offset+r.Bytes))
 	}
 	for i := range p.Loads {

@@ -7,7 +7,8 @@
 # On compute capability 9.0, ops, pipelines and benchmarks run a second time with that capability's kernels, which have to be
 # asked for; their logs end in -hopper. Every command has a limit of time: a kernel that waits forever is a failed part.
 #
-# peers compares with diffusers and needs Python with torch, transformers and accelerate.
+# peers compares with diffusers and needs Python with torch, transformers and accelerate. Where a run may not take long, PEERS
+# has arguments for peers/gpu.py that divide it: PEERS="--families sdxl --variants resident".
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${OUT:-$here/report}
@@ -68,7 +69,7 @@ for p in $parts; do
 		;;
 	peers)
 		part peers python3 peers/gpu.py --mkmodel ./mkmodel --wheels wheels --models "$models" -o "$out/gpu.json" \
-			--euryale "$here/euryale generate --device cuda:0 --json --quiet -o {tmp}/out.png"
+			--layers "$here/layers.test" --euryale "$here/euryale generate --device cuda:0 --json --quiet -o {tmp}/out.png" ${PEERS:-}
 		;;
 	*) echo "- $p: no such part" >>"$out/SUMMARY.md" ;;
 	esac

@@ -12,7 +12,10 @@ tests, to find mistakes where there is no GPU; what needs a GPU in diffusers its
 """
 
 import argparse
+import json
+import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -21,6 +24,7 @@ import tempfile
 import record
 
 HERE = pathlib.Path(__file__).parent
+SHAPES = "The largest shapes, and {}"  # as in limits.py
 SIZES = {"sd15": 512, "sd21": 768, "sdxl": 1024}
 SMALL_SIZES = {"sd15": 64, "sd21": 64, "sdxl": 128}
 # The keys of gpu_rival.VARIANTS. Repeated, because this process is to leave the GPU alone and imports no torch.
@@ -39,10 +43,12 @@ def main():
     for family in args.families:
         folder(args, family)
     limits(args, rec)
+    shapes(args, rec)
     for family in args.families:
         size = (SMALL_SIZES if args.trial else SIZES)[family]
         case = f"{family}{args.suffix}, {size}x{size}, GPU"
         euryale(args, rec, case, family, size)
+        precision(args, rec, case, family, size)
         for variant in args.variants:
             print(f"{case}: {variant}", file=sys.stderr, flush=True)
             command = [sys.executable, HERE / "gpu_rival.py", "--variant", variant, "-m", args.models / (family + args.suffix),
@@ -64,6 +70,7 @@ def arguments():
     p.add_argument("--families", nargs="*", default=["sd15", "sdxl"], choices=list(SIZES))
     p.add_argument("--variants", nargs="*", default=VARIANTS, choices=VARIANTS, metavar="VARIANT", help="; ".join(VARIANTS))
     p.add_argument("--euryale", help="our side: a command such as './euryale generate --json --quiet -o {tmp}/out.png --max-vram 4GiB'")
+    p.add_argument("--layers", help="our ops: the test binary of package layers, built with the tag gpu")
     p.add_argument("--wheels", type=pathlib.Path, help="folder of wheels to install first")
     p.add_argument("--steps", type=int, default=6, help="denoising steps; the first is not counted")
     p.add_argument("--rounds", type=int, default=3)
@@ -106,19 +113,69 @@ def limits(args, rec):
         rec.fail(f["case"], f["engine"], f["error"])
 
 
+def shapes(args, rec):
+    """The largest shapes, ours and the vendor's libraries in turns."""
+    with tempfile.TemporaryDirectory() as tmp:
+        file = pathlib.Path(tmp) / "shapes.json"
+        common = [sys.executable, HERE / "limits.py", "--models", args.models, "--families", *args.families, f"--suffix={args.suffix}", *args.worker]
+        try:
+            record.run([*common, "--write-shapes", file], args.timeout)
+            known = {s["name"]: s for s in json.loads(file.read_text())}
+            for round in range(args.rounds):
+                if args.layers:
+                    rec.extend([ours(known[name], round, float(us)) for name, us in benchmark(args, file)])
+                rec.extend(record.run_json([*common, "--shapes", file, "--round", round], args.timeout)["samples"])
+        except record.Failed as e:
+            rec.fail(SHAPES.format("their vendor's libraries"), "shapes", str(e))
+
+
+def benchmark(args, file):
+    out = record.run([*shlex.split(args.layers), "-test.run", "^$", "-test.bench", "Device"], args.timeout, {**os.environ, "GPU": "1", "EURYALE_SHAPES": str(file)})
+    return re.findall(r"op=(shape-\d+)/\S+.*?([\d.]+) us/op", out)
+
+
+def ours(shape, round, microseconds):
+    return {"case": SHAPES.format("cuBLASLt" if shape["linear"] else "cuDNN"), "engine": "euryale", "quantity": shape["quantity"], "unit": "s",
+            "round": round, "value": microseconds / 1e6, "work": shape["flops"], "work_unit": "FLOP"}
+
+
+# Ours, by what is added to the command. The first is what the others are compared with.
+OURS = {
+    "euryale": [],
+    "euryale, model": ["--offload", "model"],
+    "euryale, sequential": ["--offload", "sequential"],
+    "euryale, sequential, window": ["--offload", "sequential", "--prefetch", "256MiB"],
+    "euryale, auto": ["--offload", "auto", "--max-vram", "{half}"],
+}
+
+
 def euryale(args, rec, case, family, size):
     """Without --euryale there are no samples of ours, and the table says that we are not measured."""
     if not args.euryale:
         return
+    half = {"sd15": "1GiB", "sd21": "1GiB", "sdxl": "3GiB"}[family]  # about half of what everything resident takes
     with tempfile.TemporaryDirectory() as tmp:
-        command = [*shlex.split(args.euryale.format(tmp=tmp)), "-m", args.models / (family + args.suffix), "-p", "a photograph of an astronaut riding a horse",
-                   "-s", args.seed, "-W", size, "-H", size, "--steps", args.steps]
-        for round in range(args.rounds):
-            try:
-                rec.summary(case, "euryale", round, record.run_json(command, args.timeout))
-            except record.Failed as e:
-                rec.fail(case, "euryale", str(e))
-                return
+        for engine, more in OURS.items():
+            more = [m.format(half="8MiB" if args.trial else half) for m in more]
+            command = [*shlex.split(args.euryale.format(tmp=tmp)), "-m", args.models / (family + args.suffix), "-p", "a photograph of an astronaut riding a horse",
+                       "-s", args.seed, "-W", size, "-H", size, "--steps", args.steps, *more]
+            for round in range(args.rounds):
+                try:
+                    rec.summary(case, engine, round, record.run_json(command, args.timeout))
+                except record.Failed as e:
+                    rec.fail(case, engine, str(e))
+                    break
+
+
+def precision(args, rec, case, family, size):
+    if not args.euryale:
+        return
+    command = [sys.executable, HERE / "precision.py", "-m", args.models / (family + args.suffix), "--case", case, "--size", size, "-s", args.seed,
+               "--euryale", args.euryale, *args.worker]
+    try:
+        rec.extend(record.run_json(command, args.timeout)["samples"])
+    except record.Failed as e:
+        rec.fail(case, "precision", str(e))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """Measures what bounds any engine on this machine's GPU, and prints samples as JSON: rates of copies, of matrix
-products and of memory, and the vendor libraries' times for the twelve shapes on which Stable Diffusion spends most.
+products and of memory; with --shapes the vendor libraries' times for the shapes on which Stable Diffusion spends most.
 
     python bench/peers/limits.py --models $EURYALE_MODELS --families sd15 sdxl
 """
@@ -19,6 +19,7 @@ import record
 
 
 CALLS = 20  # of one shape, timed together
+SHAPES = "The largest shapes, and {}"  # a case
 
 
 class Limits:
@@ -79,16 +80,18 @@ class Limits:
                     self.add(case, f"{name}, while computing", round, self.device.span(copy, stream), size, "B")
         self.device.now()
 
-    def shapes(self, case):
+    def vendor(self, case, shapes):
+        """The vendor's libraries on the shapes that largest found, for one round."""
         product = self.product()
         if self.device.name == "cuda" and hasattr(torch.backends.cuda, "preferred_blas_library"):
             torch.backends.cuda.preferred_blas_library("cublaslt")
-        for shape, calls, where in largest(self.args.models, self.args.families, self.args.suffix, 12):
+        for described in shapes:
+            shape = Linear(*described["fields"]) if described["linear"] else Conv(*described["fields"])
             f = call(shape, self.device)
             f()
-            for round in range(self.args.rounds):
-                seconds = self.device.span(lambda: [f() for _ in range(CALLS)], after=product)
-                self.add(case, f"{shape}, {calls} in {where}", round, seconds / CALLS, shape.flops(), "FLOP")
+            seconds = self.device.span(lambda: [f() for _ in range(CALLS)], after=product)
+            self.add(case.format("cuBLASLt" if described["linear"] else "cuDNN"), described["quantity"], self.args.round, seconds / CALLS, shape.flops(), "FLOP")
+            self.samples[-1]["engine"] = "cuBLASLt" if described["linear"] else "cuDNN"
 
 
 class Linear(collections.namedtuple("Linear", "rows inputs outputs")):
@@ -96,7 +99,11 @@ class Linear(collections.namedtuple("Linear", "rows inputs outputs")):
         return 2 * self.rows * self.inputs * self.outputs
 
     def __str__(self):
-        return f"cuBLASLt, {self.rows} rows, {self.inputs} to {self.outputs}"
+        return f"{self.rows} rows, {self.inputs} to {self.outputs}"
+
+    def arguments(self):
+        """Shapes of what layers.linear takes."""
+        return [(self.rows, self.inputs), (self.outputs, self.inputs), (self.outputs,)]
 
 
 class Conv(collections.namedtuple("Conv", "batch height width inputs outputs kernel stride padding")):
@@ -107,8 +114,12 @@ class Conv(collections.namedtuple("Conv", "batch height width inputs outputs ker
         return 2 * self.batch * self.side(self.height) * self.side(self.width) * self.inputs * self.outputs * self.kernel**2
 
     def __str__(self):
-        return (f"cuDNN, {self.batch} x {self.height} x {self.width}, {self.inputs} to {self.outputs} channels, "
+        return (f"{self.batch} x {self.height} x {self.width}, {self.inputs} to {self.outputs} channels, "
                 f"kernel {self.kernel}, stride {self.stride}")
+
+    def arguments(self):
+        """Shapes of what layers.conv takes."""
+        return [(self.batch, self.height, self.width, self.inputs), (self.outputs, self.inputs, self.kernel, self.kernel), (self.outputs,)]
 
 
 def call(shape, device):
@@ -124,13 +135,23 @@ def call(shape, device):
     return lambda: F.conv2d(x, w, b, shape.stride, shape.padding)
 
 
-def largest(models, families, suffix, n):
-    """The n shapes with the most arithmetic over all their calls in one UNet step with guidance or one decode."""
+def described(models, families, suffix, n):
+    """The n matrix products and the n convolutions of 3x3 on which most arithmetic is spent, for the benchmarks of both
+    sides: layers.BenchmarkDevice reads name, linear, in, stride and padding."""
+    found = largest(models, families, suffix)
+    chosen = [f for f in found if isinstance(f[0], Linear)][:n] + [f for f in found if isinstance(f[0], Conv) and f[0].kernel == 3][:n]
+    return [{"name": f"shape-{i}", "quantity": f"{shape}, {calls} in {where}", "linear": isinstance(shape, Linear), "fields": list(shape),
+             "in": [" ".join(map(str, dims)) for dims in shape.arguments()], "flops": shape.flops(),
+             "stride": getattr(shape, "stride", 0), "padding": getattr(shape, "padding", 0)} for i, (shape, calls, where) in enumerate(chosen)]
+
+
+def largest(models, families, suffix):
+    """Shapes, most arithmetic first over all their calls in one UNet step with guidance or one decode."""
     found = []
     for family in families:
         for part, count in [("UNet step", unet_shapes(models / (family + suffix))), ("VAE decode", vae_shapes(models / (family + suffix)))]:
             found += [(shape, calls, f"a {part} of {family}") for shape, calls in count.items()]
-    return sorted(found, key=lambda f: -f[0].flops() * f[1])[:n]
+    return sorted(found, key=lambda f: -f[0].flops() * f[1])
 
 
 def unet_shapes(model):
@@ -180,12 +201,20 @@ def main():
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     p.add_argument("--small", action="store_true", help="sizes for a trial")
+    p.add_argument("--write-shapes", type=pathlib.Path, help="write the largest shapes to a file, and measure nothing")
+    p.add_argument("--shapes", type=pathlib.Path, help="measure the vendor's libraries on the shapes of that file, and nothing else")
+    p.add_argument("--round", type=int, default=0, help="number of --shapes's samples")
     args = p.parse_args()
     torch.set_grad_enabled(False)
+    if args.write_shapes:
+        args.write_shapes.write_text(json.dumps(described(args.models, args.families, args.suffix, 12)))
+        return
     limits = Limits(args, devices.open_device(args.device))
-    limits.attempt("limits of the machine", limits.rates)
-    limits.attempt("limits of the machine", limits.copies)
-    limits.attempt("the largest shapes, vendor libraries", limits.shapes)
+    if args.shapes:
+        limits.vendor(SHAPES, json.loads(args.shapes.read_text()))
+    else:
+        limits.attempt("limits of the machine", limits.rates)
+        limits.attempt("limits of the machine", limits.copies)
     print(json.dumps({"machine": limits.device.describe(), "versions": record.versions(),
                       "samples": limits.samples, "failures": limits.failures}))
 

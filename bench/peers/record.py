@@ -64,6 +64,8 @@ class Record:
             self.add(case, engine, "of it Python and its packages", "B", round, s["packages_rss_bytes"])
         if offload := s.get("offload"):
             self.add(case, engine, "device memory, allocator", "B", round, offload["peak_device_bytes"])
+            if "uploaded_bytes_per_step" in offload:
+                self.add(case, engine, "uploaded in a step", "B", round, offload["uploaded_bytes_per_step"])
             if offload["upload_gb_per_s"] > 0:
                 moved = offload["uploaded_bytes"]
                 self.add(case, engine, "upload, while copying", "s", round, moved / offload["upload_gb_per_s"] / 1e9, moved, "B")

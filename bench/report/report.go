@@ -39,14 +39,10 @@ type failure struct{ Case, Engine, Error string }
 func (r record) markdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "`%s`, %s, seed %d; %s; %s.\n", r.Command, r.Date, r.Seed, list(r.Machine), list(r.Versions))
+	r.verdict(&b)
 	for _, c := range r.cases() {
 		fmt.Fprintf(&b, "\n### %s\n\n", c)
-		var t table
-		for _, s := range r.Samples {
-			if s.Case == c {
-				t.samples = append(t.samples, s)
-			}
-		}
+		t := r.in(c)
 		t.leaveOutDisturbed()
 		for _, f := range r.Failures {
 			if f.Case == c {
@@ -157,6 +153,10 @@ func (t table) write(b *strings.Builder) {
 	if len(quantities) == 0 { // everything failed
 		quantities = []string{""}
 	}
+	if len(quantities) > wide {
+		t.rows(b, engines, quantities)
+		return
+	}
 	fmt.Fprintf(b, "| | %s |\n|---|%s\n", strings.Join(quantities, " | "), strings.Repeat("---|", len(quantities)))
 	for _, e := range engines {
 		fmt.Fprintf(b, "| %s |", e)
@@ -169,6 +169,22 @@ func (t table) write(b *strings.Builder) {
 	for _, n := range t.notes {
 		fmt.Fprintf(b, "\n%s\n", n)
 	}
+}
+
+// wide is the most quantities that are columns.
+const wide = 10
+
+// rows is a table of one row per quantity and one column per engine.
+func (t table) rows(b *strings.Builder, engines, quantities []string) {
+	fmt.Fprintf(b, "| | %s |\n|---|%s\n", strings.Join(engines, " | "), strings.Repeat("---|", len(engines)))
+	for _, q := range quantities {
+		fmt.Fprintf(b, "| %s |", q)
+		for _, e := range engines {
+			fmt.Fprintf(b, " %s |", t.cell(e, q))
+		}
+		b.WriteByte('\n')
+	}
+	t.failed(b, len(engines))
 }
 
 // machine is a table of one row per quantity.

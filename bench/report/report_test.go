@@ -109,3 +109,43 @@ func TestRate(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A step that streams is held against the slower of the resident step and the link; what was not measured is said not to be.
+func TestFiguresAskedFor(t *testing.T) {
+	const sdxl = "sdxl, 1024x1024, GPU"
+	r := record{Samples: []sample{
+		{Case: "limits of the machine", Quantity: linkRate, Unit: "s", Value: 0.5, Work: 10e9}, // 20 GB/s
+		{Case: sdxl, Engine: ours, Quantity: "UNet step", Unit: "s", Value: 0.03},
+		{Case: sdxl, Engine: streamed, Quantity: "UNet step", Unit: "s", Value: 0.22},
+		{Case: sdxl, Engine: streamed, Quantity: perStep, Unit: "B", Value: 4e9}, // 0.2 s
+		{Case: sdxl, Engine: "resident", Quantity: "UNet step", Unit: "s", Value: 0.06},
+		{Case: "The largest shapes, and cuDNN", Engine: ours, Quantity: "a", Unit: "s", Value: 2, Work: 1},
+		{Case: "The largest shapes, and cuDNN", Engine: "cuDNN", Quantity: "a", Unit: "s", Value: 1, Work: 1},
+		{Case: "The largest shapes, and cuDNN", Engine: ours, Quantity: "b", Unit: "s", Value: 1, Work: 1},
+		{Case: "The largest shapes, and cuDNN", Engine: "cuDNN", Quantity: "b", Unit: "s", Value: 8, Work: 1},
+	}}
+	var b strings.Builder
+	r.verdict(&b)
+	for _, want := range []string{
+		"| SDXL 1024, UNet step / diffusers fp16 SDPA | at most 0.70 | 0.55 | 0.50 |",
+		"| SDXL, offload step / max(resident, bytes / link) | at most 1.15 | 1.04 | 1.10 |",
+		"| SDXL, use of the link | at least 0.90 |  | 0.91 |",
+		"| conv 3x3 / cuDNN, the largest shapes | at most 1.40 | 1.00 | 0.50 |",
+		"| GEMM / cuBLASLt, the largest shapes | at most 1.50 | 1.12 | not measured |",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no line %s in\n%s", want, b.String())
+		}
+	}
+	r.Samples[2].Value = 0.3
+	b.Reset()
+	r.verdict(&b)
+	if want := "| 1.50, missed |"; !strings.Contains(b.String(), want) {
+		t.Errorf("no %s in\n%s", want, b.String())
+	}
+	b.Reset()
+	record{Samples: r.Samples[1:]}.verdict(&b)
+	if b.Len() > 0 {
+		t.Errorf("a record without the link's rate: %s", b.String())
+	}
+}

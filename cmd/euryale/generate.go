@@ -134,6 +134,7 @@ type offloadSummary struct {
 	Strategy  string  `json:"strategy"`
 	PeakBytes int     `json:"peak_device_bytes"`
 	Uploaded  int64   `json:"uploaded_bytes"`
+	PerStep   int     `json:"uploaded_bytes_per_step"` // by the plan
 	GBps      float64 `json:"upload_gb_per_s"`
 	Hidden    float64 `json:"hidden"`
 }
@@ -164,6 +165,7 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	if f.checks {
 		opts = append(opts, graphs.WithFiniteChecks())
 	}
+	f.offload.on = f.device
 	more, err := f.offload.options()
 	if err != nil {
 		return err
@@ -202,6 +204,12 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	}
 	if o := res.Offload; o != nil {
 		s.Offload = &offloadSummary{Strategy: o.Strategy, PeakBytes: o.Peak, Uploaded: o.Uploaded, Hidden: o.Hidden()}
+		_, perPass := o.Plan.Uploaded(o.Inventory)
+		for i, n := range perPass {
+			if ph := &o.Inventory.Phases[i]; ph.Component == "unet" && ph.Name == "" {
+				s.Offload.PerStep = n
+			}
+		}
 		if o.CopyTime > 0 {
 			s.Offload.GBps = float64(o.Uploaded) / o.CopyTime.Seconds() / 1e9
 		}

@@ -58,6 +58,8 @@ func TestExitCodesAndMessages(t *testing.T) {
 		{[]string{"generate", "-m", sd1, "-p", "x", "--keep", "unet", "-o", out}, exitUsage, "-keep needs -offload"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--plan-in", filepath.Join(dir, "none"), "-o", out}, exitUsage, "no such file"},
 		{[]string{"plan", "-m", sd1}, 0, "peak"},
+		{[]string{"plan", "-m", sd1, "--dtype", "f16"}, 0, "peak"},
+		{[]string{"plan", "-m", sd1, "--dtype", "f8"}, exitUsage, "f16, bf16, f32"},
 		{[]string{"plan", "-m", sd1, "--budget-curve", "5"}, 0, "MiB"},
 		{[]string{"plan", "-m", sd1, "--budget-curve", "1000000"}, exitUsage, "want 1 to 256"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--device", "cuda:x", "-o", out}, exitUsage, "is not cpu or cuda:N"},

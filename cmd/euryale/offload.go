@@ -23,6 +23,7 @@ type offloadFlags struct {
 	planIn, planOut                  string
 	trace, memoryPlot                string
 	dryRun                           bool
+	on                               graphs.DeviceOption // that runs it
 }
 
 func (f *offloadFlags) register(fs *flag.FlagSet) {
@@ -32,7 +33,7 @@ func (f *offloadFlags) register(fs *flag.FlagSet) {
 	fs.Var(&f.prefetch, "prefetch", "bytes of weights copied ahead, for sequential and group:N")
 	fs.StringVar(&f.keep, "keep", "", "`names` of layers held while their component runs, separated by commas")
 	fs.StringVar(&f.exclude, "exclude", "", "`names` of layers or components that stay on the device")
-	fs.StringVar(&f.profile, "profile", "", "plan for this `device`: host, which is measured once, or "+profileNames())
+	fs.StringVar(&f.profile, "profile", "", "plan for this `device`: host or cuda:0 and so on, which are measured once, or "+profileNames()+"; the default is the CUDA device that runs it, or "+anyProfile)
 	fs.StringVar(&f.planOut, "plan-out", "", "write the plan as JSON to a `file`")
 	fs.StringVar(&f.memoryPlot, "memory-plot", "", "draw the device memory over the predicted time to an SVG `file`")
 	fs.StringVar(&f.planIn, "plan-in", "", "run the plan of a `file`")
@@ -75,13 +76,19 @@ func (f *offloadFlags) parse() (offload.Strategy, error) {
 }
 
 func (f *offloadFlags) device() (offload.Profile, error) {
-	if f.profile == "" {
-		return offload.ProfileByName("rtx4090-gen4")
+	name := f.profile
+	if name == "" && strings.HasPrefix(f.on.Name, "cuda:") {
+		name = f.on.Name
 	}
-	if f.profile == "host" {
+	switch {
+	case name == "":
+		return offload.ProfileByName(anyProfile)
+	case name == "host":
 		return hostProfile()
+	case strings.HasPrefix(name, "cuda:"):
+		return cudaProfile(graphs.DeviceOption{Name: name, DType: f.on.DType})
 	}
-	return offload.ProfileByName(f.profile)
+	return offload.ProfileByName(name)
 }
 
 // options are the pipeline's for these flags.
@@ -233,6 +240,8 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 	fs.IntVar(&f.req.Height, "H", 0, "height in `pixels`; default: the model's")
 	fs.IntVar(&f.req.NumInferenceSteps, "steps", 0, "denoising steps; default 50")
 	fs.IntVar(&f.req.NumImagesPerPrompt, "batch", 1, "`pictures` to make")
+	fs.StringVar(&f.device.Name, "device", "", "plan for this `device`, such as cuda:0, as it is here")
+	fs.StringVar(&f.device.DType, "dtype", "", "plan for a CUDA device that computes in this `type`, f16, bf16 or f32, whether or not there is one; default: the CPU's f32")
 	fs.BoolVar(&f.json, "json", false, "print the plan as JSON")
 	fs.BoolVar(&compare, "compare", false, "with -memory-plot: one curve per strategy")
 	fs.IntVar(&curve, "budget-curve", 0, "print the predicted time at so many `budgets` instead")
@@ -246,6 +255,7 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 	if f.offload.strategy == "" && f.offload.vram == 0 {
 		f.offload.strategy = "model"
 	}
+	f.offload.on = f.device
 	s, err := f.offload.parse()
 	if err != nil {
 		return err
@@ -254,12 +264,16 @@ func planCommand(_ context.Context, args []string, stdout, stderr io.Writer) err
 	if err != nil {
 		return err
 	}
+	target := graphs.WithDevice(f.device)
+	if f.device.Name == "" && f.device.DType != "" {
+		target = graphs.ForPlanning(f.device.DType)
+	}
 	m, err := open(f.model)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	p, err := graphs.NewTextToImage(m)
+	p, err := graphs.NewTextToImage(m, target)
 	if err != nil {
 		return err
 	}

@@ -1,15 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
+	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/cuda"
 	"github.com/euryale-ml/euryale/offload"
 )
 
@@ -21,6 +28,41 @@ func hostProfile() (offload.Profile, error) {
 	pool := cpu.NewPool(0)
 	defer pool.Close()
 	name := fmt.Sprintf("host-%s-%s-%d", runtime.GOARCH, pool.Kernels(), pool.Threads())
+	return measuredOnce(name, func() (offload.Profile, error) {
+		rate := copyRate()
+		return offload.Profile{Name: name, FLOPs: efficiency * 1e9 * pool.PeakFMA(), Memory: 2 * rate, Link: rate, Launch: 2 * time.Microsecond,
+			Latency: 2 * time.Microsecond}, nil
+	})
+}
+
+// cudaProfile measures a kind of CUDA device, once. One without room for that is planned for as if it were another.
+func cudaProfile(d graphs.DeviceOption) (offload.Profile, error) {
+	ordinal, err := strconv.Atoi(strings.TrimPrefix(d.Name, "cuda:"))
+	if err != nil {
+		return offload.Profile{}, fmt.Errorf("-profile %s: want cuda:0 or the like", d.Name)
+	}
+	gpu, err := cuda.Name(ordinal)
+	if err != nil {
+		return offload.Profile{}, &graphs.DeviceError{Name: d.Name, Err: err}
+	}
+	name := strings.Map(func(r rune) rune {
+		if r < 128 && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+			return unicode.ToLower(r)
+		}
+		return '-'
+	}, gpu) + "-" + cmp.Or(d.DType, "f16")
+	p, err := measuredOnce(name, func() (offload.Profile, error) { return graphs.MeasureProfile(d) })
+	if errors.As(err, new(*graphs.DeviceMemoryError)) {
+		return offload.ProfileByName(anyProfile)
+	}
+	return p, err
+}
+
+// anyProfile is what is planned for where nothing is known.
+const anyProfile = "rtx4090-gen4"
+
+// measuredOnce is the profile that the user's cache has under a name, or what measure returns, which it then has.
+func measuredOnce(name string, measure func() (offload.Profile, error)) (offload.Profile, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
 		dir = os.TempDir()
@@ -30,8 +72,9 @@ func hostProfile() (offload.Profile, error) {
 	if raw, err := os.ReadFile(file); err == nil && json.Unmarshal(raw, &p) == nil && p.FLOPs > 0 && p.Memory > 0 && p.Link > 0 {
 		return p, nil
 	}
-	rate := copyRate()
-	p = offload.Profile{Name: name, FLOPs: efficiency * 1e9 * pool.PeakFMA(), Memory: 2 * rate, Link: rate, Launch: 2 * time.Microsecond, Latency: 2 * time.Microsecond}
+	if p, err = measure(); err != nil {
+		return p, err
+	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return p, nil // it is measured again next time
 	}

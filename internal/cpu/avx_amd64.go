@@ -62,6 +62,16 @@ func f16ToF32(dst *float32, src *byte, n int)
 //go:noescape
 func bf16ToF32(dst *float32, src *byte, n int)
 
+// f32ToF16 rounds n numbers, a multiple of 16, to nearest, ties to even.
+//
+//go:noescape
+func f32ToF16(dst *byte, src *float32, n int)
+
+// f32ToBF16 rounds n numbers, a multiple of 16, to nearest, ties to even.
+//
+//go:noescape
+func f32ToBF16(dst *byte, src *float32, n int)
+
 // addAVX is the loop of its namesake in kernels.
 //
 //go:noescape

@@ -11,6 +11,7 @@ type kernels struct {
 
 	tile      func(t *tile)                                   // see tile
 	toF32     func(dst []float32, src []byte, t dtype.Type)   // exact
+	fromF32   func(dst []byte, t dtype.Type, src []float32)   // to nearest
 	add       func(out, a, b []float32)                       // a+b
 	add3      func(out, a, b, c []float32)                    // a+b+c
 	mul       func(out, a, b []float32)                       // a*b

@@ -77,6 +77,18 @@ func avx2Kernels() kernels {
 			}
 			dtype.ToF32(dst[whole:], src[whole*t.Size():], t)
 		},
+		fromF32: func(dst []byte, t dtype.Type, src []float32) {
+			whole := len(src) &^ 15
+			switch t {
+			case dtype.F16:
+				f32ToF16(unsafe.SliceData(dst), at(src), whole)
+			case dtype.BF16:
+				f32ToBF16(unsafe.SliceData(dst), at(src), whole)
+			default:
+				whole = 0
+			}
+			dtype.FromF32(dst[whole*t.Size():], t, src[whole:])
+		},
 		add:   func(out, a, b []float32) { addAVX(at(out), at(a), at(b), len(out)) },
 		add3:  func(out, a, b, c []float32) { add3AVX(at(out), at(a), at(b), at(c), len(out)) },
 		mul:   func(out, a, b []float32) { mulAVX(at(out), at(a), at(b), len(out)) },

@@ -16,6 +16,7 @@ func portableKernels() kernels {
 		mc:        192,
 		tile:      tilePortable,
 		toF32:     dtype.ToF32,
+		fromF32:   dtype.FromF32,
 		add:       addPortable,
 		add3:      add3Portable,
 		mul:       mulPortable,

@@ -14,6 +14,8 @@ static CUresult launch(CUfunction f, unsigned x, unsigned y, unsigned z, unsigne
 static CUresult allow_shared(CUfunction f, int bytes) {
 	return cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes);
 }
+// Relaxed: what is captured are launches alone, and a capture that cannot be ended must not forbid others their calls.
+static CUresult begin(CUstream s) { return cuStreamBeginCapture(s, CU_STREAM_CAPTURE_MODE_RELAXED); }
 static CUresult lock(void *p, size_t n) { return cuMemHostRegister(p, n, 0); }
 static CUresult unlock(void *p) { return cuMemHostUnregister(p); }
 */
@@ -47,6 +49,7 @@ type Device struct {
 	dev       cu.Device
 	ctx       cu.CUContext
 	streams   [device.Streams]cu.Stream
+	drawn     cu.Stream // where graphs are captured; nothing runs in it
 	functions map[string]*function
 	kernels   device.Kernels
 	hopper    bool           // the kernels for compute capability 9.0 are asked for
@@ -116,13 +119,13 @@ func (d *Device) open(ordinal int) (err error) {
 }
 
 func (d *Device) makeStreams() error {
-	for i := range d.streams {
+	for _, into := range []*cu.Stream{&d.streams[device.Compute], &d.streams[device.Copy], &d.drawn} {
 		s, err := cu.MakeStream(cu.NonBlocking)
 		if err != nil {
 			return d.fail("cuStreamCreate", err)
 		}
-		d.streams[i] = s
-		d.free = append(d.free, func() error { return d.fail("cuStreamDestroy", d.streams[i].Destroy()) })
+		*into = s
+		d.free = append(d.free, func() error { return d.fail("cuStreamDestroy", into.Destroy()) })
 	}
 	return nil
 }
@@ -244,24 +247,73 @@ func (d *Device) CopyOut(s device.Stream, dst []byte, src device.Ptr) error {
 const mostShared = 48 << 10
 
 func (d *Device) Launch(s device.Stream, k *device.Kernel) error {
+	return d.within(func() error { return d.launch(d.streams[s], k) })
+}
+
+func (d *Device) launch(s cu.Stream, k *device.Kernel) error {
 	f, ok := d.functions[k.Name]
 	if !ok {
 		return fmt.Errorf("there is no kernel %s", k.Name)
 	}
-	return d.within(func() error {
-		if k.Shared > max(f.shared, mostShared) {
-			if err := d.result("cuFuncSetAttribute", C.allow_shared(f.f, C.int(k.Shared))); err != nil {
-				return fmt.Errorf("%s: %w", k.Name, err)
-			}
-			f.shared = k.Shared
-		}
-		r := C.launch(f.f, C.uint(k.Grid[0]), C.uint(k.Grid[1]), C.uint(k.Grid[2]), C.uint(k.Block), C.uint(k.Shared),
-			C.CUstream(unsafe.Pointer(d.streams[s].C())), unsafe.Pointer(unsafe.SliceData(k.Params)))
-		if err := d.result("cuLaunchKernel", r); err != nil {
+	if k.Shared > max(f.shared, mostShared) {
+		if err := d.result("cuFuncSetAttribute", C.allow_shared(f.f, C.int(k.Shared))); err != nil {
 			return fmt.Errorf("%s: %w", k.Name, err)
 		}
-		return nil
+		f.shared = k.Shared
+	}
+	r := C.launch(f.f, C.uint(k.Grid[0]), C.uint(k.Grid[1]), C.uint(k.Grid[2]), C.uint(k.Block), C.uint(k.Shared),
+		stream(s), unsafe.Pointer(unsafe.SliceData(k.Params)))
+	if err := d.result("cuLaunchKernel", r); err != nil {
+		return fmt.Errorf("%s: %w", k.Name, err)
+	}
+	return nil
+}
+
+func stream(s cu.Stream) C.CUstream { return C.CUstream(unsafe.Pointer(s.C())) }
+
+func (d *Device) Capture(ks []*device.Kernel) (g device.Graph, err error) {
+	err = d.within(func() error {
+		if err := d.result("cuStreamBeginCapture", C.begin(stream(d.drawn))); err != nil {
+			return err
+		}
+		var err error
+		for _, k := range ks {
+			if err = d.launch(d.drawn, k); err != nil {
+				break
+			}
+		}
+		var graph C.CUgraph
+		err = errors.Join(err, d.result("cuStreamEndCapture", C.cuStreamEndCapture(stream(d.drawn), &graph)))
+		if graph == nil {
+			C.cuStreamEndCapture(stream(d.drawn), &graph) // else nothing could be captured again; not to be there is no error
+			if graph != nil {
+				err = errors.Join(err, d.result("cuGraphDestroy", C.cuGraphDestroy(graph)))
+			}
+			return err
+		}
+		var exec C.CUgraphExec
+		if err == nil {
+			err = d.result("cuGraphInstantiate", C.cuGraphInstantiateWithFlags(&exec, graph, 0))
+		}
+		if err == nil {
+			g = exec
+		}
+		return errors.Join(err, d.result("cuGraphDestroy", C.cuGraphDestroy(graph)))
 	})
+	if err != nil && g != nil { // what captured it was not given back
+		err, g = errors.Join(err, d.FreeGraph(g)), nil
+	}
+	return g, err
+}
+
+func (d *Device) LaunchGraph(s device.Stream, g device.Graph) error {
+	return d.within(func() error {
+		return d.result("cuGraphLaunch", C.cuGraphLaunch(g.(C.CUgraphExec), stream(d.streams[s])))
+	})
+}
+
+func (d *Device) FreeGraph(g device.Graph) error {
+	return d.release(func() error { return d.result("cuGraphExecDestroy", C.cuGraphExecDestroy(g.(C.CUgraphExec))) })
 }
 
 func (d *Device) NewEvent() (device.Event, error) {
@@ -309,6 +361,16 @@ func (d *Device) Memory() (free, total int, err error) {
 		return d.fail("cuMemGetInfo", err)
 	})
 	return free, total, err
+}
+
+// Name is that of a GPU, without opening it.
+func Name(ordinal int) (string, error) {
+	dev, err := cu.GetDevice(ordinal)
+	if err != nil {
+		return "", fmt.Errorf("cuda:%d: %w", ordinal, err)
+	}
+	name, err := dev.Name()
+	return strings.TrimRight(name, "\x00"), err
 }
 
 // Devices describes the devices of this machine and build.

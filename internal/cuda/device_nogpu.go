@@ -15,6 +15,12 @@ func Open(ordinal int) (device.Device, error) {
 	return nil, fmt.Errorf("cuda:%d: %s", ordinal, without())
 }
 
+// Name returns an error, as Open does.
+func Name(ordinal int) (string, error) {
+	_, err := Open(ordinal)
+	return "", err
+}
+
 // Devices describes the devices of this machine and build.
 func Devices() []string { return []string{"cpu", without()} }
 

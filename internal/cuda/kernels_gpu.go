@@ -12,7 +12,6 @@ import "C"
 import (
 	"embed"
 	"fmt"
-	"regexp"
 	"strings"
 	"unsafe"
 )
@@ -21,8 +20,6 @@ import (
 //
 //go:embed kernels/*.ptx
 var ptx embed.FS
-
-var entry = regexp.MustCompile(`(?m)^\.visible \.entry (\w+)`)
 
 // loadKernels looks every kernel up, once.
 func (d *Device) loadKernels() error {
@@ -56,16 +53,25 @@ func (d *Device) loadModule(text string) error {
 		return err
 	}
 	d.free = append(d.free, func() error { return d.result("cuModuleUnload", C.unload(m)) })
-	for _, e := range entry.FindAllStringSubmatch(text, -1) {
-		name := C.CString(e[1])
+	for _, name := range entries(text) {
+		c := C.CString(name)
 		f := &function{}
-		err := d.result("cuModuleGetFunction", C.get_function(&f.f, m, name))
-		C.free(unsafe.Pointer(name))
+		err := d.result("cuModuleGetFunction", C.get_function(&f.f, m, c))
+		C.free(unsafe.Pointer(c))
 		if err != nil {
-			return fmt.Errorf("%s: %w", e[1], err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		d.functions[e[1]] = f
-		d.kernels.Names[e[1]] = true
+		d.functions[name] = f
+		d.kernels.Names[name] = true
 	}
 	return nil
+}
+
+// entries are the names of the kernels in a text of PTX.
+func entries(text string) []string {
+	parts := strings.Split(text, "\n.visible .entry ")
+	for i, p := range parts[1:] {
+		parts[i], _, _ = strings.Cut(p, "(")
+	}
+	return parts[:len(parts)-1]
 }

@@ -32,6 +32,12 @@ type Device interface {
 	CopyOut(s Stream, dst []byte, src Ptr) error
 	Launch(s Stream, k *Kernel) error
 
+	// Capture makes a graph of launches that are always issued together, each after the one before: issuing it is one
+	// call, and its kernels follow each other closer. A graph may be freed while it runs.
+	Capture(ks []*Kernel) (Graph, error)
+	LaunchGraph(s Stream, g Graph) error
+	FreeGraph(g Graph) error
+
 	// An event happens when the stream has done all work issued before Record. Wait holds a stream's later work back
 	// until then, Sync the caller. An event may be recorded again once everything that waits for it has been issued.
 	NewEvent() (Event, error)
@@ -63,6 +69,9 @@ const (
 // Event is a mark in a stream.
 type Event any
 
+// Graph is launches captured.
+type Graph any
+
 // Kernel is one launch.
 type Kernel struct {
 	Name   string
@@ -79,6 +88,7 @@ func Params[T any](p *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p))
 type Kernels struct {
 	Names      map[string]bool
 	TensorCore bool // those for tensor cores are among them
+	TF32       bool // float32 is to be multiplied on tensor cores, which see 11 bits of it
 	Processors int
 
 	// Boxes makes the descriptor that the kernels for compute capability 9.0 need of a matrix; nil if there are none.

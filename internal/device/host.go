@@ -2,7 +2,6 @@ package device
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 	"unsafe"
@@ -101,10 +100,13 @@ func (h *Host) CopyOut(s Stream, dst []byte, src Ptr) error {
 	return nil
 }
 
-// Launch is an error: ops run on the host by their host form.
-func (h *Host) Launch(_ Stream, k *Kernel) error {
-	return fmt.Errorf("device: the host device has no kernel %s", k.Name)
-}
+// errNoKernels: ops run on the host by their host form.
+var errNoKernels = errors.New("device: the host device has no kernels")
+
+func (h *Host) Launch(Stream, *Kernel) error     { return errNoKernels }
+func (h *Host) Capture([]*Kernel) (Graph, error) { return nil, errNoKernels }
+func (h *Host) LaunchGraph(Stream, Graph) error  { return errNoKernels }
+func (h *Host) FreeGraph(Graph) error            { return errNoKernels }
 
 func (h *Host) issue(s Stream, f func()) {
 	if s == Compute {

@@ -17,8 +17,10 @@ type Program struct {
 	Values  []Value
 	Calls   []Call
 	Outputs []int // values that outlive the run
-	Arena   int   // bytes of the activation arena
-	Bound   int   // the least any arena can be: the most bytes alive at once
+	Carried []carried
+	Shared  int // bytes that come first in the device memory: see Share
+	Arena   int // bytes of the activation arena
+	Bound   int // the least any arena can be: the most bytes alive at once
 }
 
 // Kind is where a value comes from.
@@ -41,7 +43,9 @@ type Value struct {
 	Layout Layout
 	Bytes  int  // as laid out; of a weight, filled in when its stored dtype is known
 	Once   bool // an input whose value is the same in all passes of an image
-	Offset int  // in the arena, of activations
+	Shared bool // lies in what programs share
+	Offset int  // in the arena, of activations; in what is shared
+	Below  int  // its numbers are from 0 on and less; 0: whatever they are
 	First  int  // call that writes it; of activations
 	Last   int  // last call that reads it
 }
@@ -78,7 +82,49 @@ func Compile(t Target, outputs []*G.Node, isWeight func(name string) bool, given
 	c.scratch()
 	c.liveness()
 	c.prog.place()
-	return c.prog, nil
+	return c.prog, c.bounds()
+}
+
+// bounds fills in what numbers leaves may hold, and checks those of constants.
+func (c *compiler) bounds() error {
+	p := c.prog
+	for _, call := range p.Calls {
+		op, ok := call.Host()
+		for i, in := range call.In {
+			if v := &p.Values[in]; ok && v.DType == dtype.I32 {
+				if n := op.Below(i, p.shapes(call.In)); n > 0 && (v.Below == 0 || n < v.Below) {
+					v.Below = n
+				}
+			}
+		}
+	}
+	for i := range p.Values {
+		v := &p.Values[i]
+		if v.Kind != Constant || v.Below == 0 {
+			continue
+		}
+		a, err := argOf(v.Node.Op().(constantOp).Value(), Plain)
+		if err == nil {
+			err = v.check(a)
+		}
+		if err != nil {
+			return fmt.Errorf("constant %q: %w", v.Name, err)
+		}
+	}
+	return nil
+}
+
+// check returns an error if a holds a number that is out of bounds.
+func (v *Value) check(a Arg) error {
+	if v.Below == 0 || a.DType != dtype.I32 {
+		return nil
+	}
+	for i, n := range a.I32() {
+		if n < 0 || int(n) >= v.Below {
+			return fmt.Errorf("number %d, at place %d, is not from 0 to %d", n, i, v.Below-1)
+		}
+	}
+	return nil
 }
 
 // Once says of input nodes that their values are the same in all passes of an image: on a device they are put in their
@@ -88,6 +134,67 @@ func (p *Program) Once(nodes []*G.Node) {
 		v := &p.Values[i]
 		v.Once = v.Once || v.Kind == Input && slices.Contains(nodes, v.Node)
 	}
+}
+
+// carried is an output that is an input's value in the next pass.
+type carried struct{ in, out int } // values
+
+// Carry says that an output is the value of an input in the next pass. On a device with kernels it is computed in the
+// input's place, and may stay there.
+func (p *Program) Carry(input *G.Node, output int) error {
+	out := p.Outputs[output]
+	call := p.Values[out].First
+	op, ok := p.Calls[call].Host()
+	if !ok {
+		return fmt.Errorf("%s has no form of its own and cannot carry a value", p.Calls[call].Layer)
+	}
+	for _, arg := range op.InPlace() {
+		in := p.Calls[call].In[arg]
+		if v := &p.Values[in]; v.Node == input && v.Kind == Input && v.Last == call && v.Bytes == p.Values[out].Bytes {
+			p.Carried = append(p.Carried, carried{in, out})
+			return nil
+		}
+	}
+	return fmt.Errorf("%s cannot compute its result in the place of %q", p.Calls[call].Layer, input.Name())
+}
+
+// Share gives nodes that one program computes and another reads places of their own, at the beginning of the memory that
+// either has on a device with kernels: what the one leaves there the other finds, and nothing goes by way of the host. The
+// memory of both, and of others that run between them, must begin at the same address.
+func Share(nodes []*G.Node, from, to *Program, others ...*Program) {
+	if !from.Target.Kernels.Any() {
+		return
+	}
+	size := 0
+	for _, n := range nodes {
+		out, in := from.only(n, Activation), to.only(n, Input)
+		if out == nil || in == nil || in.Layout != Plain || in.DType != out.DType {
+			continue
+		}
+		for _, v := range []*Value{out, in} {
+			v.Shared, v.Offset = true, size
+		}
+		size += align(in.Bytes)
+	}
+	for _, p := range append(others, from, to) {
+		p.Shared = size
+	}
+	from.place()
+}
+
+// only is the one value that a node has in the program, and nil if it has none or more.
+func (p *Program) only(n *G.Node, k Kind) (found *Value) {
+	for i := range p.Values {
+		v := &p.Values[i]
+		if v.Node != n {
+			continue
+		}
+		if found != nil || v.Kind != k {
+			return nil
+		}
+		found = v
+	}
+	return found
 }
 
 // place is a node in one layout.
@@ -113,14 +220,14 @@ func (c *compiler) visit(n *G.Node) (int, error) {
 	if v.DType, err = nodeType(n); err != nil {
 		return 0, err
 	}
-	if v.DType == dtype.F32 {
+	op := n.Op()
+	if own, ok := op.(Op); v.DType == dtype.F32 && !(ok && own.FloatResult()) {
 		v.DType = c.prog.Target.float()
 	}
 	var ok bool
 	if v.Bytes, ok = size.Product(v.Shape...).Mul(size.Of(v.DType.Size())).Int(); !ok {
 		return 0, fmt.Errorf("node %q of shape %v is too large", v.Name, v.Shape)
 	}
-	op := n.Op()
 	if op == nil || isConstant(op) || slices.Contains(c.given, n) {
 		switch {
 		case slices.Contains(c.given, n):
@@ -170,6 +277,12 @@ func (c *compiler) layouts(call Call) Call {
 			want = Rows // Plain would be float32, and the kernel reads the target's type
 		}
 		switch {
+		case v.Kind == Activation && v.DType == dtype.I32 && op.Below(i, c.prog.shapes(call.In)) > 0:
+			call.Op = plainOp{call.Op} // nobody but the definition checks what is computed
+			return call
+		case want == Plain && v.Kind == Activation && v.DType == dtype.F32 && c.prog.Target.float() != dtype.F32 && !op.Float(i):
+			call.Op = plainOp{call.Op} // the kernel reads the target's type
+			return call
 		case want == Plain && op.Float(i) && v.DType.Float() && v.DType != dtype.F32 && v.Kind != Weight:
 			if v.Kind == Activation {
 				call.Op = plainOp{call.Op}

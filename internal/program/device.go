@@ -14,9 +14,13 @@ type Device struct {
 	Weight func(name string, layout Layout) device.Ptr // the weight's place; its bytes are there for calls after Before
 	Before func(i int, call Call) error
 	After  func(i int, call Call) error
+	// Idle is how many calls, from the one that Before was called for, need neither of them but that one: those may be
+	// issued together, and Passed says that they were.
+	Idle   func() int
+	Passed func(n int)
 }
 
-// DeviceBytes is the memory of a program's inputs and, above them, activations.
+// DeviceBytes is the memory of what a program shares and, above that, of its inputs and activations.
 func (p *Program) DeviceBytes() int { return p.inputArea() + p.Arena }
 
 // DeviceTops is, per call, the end of the memory in use during the call.
@@ -27,7 +31,7 @@ func (p *Program) DeviceTops() []int {
 		tops[i] = inputs
 	}
 	for _, v := range p.Values {
-		if v.Kind == Activation && v.First >= 0 {
+		if v.Kind == Activation && !v.Shared && v.First >= 0 {
 			for c := v.First; c <= min(max(v.First, v.Last), len(tops)-1); c++ {
 				tops[c] = max(tops[c], inputs+v.Offset+v.Bytes)
 			}
@@ -36,16 +40,27 @@ func (p *Program) DeviceTops() []int {
 	return tops
 }
 
-func (p *Program) inputArea() (n int) {
+// inputArea is the end of what is shared and of the inputs.
+func (p *Program) inputArea() int {
+	n := p.Shared
 	for _, v := range p.Values {
-		if v.Kind == Input || v.Kind == Constant && p.Target.Kernels.Any() {
-			n += align(v.inputBytes())
+		if v.copied() && (v.Kind == Input && !v.Shared || v.Kind == Constant && p.Target.Kernels.Any()) {
+			n += align(p.inputBytes(&v))
 		}
 	}
 	return n
 }
 
-func (v *Value) inputBytes() int { return max(v.Bytes, Packed(v.Layout, v.Shape, v.DType)) }
+// copied reports whether an input or constant is copied to the device: not if no call reads it as it is laid out here.
+func (v *Value) copied() bool { return v.Last >= 0 }
+
+// inputBytes is what an input takes: its kernel on the host may want it packed.
+func (p *Program) inputBytes(v *Value) int {
+	if p.Target.Kernels.Any() {
+		return v.Bytes
+	}
+	return max(v.Bytes, Packed(v.Layout, v.Shape, v.DType))
+}
 
 // WeightBytes is the size of a weight of p as the device holds it.
 func (w *Weights) WeightBytes(p *Program, v Value) int {
@@ -71,7 +86,7 @@ func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *Runne
 	if h, ok := d.Dev.(*device.Host); ok {
 		err = r.bindHost(h, w)
 	} else {
-		r.remote, err = newRemote(p, w, d)
+		r.remote, err = newRemote(p, pool, w, d)
 	}
 	if err != nil {
 		return r, err
@@ -79,8 +94,13 @@ func NewDeviceRunner(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *Runne
 	for _, o := range p.Outputs {
 		v := &p.Values[o]
 		a := Arg{Shape: v.Shape, DType: onHost(v.DType)}
-		if a.Data, err = w.mem.Alloc(v.Shape.TotalSize() * a.DType.Size()); err != nil {
-			return r, err
+		if !v.Shared {
+			if a.Data, err = w.mem.Alloc(v.Shape.TotalSize() * a.DType.Size()); err != nil {
+				return r, err
+			}
+		}
+		if v.Kind == Weight {
+			copy(a.Data, w.get(*v).Data)
 		}
 		r.outputs = append(r.outputs, a)
 	}
@@ -105,7 +125,10 @@ func (r *Runner) bindHost(h *device.Host, w *Weights) (err error) {
 				return err
 			}
 		case Input:
-			n := v.inputBytes()
+			if !v.copied() {
+				continue
+			}
+			n := p.inputBytes(&v)
 			r.inputs[i] = memory[at : at+n : at+n]
 			at += align(n)
 		}

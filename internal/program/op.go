@@ -62,11 +62,16 @@ type Op interface {
 	DeviceLayout(i int) Layout
 	// Float reports that kernels read argument i as float32 whatever the target's type. Weights in layout Plain are.
 	Float(i int) bool
+	// FloatResult reports that kernels write float32 whatever the target's type.
+	FloatResult() bool
 	// Scratch is the bytes that kernels use besides arguments and result. The arguments are Device's, without places.
 	Scratch(k device.Kernels, out device.Arg, in []device.Arg) int
 	// Device lists the launches that compute out from in.
 	Device(k device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error)
 
+	// Below bounds the numbers of argument i, which are not negative: they are places in another argument. 0: there is no
+	// bound.
+	Below(i int, in []tensor.Shape) int
 	// FLOPs counts a multiply-add as two; data movement and pointwise work count nothing.
 	FLOPs(out tensor.Shape, in []tensor.Shape) int64
 	// InPlace lists the arguments whose memory the result may take over.
@@ -137,30 +142,16 @@ func (t Target) held(l Layout, stored dtype.Type) dtype.Type {
 }
 
 // pack lays the stored bytes of a weight out as a kernel of the target reads them.
-func (t Target) pack(dst, src []byte, l Layout, shape tensor.Shape, stored dtype.Type) dtype.Type {
+func (t Target) pack(pool *cpu.Pool, dst, src []byte, l Layout, shape tensor.Shape, stored dtype.Type) dtype.Type {
 	if !t.Kernels.Any() || l == Plain {
 		return Pack(dst, src, l, shape, stored)
 	}
 	if l == Taps && shape[2]*shape[3] > 1 {
-		src = taps(src, stored.Size(), shape)
+		pool.Taps(dst, t.DType, src, stored, shape[0], shape[1], shape[2]*shape[3])
+		return t.DType
 	}
-	dtype.Convert(dst, t.DType, src, stored)
+	pool.Convert(dst, t.DType, src, stored)
 	return t.DType
-}
-
-// taps turns a filter [out in kh kw] into [out kh kw in].
-func taps(src []byte, size int, shape tensor.Shape) []byte {
-	in, n := shape[1], shape[2]*shape[3]
-	dst := make([]byte, len(src))
-	for o := range shape[0] {
-		for c := range in {
-			for tap := range n {
-				from, to := ((o*in+c)*n+tap)*size, ((o*n+tap)*in+c)*size
-				copy(dst[to:to+size], src[from:from+size])
-			}
-		}
-	}
-	return dst
 }
 
 // Pack lays the stored bytes of a weight out for its kernel and returns the dtype they then have.

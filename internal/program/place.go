@@ -43,6 +43,7 @@ type block struct{ bytes, first, last, offset int }
 // place gives every activation its offset. Results that may take over a dying argument's memory share its
 // block.
 func (p *Program) place() {
+	p.Bound = 0
 	var blocks []*block
 	of := map[int]*block{}
 	for i, call := range p.Calls {
@@ -50,6 +51,9 @@ func (p *Program) place() {
 		if s := call.Scratch; s >= 0 {
 			b := &block{bytes: align(p.Values[s].Bytes), first: i, last: i}
 			blocks, of[s] = append(blocks, b), b
+		}
+		if out.Shared {
+			continue
 		}
 		if b := p.takeOver(i, call); b >= 0 && of[b] != nil {
 			of[b].last = out.Last

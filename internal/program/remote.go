@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
@@ -15,6 +16,7 @@ import (
 // runs behind the caller until the outputs are fetched, at the end of a run.
 type remote struct {
 	dev     device.Device
+	pool    *cpu.Pool
 	mem     *hostmem.Memory
 	prog    *Program
 	args    []device.Arg
@@ -22,13 +24,21 @@ type remote struct {
 
 	staging []byte // locked: inputs, constants and outputs on their way, each at its place
 	at      map[int]int
+	filled  []span // of staging, to be copied to the device's memory, where inputs lie as they do here
+	memory  device.Ptr
 	whole   []byte // locked: one value on its way, for what only the host can do
 	done    device.Event
+	loose   bool // something was issued that nobody has waited for
+
+	graphs map[span]device.Graph // of calls; nil for calls issued once so far
 }
 
+// span is from one place to another.
+type span struct{ from, to int }
+
 // newRemote binds every value to its place and makes the launches of every call.
-func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
-	r = &remote{dev: d.Dev, mem: w.mem, prog: p, args: make([]device.Arg, len(p.Values)), at: map[int]int{}}
+func newRemote(p *Program, pool *cpu.Pool, w *Weights, d Device) (r *remote, err error) {
+	r = &remote{dev: d.Dev, pool: pool, mem: w.mem, prog: p, args: make([]device.Arg, len(p.Values)), at: map[int]int{}}
 	defer func() {
 		if err != nil {
 			if e := r.close(); e != nil {
@@ -37,15 +47,17 @@ func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
 		}
 	}()
 	inputs, staged := device.Ptr(p.inputArea()), 0
-	place := d.Memory
+	r.memory, r.graphs = d.Memory+device.Ptr(p.Shared), map[span]device.Graph{}
 	for i, v := range p.Values {
 		a := device.Arg{Shape: v.Shape, DType: v.DType}
 		switch v.Kind {
 		case Activation:
 			a.Ptr = d.Memory + inputs + device.Ptr(v.Offset)
 		case Input, Constant:
-			a.Ptr = place
-			place += device.Ptr(align(v.inputBytes()))
+			if v.Shared || !v.copied() {
+				break
+			}
+			a.Ptr = r.memory + device.Ptr(staged)
 			r.at[i], staged = staged, staged+align(v.Bytes)
 		case Weight:
 			if v.Last < 0 {
@@ -53,10 +65,16 @@ func newRemote(p *Program, w *Weights, d Device) (r *remote, err error) {
 			}
 			a.Ptr, a.DType = d.Weight(v.Name, v.Layout), w.get(v).DType
 		}
+		if v.Shared {
+			a.Ptr = d.Memory + device.Ptr(v.Offset)
+		}
 		r.args[i] = a
 	}
+	for _, c := range p.Carried {
+		r.args[c.out].Ptr = r.args[c.in].Ptr
+	}
 	for _, o := range p.Outputs {
-		if _, ok := r.at[o]; !ok {
+		if v := &p.Values[o]; v.Kind == Activation && !v.Shared {
 			r.at[o], staged = staged, staged+align(p.Values[o].Bytes)
 		}
 	}
@@ -95,7 +113,7 @@ func (r *remote) prepare() (err error) {
 		if c.Scratch >= 0 {
 			scratch = r.args[c.Scratch].Ptr
 		}
-		have := r.dev.Kernels()
+		have := r.prog.Target.Kernels
 		if r.kernels[i], err = op.Device(have, r.args[c.Out], in, scratch); err != nil {
 			return fmt.Errorf("%s: %w", c.Layer, err)
 		}
@@ -146,6 +164,12 @@ func (r *remote) close() (err error) {
 		r.mem.Free(b)
 	}
 	r.staging, r.whole = nil, nil
+	for _, g := range r.graphs {
+		if g != nil {
+			err = errors.Join(err, r.dev.FreeGraph(g))
+		}
+	}
+	r.graphs = nil
 	if r.done != nil {
 		err = errors.Join(err, r.dev.FreeEvent(r.done))
 	}
@@ -153,15 +177,31 @@ func (r *remote) close() (err error) {
 	return err
 }
 
-// bind copies the value of an input or constant to the device.
-func (r *remote) bind(i int, a Arg) error {
+// bind puts the value of an input or constant where copyIn copies it from.
+func (r *remote) bind(i int, a Arg) {
 	v, at := &r.prog.Values[i], r.at[i]
-	buf := r.staging[at : at+v.Bytes]
 	if v.Layout == Taps {
-		a.Data = taps(a.Data, a.DType.Size(), v.Shape)
+		r.pool.Taps(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType, v.Shape[0], v.Shape[1], v.Shape[2]*v.Shape[3])
+	} else {
+		r.pool.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
 	}
-	dtype.Convert(buf, v.DType, a.Data, a.DType)
-	return r.dev.CopyIn(device.Compute, r.args[i].Ptr, buf)
+	if n := len(r.filled); n > 0 && align(r.filled[n-1].to) == at {
+		r.filled[n-1].to = at + v.Bytes
+	} else {
+		r.filled = append(r.filled, span{at, at + v.Bytes})
+	}
+}
+
+// copyIn copies what was bound to the device, neighbours together.
+func (r *remote) copyIn() error {
+	r.loose = true
+	for _, s := range r.filled {
+		if err := r.dev.CopyIn(device.Compute, r.memory+device.Ptr(s.from), r.staging[s.from:s.to]); err != nil {
+			return err
+		}
+	}
+	r.filled = r.filled[:0]
+	return nil
 }
 
 // call issues a call.
@@ -175,6 +215,49 @@ func (r *remote) call(i int) error {
 		}
 	}
 	return nil
+}
+
+// The calls of a graph: fewer are issued as fast one by one, and a cancelled run ends with the graph it has issued.
+const fewestTogether, mostTogether = 4, 64
+
+// together is how many of n calls from i on have kernels, at least 1.
+func (r *remote) together(i, n int) int {
+	n = min(n, mostTogether, len(r.kernels)-i)
+	for k := range n {
+		if r.kernels[i+k] == nil {
+			return max(1, k)
+		}
+	}
+	return max(1, n)
+}
+
+// stretch issues n calls from i on, which have kernels. A stretch that comes again becomes a graph.
+func (r *remote) stretch(i, n int) error {
+	at := span{i, i + n}
+	g, again := r.graphs[at]
+	if !again || n < fewestTogether {
+		for k := range n {
+			if err := r.call(i + k); err != nil {
+				return err
+			}
+		}
+		r.graphs[at] = nil
+		return nil
+	}
+	if g == nil {
+		var kernels []*device.Kernel
+		for _, ks := range r.kernels[i : i+n] {
+			for k := range ks {
+				kernels = append(kernels, &ks[k])
+			}
+		}
+		var err error
+		if g, err = r.dev.Capture(kernels); err != nil {
+			return err
+		}
+		r.graphs[at] = g
+	}
+	return r.dev.LaunchGraph(device.Compute, g)
 }
 
 // define runs an op's definition on the host, between the kernels before it and those after.
@@ -201,7 +284,7 @@ func (r *remote) define(c Call) (err error) {
 		return errors.New("the op's result is not of the size its graph node says")
 	}
 	buf := r.whole[:out.Bytes]
-	dtype.Convert(buf, out.DType, a.Data, a.DType)
+	r.pool.Convert(buf, out.DType, a.Data, a.DType)
 	if err := r.dev.CopyIn(device.Compute, r.args[c.Out].Ptr, buf); err != nil {
 		return err
 	}
@@ -220,7 +303,7 @@ func (r *remote) fetch(i int) (Arg, error) {
 		return Arg{}, err
 	}
 	a := Arg{Shape: v.Shape, DType: onHost(stored), Data: make([]byte, 4*v.Shape.TotalSize())}
-	dtype.Convert(a.Data, a.DType, buf, stored)
+	r.pool.Convert(a.Data, a.DType, buf, stored)
 	return a, nil
 }
 
@@ -242,9 +325,12 @@ func (r *remote) see(i int) (a Arg, err error) {
 	return r.fetch(r.prog.Calls[i].Out)
 }
 
-// outputs issues the copies of the results to the host. They are there after sync.
-func (r *remote) outputs() error {
+// outputs issues the copies to the host of the results that are fetched. They are there after sync.
+func (r *remote) outputs(fetched func(value int) bool) error {
 	for _, o := range r.prog.Outputs {
+		if !fetched(o) {
+			continue
+		}
 		at := r.at[o]
 		if err := r.dev.CopyOut(device.Compute, r.staging[at:at+r.prog.Values[o].Bytes], r.args[o].Ptr); err != nil {
 			return err
@@ -256,10 +342,25 @@ func (r *remote) outputs() error {
 // output reads a result that is there.
 func (r *remote) output(o int, to []byte) {
 	v, at := &r.prog.Values[o], r.at[o]
-	dtype.Convert(to, onHost(v.DType), r.staging[at:at+v.Bytes], v.DType)
+	r.pool.Convert(to, onHost(v.DType), r.staging[at:at+v.Bytes], v.DType)
 }
 
-// sync waits for all that was issued.
+// sync waits for all that was issued. If that fails it is still to be waited for.
 func (r *remote) sync() error {
-	return errors.Join(r.dev.Record(r.done, device.Compute), r.dev.Sync(r.done))
+	if err := r.dev.Record(r.done, device.Compute); err != nil {
+		return err // Sync would wait for what was recorded before
+	}
+	if err := r.dev.Sync(r.done); err != nil {
+		return err
+	}
+	r.loose = false
+	return nil
+}
+
+// settle waits for what an earlier run issued, if nobody could.
+func (r *remote) settle() error {
+	if !r.loose {
+		return nil
+	}
+	return r.sync()
 }

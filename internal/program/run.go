@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
@@ -57,6 +58,9 @@ type Runner struct {
 
 	// Again says that the run is not the first pass of an image: what Program.Once names is in its place on the device.
 	Again bool
+	// Carry says that what Program.Carry names is in its place, from the pass before, and Keep that it may stay there, and
+	// its Output is not asked for. Both are for devices with kernels; elsewhere values come and go with each pass.
+	Carry, Keep bool
 	// Trace, if set, is told of each call before it runs.
 	Trace func(i int, call Call)
 	// After, if set, sees each call's result and may stop the run.
@@ -104,8 +108,12 @@ func (r *Runner) place() {
 // Offloaded reports whether the program's values lie on a device.
 func (r *Runner) Offloaded() bool { return r.device != nil }
 
-// Output is the i-th output of the last run. Its bytes are the arena's: the next run overwrites them.
+// Output is the i-th output of the last run. Its bytes are the arena's: the next run overwrites them. It has none if it was
+// kept on the device.
 func (r *Runner) Output(i int) Arg {
+	if r.remote != nil && r.kept(r.prog.Outputs[i]) {
+		return Arg{Shape: r.outputs[i].Shape, DType: r.outputs[i].DType}
+	}
 	if r.device != nil {
 		return r.outputs[i]
 	}
@@ -116,6 +124,9 @@ func (r *Runner) Output(i int) Arg {
 func (r *Runner) Run(ctx context.Context) (err error) {
 	r.place()
 	if r.remote != nil {
+		if err := r.remote.settle(); err != nil {
+			return err
+		}
 		// Nothing may be under way when the buffers it uses are given to others.
 		defer func() {
 			if e := r.remote.sync(); e != nil && err == nil {
@@ -126,13 +137,15 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 	if err := r.bind(); err != nil {
 		return err
 	}
-	for i, call := range r.prog.Calls {
+	for i := 0; i < len(r.prog.Calls); {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := r.step(i, call); err != nil {
+		n, err := r.step(i, r.prog.Calls[i])
+		if err != nil {
 			return err
 		}
+		i += n
 	}
 	if r.remote == nil {
 		return nil
@@ -141,19 +154,42 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 		return err
 	}
 	for k, o := range r.prog.Outputs {
-		r.remote.output(o, r.outputs[k].Data)
+		if r.fetched(o) {
+			r.remote.output(o, r.outputs[k].Data)
+		}
 	}
 	return nil
 }
 
+// kept reports whether an output stays on a device with kernels: it is shared, or carried to the next pass.
+func (r *Runner) kept(value int) bool {
+	return r.prog.Values[value].Shared || r.Keep && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.out == value })
+}
+
+// fetched reports whether an output is copied from a device with kernels. What no call computed is on the host as it is.
+func (r *Runner) fetched(value int) bool {
+	return r.prog.Values[value].Kind == Activation && !r.kept(value)
+}
+
+// inPlace reports whether an input or constant has its value on the device.
+func (r *Runner) inPlace(i int, v *Value) bool {
+	if v.Shared || r.Again && (v.Once || v.Kind == Constant) {
+		return true
+	}
+	return r.remote != nil && r.Carry && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.in == i })
+}
+
 // bind puts the values of inputs, and on a device with kernels those of constants, in their places.
 func (r *Runner) bind() error {
+	if r.remote != nil {
+		r.remote.filled = r.remote.filled[:0]
+	}
 	for i, v := range r.prog.Values {
 		var val G.Value
 		switch {
-		case r.device != nil && r.Again && (v.Once || v.Kind == Constant):
+		case r.device != nil && r.inPlace(i, &v):
 			continue
-		case v.Kind == Constant && r.remote != nil && v.Last >= 0:
+		case v.Kind == Constant && r.remote != nil && v.copied():
 			val = v.Node.Op().(constantOp).Value()
 		case v.Kind != Input || v.Last < 0 && v.Layout != Plain:
 			continue
@@ -174,9 +210,19 @@ func (r *Runner) bind() error {
 		if err != nil {
 			return fmt.Errorf("input %q: %w", v.Name, err)
 		}
+		if err := v.check(a); err != nil {
+			return fmt.Errorf("input %q: %w", v.Name, err)
+		}
+		if r.device != nil {
+			for k, o := range r.prog.Outputs {
+				if o == i {
+					copy(r.outputs[k].Data, a.Data)
+				}
+			}
+		}
 		if r.remote != nil {
-			if err := r.remote.bind(i, a); err != nil {
-				return fmt.Errorf("input %q: %w", v.Name, err)
+			if v.copied() {
+				r.remote.bind(i, a)
 			}
 			continue
 		}
@@ -185,16 +231,49 @@ func (r *Runner) bind() error {
 		}
 		r.args[i] = a
 	}
+	if r.remote != nil {
+		return r.remote.copyIn()
+	}
 	return nil
 }
 
-// step runs one call, or issues it.
-func (r *Runner) step(i int, call Call) (err error) {
+// step runs one call, or issues it, and on a device those that follow it without a wait or a copy between them. It returns
+// how many they were.
+func (r *Runner) step(i int, call Call) (n int, err error) {
 	if r.device != nil {
 		if err := r.device.Before(i, call); err != nil {
+			return 0, err
+		}
+		if n := r.together(i); n > 1 {
+			return n, r.stretch(i, n)
+		}
+	}
+	return 1, r.one(i, call)
+}
+
+// together is how many calls from i on may be issued as one.
+func (r *Runner) together(i int) int {
+	if r.remote == nil || r.Trace != nil || r.After != nil {
+		return 1
+	}
+	return r.remote.together(i, r.device.Idle())
+}
+
+// stretch issues n calls from i on.
+func (r *Runner) stretch(i, n int) error {
+	if err := r.remote.stretch(i, n); err != nil {
+		return fmt.Errorf("%s: %w", r.prog.Calls[i].Layer, err)
+	}
+	if i+n == len(r.prog.Calls) {
+		if err := r.collect(); err != nil {
 			return err
 		}
 	}
+	r.device.Passed(n)
+	return nil
+}
+
+func (r *Runner) one(i int, call Call) (err error) {
 	if r.Trace != nil {
 		r.Trace(i, call)
 	}
@@ -231,10 +310,12 @@ func (r *Runner) step(i int, call Call) (err error) {
 // collect saves the outputs before their places are given away.
 func (r *Runner) collect() error {
 	if r.remote != nil {
-		return r.remote.outputs()
+		return r.remote.outputs(r.fetched)
 	}
 	for k, o := range r.prog.Outputs {
-		copy(r.outputs[k].Data, r.args[o].Data)
+		if r.prog.Values[o].Kind == Activation {
+			copy(r.outputs[k].Data, r.args[o].Data)
+		}
 	}
 	return nil
 }

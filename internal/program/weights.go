@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
@@ -24,9 +25,10 @@ type Source interface {
 // Weights holds weights packed for their kernels, each once however many programs read it. They are never
 // written after loading.
 type Weights struct {
-	src Source
-	mem *hostmem.Memory
-	dev device.Device // that copies from what is held; nil if none does
+	src  Source
+	mem  *hostmem.Memory
+	pool *cpu.Pool
+	dev  device.Device // that copies from what is held; nil if none does
 
 	mu    sync.Mutex
 	held  map[weightKey]Arg
@@ -42,8 +44,8 @@ type weightKey struct {
 }
 
 // NewWeights holds nothing yet. What it will hold is of mem, and locked for dev if that is not nil.
-func NewWeights(src Source, mem *hostmem.Memory, dev device.Device) *Weights {
-	return &Weights{src: src, mem: mem, dev: dev, held: map[weightKey]Arg{}}
+func NewWeights(src Source, pool *cpu.Pool, mem *hostmem.Memory, dev device.Device) *Weights {
+	return &Weights{src: src, pool: pool, mem: mem, dev: dev, held: map[weightKey]Arg{}}
 }
 
 // Release frees everything that is held, but what the device does not let go of.
@@ -142,7 +144,7 @@ func (w *Weights) Load(ctx context.Context, p *Program) error {
 		}
 		n := w.WeightBytes(p, *v)
 		a := Arg{Shape: v.Shape, Data: w.room[:n:n]}
-		a.DType = p.Target.pack(a.Data, staging[:raw], v.Layout, v.Shape, t)
+		a.DType = p.Target.pack(w.pool, a.Data, staging[:raw], v.Layout, v.Shape, t)
 		w.room = w.room[slot(n):]
 		w.held[key] = a
 		w.bytes += len(a.Data)

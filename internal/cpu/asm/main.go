@@ -36,6 +36,12 @@ func main() {
 		VPMOVZXWD(b, dst)
 		VPSLLD(Imm(16), dst, dst)
 	})
+	round("f32ToF16", func(x [2]Register, dst Mem) {
+		for i, y := range x {
+			VCVTPS2PH(Imm(0), y, dst.Offset(16*i)) // to nearest, ties to even
+		}
+	})
+	round("f32ToBF16", roundBF16)
 
 	elementwise("addAVX", "a, b", "", func(in, _ []VecVirtual) { VADDPS(in[1], in[0], in[0]) })
 	elementwise("add3AVX", "a, b, c", "", func(in, _ []VecVirtual) {
@@ -308,4 +314,40 @@ func convert(name string, load func(b Mem, dst Register)) {
 	})
 	VZEROUPPER()
 	RET()
+}
+
+// round writes float32 numbers in 16 bits.
+func round(name string, store func(x [2]Register, dst Mem)) {
+	function(name, "func(dst *byte, src *float32, n int)", "rounds n numbers, a multiple of 16, to nearest, ties to even.")
+	dst, src, n := Load(Param("dst"), GP64()), Load(Param("src"), GP64()), Load(Param("n"), GP64())
+	loop("loop", n, 16, func() {
+		x := [2]Register{YMM(), YMM()}
+		for i := range x {
+			VMOVUPS(Mem{Base: src, Disp: 32 * i}, x[i])
+		}
+		store(x, Mem{Base: dst})
+		ADDQ(Imm(64), src)
+		ADDQ(Imm(32), dst)
+	})
+	VZEROUPPER()
+	RET()
+}
+
+// roundBF16 adds half of what is cut off, a little less where the number would become odd. A NaN, to which nothing may
+// be added, gets its quiet bit.
+func roundBF16(x [2]Register, dst Mem) {
+	for _, v := range x {
+		high, odd, nan := YMM(), YMM(), YMM()
+		VCMPPS(Imm(3), v, v, nan) // unordered
+		VPSRLD(Imm(16), v, high)
+		VPAND(bits(1), high, odd)
+		VPOR(bits(0x40), high, high)
+		VPADDD(odd, v, v)
+		VPADDD(bits(0x7fff), v, v)
+		VPSRLD(Imm(16), v, v)
+		VBLENDVPS(nan, high, v, v)
+	}
+	VPACKUSDW(x[1], x[0], x[0]) // of each half of the two registers in turn
+	VPERMQ(Imm(0xd8), x[0], x[0])
+	VMOVUPS(x[0], dst)
 }

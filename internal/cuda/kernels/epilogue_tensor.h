@@ -5,11 +5,17 @@
 struct alignas(16) Four { float at[4]; };
 struct alignas(16) Words { uint32_t at[4]; };
 
-// Eight 16-bit numbers.
+// Eight numbers.
 template <class T> DEVICE void load_eight(const T *from, float (&v)[8]) {
   const Words w = *(const Words *)from;
 #pragma unroll
   for (int i = 0; i < 4; i++) v[2 * i] = to_float(T{(uint16_t)w.at[i]}), v[2 * i + 1] = to_float(T{(uint16_t)(w.at[i] >> 16)});
+}
+
+DEVICE void load_eight(const float *from, float (&v)[8]) {
+  const Four l = ((const Four *)from)[0], h = ((const Four *)from)[1];
+#pragma unroll
+  for (int i = 0; i < 4; i++) v[i] = l.at[i], v[4 + i] = h.at[i];
 }
 
 template <class T> DEVICE void store_eight(T *to, const float (&v)[8]) {
@@ -18,6 +24,14 @@ template <class T> DEVICE void store_eight(T *to, const float (&v)[8]) {
   for (int i = 0; i < 4; i++) w.at[i] = pack2(v[2 * i], v[2 * i + 1], T());
   *(Words *)to = w;
 }
+
+DEVICE void store_eight(float *to, const float (&v)[8]) {
+  ((Four *)to)[0] = Four{v[0], v[1], v[2], v[3]}, ((Four *)to)[1] = Four{v[4], v[5], v[6], v[7]};
+}
+
+// Two numbers at an even place.
+template <class T> DEVICE void store_two(T *to, float a, float b) { *(uint32_t *)to = pack2(a, b, T()); }
+DEVICE void store_two(float *to, float a, float b) { to[0] = a, to[1] = b; }
 
 DEVICE void add_four(float *v, const float *from) {
   const Four f = *(const Four *)from;
@@ -50,7 +64,7 @@ template <class T> DEVICE void finish_gated(const GemmParams &p, int row, int co
 #pragma unroll
   for (int i = 0; i < 4; i += 2) { // pairs: four numbers are eight bytes
     if (residual) y[i] += to_float(residual[to + i]), y[i + 1] += to_float(residual[to + i + 1]);
-    *(uint32_t *)((T *)p.out + to + i) = pack2(y[i], y[i + 1], T());
+    store_two((T *)p.out + to + i, y[i], y[i + 1]);
   }
 }
 

@@ -1,6 +1,6 @@
 // Matrix products and convolutions on tensor cores. Their definitions are layers.linear and layers.conv.
 //
-//   x      [M K] or [B H W C]     w [N K]     out [M N]     16-bit, sums in float
+//   x      [M K] or [B H W C]     w [N K]     out [M N]     16-bit, or float multiplied as tf32; sums in float
 //   grid   (M/BM * N/BN, SPLITS), each rounded up
 //   block  one warp per WM x WN of the tile
 //   needs  channels a multiple of 8; with several splits N a multiple of 8
@@ -11,14 +11,15 @@
 // chooses the tile and the splits: with several, each block sums a part of k, and gemm_reduce adds the parts in order.
 #include "epilogue_tensor.h"
 
-enum { BK = 32, ROW = BK * 2, CHUNKS = ROW / 16, TOGETHER = 8 };
+enum { ROW = 64, CHUNKS = ROW / 16, TOGETHER = 8 }; // a row of a tile is 64 bytes of k
 
 // Where a 16-byte chunk of a row lies in a shared tile. The exclusive-or spreads the eight rows that load_matrices reads
 // at once over all banks. Rows 8 apart are alike, so that a thread adds constants to one such place.
 DEVICE int slot(int row, int chunk) { return row * ROW + ((chunk ^ ((row >> 1) & 3)) << 4); }
 
 // Gather walks one chunk of each row of x that a thread copies along k.
-template <bool conv, int rows> struct Gather {
+template <class T, bool conv, int rows> struct Gather {
+  static constexpr int BK = ROW / (int)sizeof(T);
   const char *at[rows]; // the chunk, where its bit of there is set
   unsigned there;
   int c, ky, kx;                 // its channel and tap
@@ -39,7 +40,7 @@ template <bool conv, int rows> struct Gather {
         image[i] = b * p.height * p.width;
         corner[i] = r < p.m ? (int)((unsigned)y << 16 | (x & 0xffff)) : -(1 << 30); // far above the image
       } else {
-        at[i] = (const char *)p.x + (r < p.m ? ((int64_t)r * p.k + c) * 2 : 0);
+        at[i] = (const char *)p.x + (r < p.m ? ((int64_t)r * p.k + c) * (int)sizeof(T) : 0);
         if (r < p.m && c < p.k) there |= 1u << i;
       }
     }
@@ -54,7 +55,7 @@ template <bool conv, int rows> struct Gather {
       const int iy = (corner[i] >> 16) + ky, ix = (short)corner[i] + kx;
       const bool inside = (ky < p.kh) & ((unsigned)iy < (unsigned)(p.height * p.up)) & ((unsigned)ix < (unsigned)(p.width * p.up));
       const int pixel = inside ? image[i] + (iy >> (p.up - 1)) * p.width + (ix >> (p.up - 1)) : 0;
-      at[i] = (const char *)p.x + ((int64_t)pixel * p.channels + c) * 2;
+      at[i] = (const char *)p.x + ((int64_t)pixel * p.channels + c) * (int)sizeof(T);
       there |= (unsigned)inside << i;
     }
   }
@@ -79,7 +80,8 @@ template <bool conv, int rows> struct Gather {
 
 template <class T, int BM, int BN, int WM, int WN, int STAGES, bool conv> DEVICE void gemm(const GemmParams &p) {
   constexpr int warps_n = BN / WN, threads = BM / WM * warps_n * 32, step = threads / CHUNKS;
-  constexpr int rows_a = BM / step, rows_b = (BN + step - 1) / step, MI = WM / 16, NJ = WN / 16, KK = BK / 16;
+  constexpr int rows_a = BM / step, rows_b = (BN + step - 1) / step, MI = WM / 16, NJ = WN / 16;
+  constexpr int size = sizeof(T), BK = ROW / size, KK = 2; // multiplications along k: of 32 bytes each
   constexpr int tile_a = BM * ROW, tile = tile_a + BN * ROW;
   char *shared = shared_memory();
   const int thread = threadIdx.x, lane = thread & 31, warp = thread >> 5;
@@ -95,11 +97,11 @@ template <class T, int BM, int BN, int WM, int WN, int STAGES, bool conv> DEVICE
   const int first = (int)((int64_t)total * part / p.splits), steps = (int)((int64_t)total * (part + 1) / p.splits) - first;
 
   const int chunk = thread % CHUNKS, row0 = thread / CHUNKS;
-  const int k = first * BK + chunk * 8;
-  Gather<conv, rows_a> gather;
+  const int k = first * BK + chunk * (16 / size);
+  Gather<T, conv, rows_a> gather;
   gather.start(p, m0 + row0, step, k);
-  const char *w = (const char *)p.w + ((int64_t)weight_row(p, n0 + row0 < p.n ? n0 + row0 : 0) * p.k + k) * 2;
-  const int64_t stride = (int64_t)(p.act == GEGLU ? step / 2 : step) * p.k * 2;
+  const char *w = (const char *)p.w + ((int64_t)weight_row(p, n0 + row0 < p.n ? n0 + row0 : 0) * p.k + k) * size;
+  const int64_t stride = (int64_t)(p.act == GEGLU ? step / 2 : step) * p.k * size;
   const int rows_left = p.n - n0 - row0; // of w
   char *filled = shared + slot(row0, chunk);
   int filling = 0;
@@ -133,9 +135,9 @@ template <class T, int BM, int BN, int WM, int WN, int STAGES, bool conv> DEVICE
   const int flip = lane & 4 ? -32 : 32;
   auto load_a = [&](uint32_t (&f)[MI][4], int kk) {
 #pragma unroll
-    for (int i = 0; i < MI; i++) load_matrices(f[i], a + kk * flip + i * 16 * ROW);
+    for (int i = 0; i < MI; i++) load_matrices(f[i], a + kk * flip + i * 16 * ROW), prepare(f[i], T());
   };
-  auto load_b = [&](uint32_t (&f)[4], int kk, int j) { load_matrices(f, b + kk * flip + j * 16 * ROW); };
+  auto load_b = [&](uint32_t (&f)[4], int kk, int j) { load_matrices(f, b + kk * flip + j * 16 * ROW), prepare(f, T()); };
   load_a(fa[0], 0);
   load_b(fb[0], 0, 0);
   int reading = 0;
@@ -213,7 +215,8 @@ template <class T> DEVICE void reduce(const GemmParams &p) {
 #define GEMM_OF(T, type, BM, BN, WM, WN, STAGES)                                                                       \
   KERNEL(linear_##BM##x##BN##_##type, GemmParams, BM / WM * (BN / WN) * 32) { gemm<T, BM, BN, WM, WN, STAGES, false>(p); } \
   KERNEL(conv_##BM##x##BN##_##type, GemmParams, BM / WM * (BN / WN) * 32) { gemm<T, BM, BN, WM, WN, STAGES, true>(p); }
-#define GEMM(BM, BN, WM, WN, STAGES) GEMM_OF(f16, f16, BM, BN, WM, WN, STAGES) GEMM_OF(bf16, bf16, BM, BN, WM, WN, STAGES)
+#define GEMM(BM, BN, WM, WN, STAGES)                                                                                    \
+  GEMM_OF(f16, f16, BM, BN, WM, WN, STAGES) GEMM_OF(bf16, bf16, BM, BN, WM, WN, STAGES) GEMM_OF(float, f32, BM, BN, WM, WN, STAGES)
 
 GEMM(256, 128, 64, 64, 4)
 GEMM(128, 160, 64, 80, 4)
@@ -223,3 +226,4 @@ GEMM(64, 64, 32, 32, 4)
 
 KERNEL(gemm_reduce_f16, GemmParams, 256) { reduce<f16>(p); }
 KERNEL(gemm_reduce_bf16, GemmParams, 256) { reduce<bf16>(p); }
+KERNEL(gemm_reduce_f32, GemmParams, 256) { reduce<float>(p); }

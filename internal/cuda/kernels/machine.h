@@ -117,5 +117,24 @@ DEVICE void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uin
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The same with float numbers, rounded to 11 bits (tf32), and half as many columns of a: PTX's mma.m16n8k8.
+DEVICE uint32_t to_tf32(uint32_t bits) {
+  uint32_t r;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(__uint_as_float(bits)));
+  return r;
+}
+DEVICE void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float) {
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// Makes loaded matrices fit for multiply_add.
+template <class T> DEVICE void prepare(uint32_t (&)[4], T) {}
+DEVICE void prepare(uint32_t (&r)[4], float) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) r[i] = to_tf32(r[i]);
+}
+
 #endif // sm_80
 #endif // CUDA

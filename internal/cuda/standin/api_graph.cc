@@ -15,13 +15,13 @@ struct GraphNode {
 struct Graph {
   std::vector<GraphNode> nodes;
   int chains = 0;
-  bool alive = true;
+  bool alive = true, exempt = false;
 };
 
 struct GraphExec {
   Graph graph;
   std::vector<Stream *> streams;
-  bool alive = true;
+  bool alive = true, exempt = false;
 };
 
 struct Capture {
@@ -35,7 +35,7 @@ static std::vector<std::unique_ptr<Graph>> graphs;
 static std::vector<std::unique_ptr<GraphExec>> execs;
 
 size_t live_graphs() {
-  auto alive = [](auto &g) { return g->alive; };
+  auto alive = [](auto &g) { return g->alive && !g->exempt; };
   return std::count_if(graphs.begin(), graphs.end(), alive) + std::count_if(execs.begin(), execs.end(), alive);
 }
 
@@ -152,8 +152,10 @@ CUresult cuGraphCreate(CUgraph *graph, unsigned int flags) {
 }
 
 CUresult cuGraphDestroy(CUgraph graph) {
-  ENTER(Call::INITIALISED);
+  Call call("cuGraphDestroy", Call::INITIALISED);
   Graph *g = graph_of(graph);
+  if (call.injected && g) g->exempt = true;
+  if (call.refused || call.dropped) return call.refused;
   NOT_NULL(g);
   g->alive = false;
   g->nodes.clear();
@@ -203,8 +205,10 @@ CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
 }
 
 CUresult cuGraphExecDestroy(CUgraphExec exec) {
-  ENTER(Call::INITIALISED);
+  Call call("cuGraphExecDestroy", Call::INITIALISED);
   GraphExec *e = exec_of(exec);
+  if (call.injected && e) e->exempt = true;
+  if (call.refused || call.dropped) return call.refused;
   NOT_NULL(e);
   e->alive = false; // launched work still runs
   return CUDA_SUCCESS;

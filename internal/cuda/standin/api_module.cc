@@ -150,26 +150,6 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction han
   return CUDA_SUCCESS;
 }
 
-// A parameter, aligned as the device aligns it: tensor maps in it are.
-struct Parameter {
-  struct alignas(64) Line { char bytes[64]; };
-  std::vector<Line> lines;
-  char *data() { return (char *)lines.data(); }
-  const char *data() const { return (const char *)lines.data(); }
-};
-
-// Pointers of the device within the parameter become those that the host can follow. Numbers do not look like them:
-// the device's addresses are above 2^40.
-static void translate(char *params, size_t n) {
-  for (size_t i = 0; i + 8 <= n; i += 8) {
-    uint64_t v;
-    memcpy(&v, &params[i], 8);
-    if (!is_device(v)) continue;
-    char *p = host_view(v);
-    memcpy(&params[i], &p, 8);
-  }
-}
-
 CUresult cuLaunchKernel(CUfunction handle, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by, unsigned int bz, unsigned int shared,
                         CUstream stream, void **kernel_params, void **extra) {
   ENTER(Call::CONTEXT);
@@ -192,16 +172,6 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned int gx, unsigned int gy, uns
   for (int i = 0; extra && extra[i] != CU_LAUNCH_PARAM_END; i += 2)
     if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER) given = (const char *)extra[i + 1];
   if ((k->param_bytes && !given) || (kernel_params && extra)) return CUDA_ERROR_INVALID_VALUE;
-  Parameter params{std::vector<Parameter::Line>((k->param_bytes + 63) / 64)};
-  if (k->param_bytes) memcpy(params.data(), given, k->param_bytes);
-  translate(params.data(), k->param_bytes);
-  emulate::Index grid{gx, gy, gz};
-  return enqueue(s, Task{"kernel " + k->name, 10, [=]() -> Work {
-                           return [=](Op &op) {
-                             emulate::Result r = emulate::run(*k, grid, shared, params.data(), blocks_backwards());
-                             if (r.code) report(op.id.text() + " fails: " + r.message);
-                             CUresult accesses = kernel_accesses(op);
-                             return r.code ? (CUresult)r.code : accesses;
-                           };
-                         }});
+  Launch launch{k, {gx, gy, gz}, shared, std::vector<char>(given, given + k->param_bytes)};
+  return enqueue(s, Task{"kernel " + k->name, 10, [=]() -> Work { return [=](Op &op) { return run_kernel(op, launch); }; }});
 }

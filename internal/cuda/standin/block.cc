@@ -147,6 +147,8 @@ bool own_memory(uintptr_t p) {
 
 bool stop_on_fault(uintptr_t address, bool write) {
   if (!running) return false;
+  write |= touched.saving;
+  touched.saving = false;
   char text[96];
   snprintf(text, sizeof text, "%s of address 0x%zx, where no memory is", write ? "write" : "read", (size_t)address);
   stop(700, text);
@@ -328,6 +330,33 @@ void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, b
       for (unsigned j = 0; j < 8; j++) dm[i][j] += am[i][k] * bm[k][j];
   for (unsigned l = 0; l < 32; l++)
     for (unsigned i = 0; i < 4; i++) ((Argument *)fibers[first + l].argument)->d[i] = dm[l / 4 + 8 * (i / 2)][2 * (l % 4) + i % 2];
+  release();
+}
+
+// Rounds to 11 bits, halves away from zero; what is left of the other bits in a number that was not rounded, tensor cores
+// do not see.
+uint32_t to_tf32(uint32_t bits) {
+  if ((bits & 0x7fffffff) < 0x7f800000) bits += 0x1000;
+  return bits & ~0x1fffu;
+}
+
+// Fragments of m16n8k8: a[i] has the row g + 8 (i % 2) and column t + 4 (i / 2), b[i] the row t + 4 i and column g; d is as
+// that of m16n8k16.
+void multiply_floats(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  struct Argument { float *d; const uint32_t *a; uint32_t b[2]; } mine{d, a, {b0, b1}};
+  if (!meet(MULTIPLY, &mine)) return;
+  unsigned first = current / 32 * 32;
+  if (threads - first < 32) stop(719, "multiply_add in a warp of fewer than 32 threads");
+  auto of = [&](unsigned lane) -> const Argument & { return *(Argument *)fibers[first + lane].argument; };
+  auto number = [](uint32_t bits) { return float_of_bits(bits & ~0x1fffu); };
+  float dm[16][8];
+  for (unsigned l = 0; l < 32; l++)
+    for (unsigned i = 0; i < 4; i++) dm[l / 4 + 8 * (i / 2)][2 * (l % 4) + i % 2] = of(l).d[i];
+  for (unsigned i = 0; i < 16; i++)
+    for (unsigned k = 0; k < 8; k++)
+      for (unsigned j = 0; j < 8; j++) dm[i][j] += number(of(i % 8 * 4 + k % 4).a[i / 8 + k / 4 * 2]) * number(of(j * 4 + k % 4).b[k / 4]);
+  for (unsigned l = 0; l < 32; l++)
+    for (unsigned i = 0; i < 4; i++) of(l).d[i] = dm[l / 4 + 8 * (i / 2)][2 * (l % 4) + i % 2];
   release();
 }
 

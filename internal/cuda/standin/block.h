@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
@@ -25,10 +26,17 @@ std::map<std::string, Kernel> &kernels();
 // Where the device's memory is for the host, and which granules of it the running kernel has touched. The bitmaps span
 // all addresses of the device; dirty has a bit for each 64-bit word of theirs, so that looking through them is cheap.
 const unsigned GRANULE = 16;
+struct Before { // what a granule held before the kernel wrote to it
+  uintptr_t at;
+  char bytes[GRANULE];
+  explicit Before(uintptr_t p) : at(p) { memcpy(bytes, (const char *)p, GRANULE); }
+};
 struct Touched {
   uintptr_t base = 0;
   size_t size = 0;
   uint64_t *reads = nullptr, *writes = nullptr, *dirty = nullptr;
+  std::vector<Before> before; // of every granule written
+  bool saving = false;        // one is being added
 };
 extern Touched touched;
 bool watch(uintptr_t base, size_t size);

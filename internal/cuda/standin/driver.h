@@ -46,6 +46,7 @@ extern Call *running_call;
 // The name of the interface for that of the symbol: cuMemAlloc for cuMemAlloc_v2.
 const char *plain(const char *symbol);
 
+void count(const char *name);             // for euryaleStandinCalls
 CUresult injected_at(const char *name); // the code of the fault, if it is this call's turn
 bool ruins(CUresult code);
 
@@ -177,6 +178,13 @@ struct Transfer {
   uint64_t call;
 };
 
+// Bytes of an allocation that a kernel read, before it wrote them, or wrote.
+struct Touch {
+  Allocation *allocation;
+  size_t begin, end;
+  Mode mode;
+};
+
 Allocation *allocation_at(uint64_t ptr); // alive or not; null if there never was one
 HostRange *host_range_at(uintptr_t p);
 CUresult check_device_range(CUdeviceptr ptr, size_t n, const char *deed);
@@ -187,7 +195,8 @@ CUresult release(CUdeviceptr ptr);
 void release_all_memory();
 void device_access(Op &op, CUdeviceptr ptr, size_t n, Mode mode);
 void host_access(Op &op, const void *p, size_t n, Mode mode);
-CUresult kernel_accesses(Op &op);
+std::vector<Touch> kernel_touches(); // of the kernel that ran last, which it forgets
+CUresult kernel_accesses(Op &op, const std::vector<Touch> &touches);
 std::list<Transfer>::iterator protect(const void *p, size_t n, bool to_host, const std::string &name);
 void unprotect(std::list<Transfer>::iterator t);
 void open_pages(const void *p, size_t n); // for the driver's own access; the next protect or unprotect closes them
@@ -197,6 +206,16 @@ CUresult release_host(void *p, bool ours);
 void exempt_memory(uint64_t p);             // its release failed by a fault
 size_t live_memory(std::string *leaks);     // adds what there is to the text
 void install_fault_handler();
+
+// ---- recall.cc ----
+
+struct Launch {
+  const emulate::Kernel *kernel;
+  emulate::Index grid;
+  unsigned shared;
+  std::vector<char> params; // with addresses of the device
+};
+CUresult run_kernel(Op &op, const Launch &launch);
 
 // ---- api_context.cc ----
 

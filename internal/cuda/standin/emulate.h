@@ -26,6 +26,8 @@ void copy_close();
 void copy_finish(int newest_left);
 void matrices(uint32_t (&r)[4], const void *row, bool transposed);
 void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, bool brain);
+void multiply_floats(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+uint32_t to_tf32(uint32_t bits);
 
 // Rounds to the nearest number with ties to even, exactly as the device does.
 uint16_t half_of(float x);
@@ -102,4 +104,9 @@ template <int n> DEVICE void copy_wait() { emulate::copy_finish(n); }
 DEVICE void load_matrices(uint32_t (&r)[4], const void *row) { emulate::matrices(r, row, false); }
 DEVICE void load_matrices_trans(uint32_t (&r)[4], const void *row) { emulate::matrices(r, row, true); }
 DEVICE void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, f16) { emulate::multiply(d, a, b0, b1, false); }
+DEVICE void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float) { emulate::multiply_floats(d, a, b0, b1); }
+template <class T> DEVICE void prepare(uint32_t (&)[4], T) {}
+DEVICE void prepare(uint32_t (&r)[4], float) {
+  for (uint32_t &v : r) v = emulate::to_tf32(v);
+}
 DEVICE void multiply_add(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, bf16) { emulate::multiply(d, a, b0, b1, true); }

@@ -27,6 +27,7 @@ const size_t PAGE = 4096, ADDRESSES = 32ull << 30;
 static uint64_t device_base;
 static uintptr_t view;
 static std::map<CUdeviceptr, Allocation> allocations; // by base, with those that were freed
+static std::map<CUdeviceptr, Allocation *> living;    // those that were not
 static uint64_t next_address;
 static std::map<uintptr_t, HostRange> host_ranges;
 static std::list<Transfer> transfers;
@@ -65,8 +66,8 @@ CUresult allocate(CUdeviceptr *ptr, size_t n) {
   if (next_address + need > device_base + ADDRESSES) { // from the start again, over what was freed
     next_address = device_base;
     for (auto a = allocations.begin(); a != allocations.end();) a = a->second.alive ? std::next(a) : allocations.erase(a);
-    for (auto &[base, a] : allocations)
-      if (base < next_address + need) next_address = base + pages(a.size) + PAGE;
+    for (auto &[base, a] : living)
+      if (base < next_address + need) next_address = base + pages(a->size) + PAGE;
     if (next_address + need > device_base + ADDRESSES) return CUDA_ERROR_OUT_OF_MEMORY;
   }
   uint64_t base = next_address;
@@ -76,7 +77,8 @@ CUresult allocate(CUdeviceptr *ptr, size_t n) {
   ASAN_UNPOISON_MEMORY_REGION(host_view(base), n);
   ASAN_POISON_MEMORY_REGION(host_view(base) + n, pages(n) - n);
   allocations.erase(base);
-  allocations.emplace(base, Allocation{base, n, true, false, running_call->number, Shadow(base, base + (n + 15) / 16 * 16, false)});
+  auto added = allocations.emplace(base, Allocation{base, n, true, false, running_call->number, Shadow(base, base + (n + 15) / 16 * 16, false)});
+  living[base] = &added.first->second;
   state.live += size;
   state.peak = std::max(state.peak, state.live);
   *ptr = base;
@@ -85,6 +87,8 @@ CUresult allocate(CUdeviceptr *ptr, size_t n) {
 
 static void drop(Allocation &a) {
   a.alive = false;
+  a.shadow = Shadow(a.base, a.base, false);
+  living.erase(a.base);
   state.live -= (a.size + 511) / 512 * 512;
   ASAN_UNPOISON_MEMORY_REGION(host_view(a.base), pages(a.size));
   mmap(host_view(a.base), pages(a.size), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -121,23 +125,28 @@ void device_access(Op &op, CUdeviceptr ptr, size_t n, Mode mode) {
   if (Allocation *a = allocation_at(ptr)) a->shadow.access(ptr / 16 * 16, (ptr + n + 15) / 16 * 16, mode, op.id, op.clock);
 }
 
-CUresult kernel_accesses(Op &op) {
-  CUresult result = CUDA_SUCCESS;
-  for (auto &[base, a] : allocations) {
-    if (!a.alive) continue;
-    uintptr_t begin = base + view, end = begin + a.size, last = begin + pages(a.size);
-    auto each = [&](Mode mode) {
-      emulate::runs(mode == READ ? emulate::touched.reads : emulate::touched.writes, begin, last, [&](uintptr_t b, uintptr_t e) {
-        if (e > (end + 15) / 16 * 16) {
-          report(op.id.text() + (mode == READ ? " reads" : " writes") + " beyond an allocation of " + std::to_string(a.size) + " bytes");
-          result = CUDA_ERROR_ILLEGAL_ADDRESS;
-        }
-        if (b < end) a.shadow.access(b - view, std::min(e, (end + 15) / 16 * 16) - view, mode, op.id, op.clock);
-      });
-    };
-    each(READ);
-    each(WRITE);
+std::vector<Touch> kernel_touches() {
+  std::vector<Touch> all;
+  for (auto &[base, a] : living) {
+    uintptr_t begin = base + view, last = begin + pages(a->size);
+    for (Mode mode : {READ, WRITE})
+      emulate::runs(mode == READ ? emulate::touched.reads : emulate::touched.writes, begin, last,
+                    [&](uintptr_t b, uintptr_t e) { all.push_back(Touch{a, b - begin, e - begin, mode}); });
     emulate::forget(begin, last - 1);
+  }
+  return all;
+}
+
+CUresult kernel_accesses(Op &op, const std::vector<Touch> &touches) {
+  CUresult result = CUDA_SUCCESS;
+  for (const Touch &t : touches) {
+    Allocation &a = *t.allocation;
+    size_t end = (a.size + 15) / 16 * 16;
+    if (t.end > end) {
+      report(op.id.text() + (t.mode == READ ? " reads" : " writes") + " beyond an allocation of " + std::to_string(a.size) + " bytes");
+      result = CUDA_ERROR_ILLEGAL_ADDRESS;
+    }
+    if (t.begin < end) a.shadow.access(a.base + t.begin, a.base + std::min(t.end, end), t.mode, op.id, op.clock);
   }
   return result;
 }
@@ -233,10 +242,10 @@ void exempt_memory(uint64_t p) {
 
 size_t live_memory(std::string *leaks) {
   size_t n = 0;
-  for (auto &[base, a] : allocations)
-    if (a.alive && !a.exempt) {
+  for (auto &[base, a] : living)
+    if (!a->exempt) {
       n++;
-      if (leaks) *leaks += ", " + std::to_string(a.size) + " bytes of the device from call " + std::to_string(a.call);
+      if (leaks) *leaks += ", " + std::to_string(a->size) + " bytes of the device from call " + std::to_string(a->call);
     }
   for (auto &[base, h] : host_ranges)
     if (!h.exempt) {
@@ -247,8 +256,7 @@ size_t live_memory(std::string *leaks) {
 }
 
 void release_all_memory() {
-  for (auto &[base, a] : allocations)
-    if (a.alive) drop(a);
+  while (!living.empty()) drop(*living.begin()->second);
   while (!host_ranges.empty()) drop_host(host_ranges.begin());
   transfers.clear();
 }

@@ -8,6 +8,7 @@
 //   EURYALE_STANDIN_MEMORY    bytes of device memory, 1 GiB if unset
 //   EURYALE_STANDIN_SCHEDULE  lazy, eager, random:SEED or biased:SEED
 //   EURYALE_STANDIN_CAPABILITY  the compute capability, 9.0 if unset
+//   EURYALE_STANDIN_RECALL    0: kernels run though what they do on the same bytes is known; see recall.cc
 //   EURYALE_STANDIN_REPORT    1: what is found goes to standard error too, when the process exits
 //
 // Nothing has to be declared for ordering to be checked: the kernels are compiled with a hook on each access to memory,
@@ -56,7 +57,8 @@ void euryaleStandinSetFault(const char *name, uint64_t n, int code, int persiste
 enum { EURYALE_DROP = 0, EURYALE_SWAP = 1 };
 void euryaleStandinSetMutant(const char *name, uint64_t n, int kind, int every);
 
-// How often the named function, or any if name is NULL or "", was called since the last Reset.
+// How often the named function, or any if name is NULL or "", was called since the last Reset; with "recall", how many
+// kernels were not run because it was known what they do.
 uint64_t euryaleStandinCalls(const char *name);
 
 // The memory of the device, of which other processes have taken some. largest is the largest block an allocation can

@@ -39,6 +39,9 @@ static inline void touch(uintptr_t at, bool write) {
   if (write) {
     if (touched.writes[w] & bit) return;
     touched.writes[w] |= bit;
+    touched.saving = true;
+    touched.before.emplace_back(touched.base + g * GRANULE);
+    touched.saving = false;
   } else {
     if ((touched.reads[w] | touched.writes[w]) & bit) return;
     touched.reads[w] |= bit;
@@ -50,7 +53,7 @@ void access(const void *p, size_t n, bool write) {
   uintptr_t at = (uintptr_t)p - touched.base;
   if (at < touched.size) {
     touch(at, write);
-    if ((at & (GRANULE - 1)) + n > GRANULE) touch(at + n - 1, write);
+    for (uintptr_t next = (at / GRANULE + 1) * GRANULE; next < at + n; next += GRANULE) touch(next, write);
   } else if ((uintptr_t)p - (uintptr_t)shared_base < MAX_SHARED) {
     shared_access((uintptr_t)p, n, write, false);
   } else if (!own_memory((uintptr_t)p)) {

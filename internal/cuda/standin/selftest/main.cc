@@ -83,6 +83,7 @@ int main(int argc, char **argv) {
   handles();
   kernels();
   hopper();
+  recall();
   schedules(argc > 1 ? atoi(argv[1]) : 2000);
   printf("self-test of the stand-in driver: %d cases, %d failed\n", cases, failures);
   return failures > 0;

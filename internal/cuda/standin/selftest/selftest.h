@@ -24,7 +24,7 @@ extern CUevent event;
 
 struct Params {
   CUdeviceptr out, in;
-  uint32_t n;
+  uint32_t n, padding = 0; // of a known value: a launch is known by all bytes
 };
 CUfunction function(const std::string &name, int threads = 128);
 void launch(CUfunction f, Params p, CUstream s, unsigned shared = 0, int threads = 128, int blocks = 1);
@@ -36,4 +36,5 @@ void memory();
 void handles();
 void kernels();
 void hopper();
+void recall();
 void schedules(int n);

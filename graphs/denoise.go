@@ -1,0 +1,144 @@
+package graphs
+
+import (
+	"context"
+
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/unet"
+	G "gorgonia.org/gorgonia"
+)
+
+// course is the steps of a request: its scheduler's, with its guidance.
+type course struct {
+	method
+	timesteps []float32
+	steps     []layers.Step
+	noisy     bool // some step adds noise
+}
+
+func (p *TextToImage) course(r Request) (*course, error) {
+	m, err := newMethod(p.scheduler, r.Scheduler)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.SetTimesteps(r.NumInferenceSteps); err != nil {
+		return nil, err
+	}
+	c := &course{method: m, timesteps: m.Timesteps()}
+	for i := range c.timesteps {
+		s := m.step(i, r.Eta)
+		s.Guidance, s.Rescale = r.GuidanceScale, r.GuidanceRescale
+		c.noisy = c.noisy || adds(s)
+		c.steps = append(c.steps, s)
+	}
+	return c, nil
+}
+
+// denoiser is the input of the denoising loop: the UNet's, and what a step needs.
+type denoiser struct {
+	nodes    unet.Inputs
+	timestep []float32 // [B 1]
+	context  []float32 // [B S C]
+	pooled   []float32 // [B P]    SDXL
+	timeIDs  []float32 // [B 6]    SDXL
+
+	state []float32 // [K*N h w L]   the latents first, then what the scheduler keeps
+	step  []float32 // [layers.StepSize]
+	noise []float32 // [N h w L]     if the scheduler adds any
+}
+
+// bind gives memory to those of the UNet's inputs that are listed and exist.
+func (d *denoiser) bind(leaves ...*G.Node) (err error) {
+	into := map[*G.Node]*[]float32{d.nodes.Timestep: &d.timestep, d.nodes.Context: &d.context,
+		d.nodes.Pooled: &d.pooled, d.nodes.TimeIDs: &d.timeIDs}
+	for _, n := range leaves {
+		if n == nil {
+			continue
+		}
+		if *into[n], err = bind[float32](n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loop is the graph of a step.
+type loop struct {
+	in    denoiser
+	state *G.Node // a leaf: what the step begins with
+	model *G.Node // [B h w L]   the UNet's output
+
+	outputs []*G.Node // what the step ends with, and layers.NonFinite of the UNet's output and that
+}
+
+// The outputs of a step.
+const (
+	endState = iota
+	endFlags
+)
+
+// buildLoop adds a step to a graph: the latents scaled, the UNet, guidance, the scheduler's step.
+func (p *TextToImage) buildLoop(c *course, n, rows, h, w, tokens int) (l loop, err error) {
+	g := G.NewGraph()
+	s, sched := layers.NewScope(g, "unet", p.parameters["unet"]), layers.NewScope(g, "scheduler", layers.Declared{})
+	l.state = sched.Input("state", G.Float32, c.samples()*n, h, w, p.unet.InChannels)
+	step := sched.Input("coefficients", G.Float32, layers.StepSize)
+	var noise *G.Node
+	if c.noisy {
+		noise = sched.Input("noise", G.Float32, n, h, w, p.unet.InChannels)
+		if l.in.noise, err = bind[float32](noise); err != nil {
+			return l, err
+		}
+	}
+	if l.in.state, err = bind[float32](l.state); err != nil {
+		return l, err
+	}
+	if l.in.step, err = bind[float32](step); err != nil {
+		return l, err
+	}
+	in := unet.NewInputs(s, p.unet, rows, h, w, tokens)
+	if in.Sample, err = layers.ScaleModelInput(sched, l.state, step, n, rows); err != nil {
+		return l, err
+	}
+	if l.model, err = unet.Build(s, p.unet, in); err != nil {
+		return l, err
+	}
+	end, err := layers.SchedulerStep(sched, l.state, l.model, step, noise, n)
+	if err != nil {
+		return l, err
+	}
+	flags, err := layers.NonFinite(sched, l.model, end)
+	l.in.nodes, l.outputs = in, []*G.Node{end, flags}
+	if err == nil {
+		err = l.in.bind(in.Timestep, in.Context, in.Pooled, in.TimeIDs)
+	}
+	return l, err
+}
+
+// advance takes the state past a step. carry says that it is on the device from the step before, if that has kernels, and
+// keep that it may stay there.
+func (d *denoising) advance(ctx context.Context, step int, carry, keep, checks bool) error {
+	d.loop.carry, d.loop.keep = carry, keep
+	if err := d.loop.evaluate(ctx, step, checks); err != nil {
+		return err
+	}
+	if end := d.loop.runner.Output(endState); end.Data != nil {
+		copy(d.in.state, end.F32())
+	}
+	return nil
+}
+
+// faulty is the first layer of a step that returned a value that is not finite.
+func (d *denoising) faulty(scheduler string) func() string {
+	return func() string {
+		flags := d.loop.runner.Output(endFlags).F32()
+		for i, layer := range []string{d.model.Name(), scheduler} {
+			for _, f := range flags[i*len(flags)/2:][:len(flags)/2] {
+				if f != 0 {
+					return layer
+				}
+			}
+		}
+		return ""
+	}
+}
