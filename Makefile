@@ -69,7 +69,7 @@ build/stub/libcuda.so: $(CUDA)/include/driver_symbols.txt
 .PHONY: kernels
 kernels:
 	python3 -m venv .venv/kernels
-	.venv/kernels/bin/pip install -q nvidia-cuda-nvrtc-cu11==11.8.89
+	.venv/kernels/bin/pip install -q nvidia-cuda-nvrtc-cu11==11.8.89 nvidia-cuda-nvrtc-cu12==12.0.76
 	.venv/kernels/bin/python $(CUDA)/kernels/build.py
 
 # The stand-in driver, for tests of the gpu build without a GPU. With LD_LIBRARY_PATH=build/standin EURYALE_STANDIN=1
@@ -88,7 +88,7 @@ contract: standin build/contract/contract
 
 build/contract/contract: $(wildcard $(CUDA)/contract/*) build/stub/libcuda.so
 	mkdir -p $(@D)
-	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -static-libstdc++ -static-libgcc -Lbuild/stub -lcuda -pthread
+	g++ -std=c++17 -O1 -Wall -Wextra -I$(CUDA)/include $(CUDA)/contract/*.cc -o $@ -static-libstdc++ -static-libgcc -Lbuild/stub -lcuda -ldl -pthread
 
 # go test with the tag gpu, on the stand-in: without a device it fails, and does not skip. PKG and ARGS narrow it down.
 .PHONY: test-gpu

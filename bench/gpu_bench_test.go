@@ -32,6 +32,14 @@ func needGPU(b *testing.B) {
 	b.Skip(err)
 }
 
+// kernels names the set of kernels that runs, for benchmarks' names.
+func kernels() string {
+	if os.Getenv("EURYALE_HOPPER") == "1" {
+		return "hopper"
+	}
+	return "tensor"
+}
+
 // BenchmarkGPUNetwork times networks with everything resident. A run copies its inputs in and its result out, and ends
 // when the result is there.
 func BenchmarkGPUNetwork(b *testing.B) {
@@ -42,7 +50,7 @@ func BenchmarkGPUNetwork(b *testing.B) {
 		build            func(int) builder
 	}{{"sd15", "unet", 512, unetStep}, {"sdxl", "unet", 1024, unetStep}, {"sd15", "vae", 512, decode}, {"sdxl", "vae", 1024, decode}} {
 		for _, dtype := range []string{"f16", "bf16"} {
-			b.Run(fmt.Sprintf("model=%s/component=%s/size=%d/dtype=%s", c.model, c.component, c.size, dtype), func(b *testing.B) {
+			b.Run(fmt.Sprintf("model=%s/component=%s/size=%d/dtype=%s/kernels=%s", c.model, c.component, c.size, dtype, kernels()), func(b *testing.B) {
 				vm := network(b, c.model, c.component, c.build(c.size), graphs.WithVMDevice(graphs.DeviceOption{Name: "cuda:0", DType: dtype}))
 				if err := vm.RunAll(); err != nil {
 					b.Fatal(err)
@@ -67,7 +75,7 @@ func BenchmarkGPUOffload(b *testing.B) {
 		model string
 		steps int
 	}{{"tiny", 20}, {"sd15", 10}, {"sdxl", 10}} {
-		b.Run("model="+c.model, func(b *testing.B) {
+		b.Run("model="+c.model+"/kernels="+kernels(), func(b *testing.B) {
 			m, err := loader.Tiny()
 			if c.model != "tiny" {
 				m, err = model(b, c.model), nil

@@ -147,7 +147,7 @@ func (k conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, scratc
 	if p.kh*p.kw*p.stride*p.up == 1 && k.pad == (padding{}) {
 		name = "linear" // a pixel is a row
 	}
-	return gemm(dev, name, p, last(in[0].Shape), out, scratch), nil
+	return gemm(dev, name, p, last(in[0].Shape), out, scratch)
 }
 
 func (k conv) FLOPs(out tensor.Shape, in []tensor.Shape) int64 {

@@ -111,11 +111,16 @@ func (r *deviceRun) each(b *testing.B, kernels []device.Kernel) float64 {
 }
 
 // BenchmarkDevice times the device form of each op at real sizes. EURYALE_SHAPES names a file of other ops, as
-// bench/peers/limits.py writes it.
+// bench/peers/limits.py writes it. The name says whether the kernels of compute capability 9.0 ran: with EURYALE_HOPPER=1
+// they do where they take the shape.
 func BenchmarkDevice(b *testing.B) {
 	dev := benchDevice(b)
 	for _, c := range benchmarked(b) {
-		b.Run("op="+strings.ReplaceAll(c.name, " ", "-")+"/dtype=f16", func(b *testing.B) {
+		kernels := "tensor"
+		if strings.HasPrefix(kernelOf(b, dev.Kernels(), c.kind, c.in, dtype.F16), "hopper_") {
+			kernels = "hopper"
+		}
+		b.Run("op="+strings.ReplaceAll(c.name, " ", "-")+"/dtype=f16/kernels="+kernels, func(b *testing.B) {
 			r := newDeviceRun(b, dev)
 			r.time(b, c.kind, c.in, func(out device.Arg, in []device.Arg) ([]device.Kernel, error) {
 				return c.kind.Device(dev.Kernels(), out, in, r.alloc(c.kind.Scratch(dev.Kernels(), out, in)))
@@ -178,7 +183,7 @@ func BenchmarkDeviceTiles(b *testing.B) {
 					tile == best && splits == parts), func(b *testing.B) {
 					r := newDeviceRun(b, dev)
 					r.time(b, k, c.in, func(out device.Arg, in []device.Arg) ([]device.Kernel, error) {
-						return tiled(kernelOf(k), tile, splits, k.params(out, in), out, r.alloc(4*splits*rows(shape)*n)), nil
+						return tiled(nameOf(k), tile, splits, k.params(out, in), out, r.alloc(4*splits*rows(shape)*n)), nil
 					})
 				})
 			}

@@ -54,14 +54,7 @@ func TestDeviceFormsAgreeWithDefinitions(t *testing.T) {
 	dev := cudaDevice(t)
 	for _, c := range append(opCases, deviceCases...) {
 		for typ, most := range map[dtype.Type]float64{dtype.F32: 1e-6, dtype.F16: 2e-3, dtype.BF16: 1.5e-2} {
-			t.Run(fmt.Sprintf("%s/%v", c.name, typ), func(t *testing.T) {
-				r := newDeviceRun(t, dev)
-				in, want := r.arguments(c.kind, c.in, c.ids, typ)
-				got := r.run(op{c.kind}, want.Shape(), typ, in)
-				if d := relL2(got, want.Data().([]float32)); !(d <= most) {
-					t.Errorf("device form and definition differ by %g, at most %g is expected", d, most)
-				}
-			})
+			t.Run(fmt.Sprintf("%s/%v", c.name, typ), func(t *testing.T) { agree(t, dev, c.kind, c.in, c.ids, typ, most) })
 		}
 	}
 }
@@ -72,11 +65,24 @@ type product interface {
 	params(out device.Arg, in []device.Arg) *gemmParams
 }
 
-func kernelOf(k product) string {
+func nameOf(k product) string {
 	if _, ok := k.(conv); ok {
 		return "conv"
 	}
 	return "linear"
+}
+
+// agree compares the device form of an op in type typ with its definition.
+func agree(t *testing.T, dev device.Device, k kind, shapes []tensor.Shape, ids int, typ dtype.Type, most float64) {
+	t.Helper()
+	r := newDeviceRun(t, dev)
+	in, want := r.arguments(k, shapes, ids, typ)
+	got := r.run(op{k}, want.Shape(), typ, in)
+	if d := relL2(got, want.Data().([]float32)); !(d <= most) {
+		t.Errorf("device form and definition differ by %g, at most %g is expected", d, most)
+	} else {
+		t.Logf("device form and definition differ by %.2g", d)
+	}
 }
 
 // Every tile, in one part and in several, gives what the definition gives: products whose sizes are no multiples of the
@@ -117,7 +123,7 @@ func TestDeviceTilesAgreeWithDefinitions(t *testing.T) {
 						size := 4 * splits * rows(want.Shape()) * c.in[1][0]
 						scratch := r.alloc(size)
 						got := r.result(want.Shape(), typ, func(out device.Arg) ([]device.Kernel, error) {
-							return tiled(kernelOf(c.kind), tile, splits, c.kind.params(out, in), out, scratch), nil
+							return tiled(nameOf(c.kind), tile, splits, c.kind.params(out, in), out, scratch), nil
 						})
 						if d := relL2(got, want.Data().([]float32)); !(d <= most) {
 							t.Errorf("device form and definition differ by %g, at most %g is expected", d, most)

@@ -120,7 +120,7 @@ func (k linear) Scratch(dev device.Kernels, out device.Arg, in []device.Arg) int
 
 func (k linear) Device(dev device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
 	p := k.params(out, in)
-	return gemm(dev, "linear", p, int(p.k), out, scratch), nil
+	return gemm(dev, "linear", p, int(p.k), out, scratch)
 }
 
 func (k linear) FLOPs(_ tensor.Shape, in []tensor.Shape) int64 {

@@ -90,7 +90,7 @@ func onTensorCores(k device.Kernels, t dtype.Type, channels int) bool {
 
 // gemmScratch is the bytes of scratch that gemm wants.
 func gemmScratch(k device.Kernels, p *gemmParams, channels int, out device.Arg) int {
-	if !onTensorCores(k, out.DType, channels) {
+	if !onTensorCores(k, out.DType, channels) || onHopper(k, p, channels, out) {
 		return 0
 	}
 	if _, splits := tiling(int(p.m), int(p.n), halves(p.k, out.DType), k.Processors); splits > 1 {
@@ -100,13 +100,16 @@ func gemmScratch(k device.Kernels, p *gemmParams, channels int, out device.Arg) 
 }
 
 // gemm launches a product: on tensor cores where they take it, name is then "linear" or "conv".
-func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device.Arg, scratch device.Ptr) []device.Kernel {
+func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
+	if onHopper(k, p, channels, out) {
+		return hopper(k, name, p, out)
+	}
 	if !onTensorCores(k, out.DType, channels) {
 		p.splits = 1
-		return []device.Kernel{launch("gemm", out.DType, p, ceil(int(p.m), 64)*ceil(int(p.n), 64), 256, 2*16*68*4)}
+		return []device.Kernel{launch("gemm", out.DType, p, ceil(int(p.m), 64)*ceil(int(p.n), 64), 256, 2*16*68*4)}, nil
 	}
 	t, splits := tiling(int(p.m), int(p.n), halves(p.k, out.DType), k.Processors)
-	return tiled(name, t, splits, p, out, scratch)
+	return tiled(name, t, splits, p, out, scratch), nil
 }
 
 // tiled launches a product in the tile and the parts given.

@@ -72,7 +72,9 @@ func TestTilingBounds(t *testing.T) {
 					p := &gemmParams{m: int32(m), n: int32(n), k: int32(k)}
 					dev, out := device.Kernels{TensorCore: true, Processors: processors}, device.Arg{Shape: tensor.Shape{m, n}, DType: dtype.F16}
 					scratch := gemmScratch(dev, p, k, out)
-					gemm(dev, "linear", p, k, out, 0)
+					if _, err := gemm(dev, "linear", p, k, out, 0); err != nil {
+						t.Fatal(err)
+					}
 					if want := 4 * int(p.splits) * m * n; p.splits > 1 && scratch != want || p.splits == 1 && scratch != 0 {
 						t.Errorf("%s: %d bytes of scratch, want %d", name, scratch, want)
 					}

@@ -4,6 +4,9 @@
 #
 #   run.sh [part ...]        parts: contract ops pipelines sanitizer bench peers; default all but peers
 #
+# On compute capability 9.0, ops, pipelines and benchmarks run a second time with that capability's kernels, which have to be
+# asked for; their logs end in -hopper. Every command has a limit of time: a kernel that waits forever is a failed part.
+#
 # peers compares with diffusers and needs Python with torch, transformers and accelerate. Where a run may not take long, PEERS
 # has arguments for peers/gpu.py that divide it: PEERS="--families sdxl --variants resident".
 set -uo pipefail
@@ -28,19 +31,28 @@ parts=${*:-contract ops pipelines sanitizer bench}
 part() {
 	local name=$1 begin=$SECONDS
 	shift
-	if "$@" >"$out/$name.log" 2>&1; then
+	if timeout --kill-after=30 "${LIMIT:-20m}" "$@" >"$out/$name.log" 2>&1; then
 		echo "- $name: passed, $((SECONDS - begin)) s" >>"$out/SUMMARY.md"
 	else
 		echo "- $name: FAILED ($?), $((SECONDS - begin)) s; see $name.log" >>"$out/SUMMARY.md"
 	fi
 }
 
+# both NAME COMMAND...: with the kernels that are the default and, where there are others, with those.
+both() {
+	local name=$1
+	shift
+	part "$name" "$@"
+	[ "$capability" != 9.0 ] || part "$name-hopper" env EURYALE_HOPPER=1 "$@"
+}
+capability=$(nvidia-smi --id=0 --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d ' ')
+
 cd "$here"
 for p in $parts; do
 	case $p in
 	contract) part contract ./contract ;;
-	ops) part ops ./layers.test -test.run Device -test.v ;;
-	pipelines) part pipelines ./graphs.test -test.run 'TestDevice|TapeMachine' -test.v ;;
+	ops) LIMIT=5m both ops ./layers.test -test.run Device -test.v ;;
+	pipelines) LIMIT=10m both pipelines ./graphs.test -test.run 'TestDevice|TapeMachine' -test.v ;;
 	sanitizer)
 		if ! command -v compute-sanitizer >/dev/null; then
 			echo "- sanitizer: not run, compute-sanitizer is not there" >>"$out/SUMMARY.md"
@@ -52,9 +64,9 @@ for p in $parts; do
 		;;
 	bench)
 		part doctor ./euryale doctor
-		part bench-ops ./layers.test -test.run '^$' -test.bench 'Device$'
+		LIMIT=10m both bench-ops ./layers.test -test.run '^$' -test.bench 'Device$'
 		part bench-tiles ./layers.test -test.run '^$' -test.bench DeviceTiles
-		part bench-networks ./bench.test -test.run '^$' -test.bench GPU -test.timeout 20m
+		both bench-networks ./bench.test -test.run '^$' -test.bench GPU -test.timeout 20m
 		;;
 	peers)
 		part peers python3 peers/gpu.py --mkmodel ./mkmodel --wheels wheels --models "$models" -o "$out/gpu.json" \

@@ -24,6 +24,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"runtime"
 	"strings"
@@ -51,6 +52,7 @@ type Device struct {
 	drawn     cu.Stream // where graphs are captured; nothing runs in it
 	functions map[string]*function
 	kernels   device.Kernels
+	hopper    bool           // the kernels for compute capability 9.0 are asked for
 	free      []func() error // undoes what Open did, last first
 
 	mu   sync.Mutex
@@ -98,6 +100,11 @@ func (d *Device) open(ordinal int) (err error) {
 	d.kernels = device.Kernels{Names: map[string]bool{}, TensorCore: major >= 8}
 	if d.kernels.Processors, err = d.dev.Attribute(cu.MultiprocessorCount); err != nil {
 		return d.fail("cuDeviceGetAttribute", err)
+	}
+	if os.Getenv("EURYALE_HOPPER") == "1" {
+		if err := d.wantHopper(ordinal, major, minor); err != nil {
+			return err
+		}
 	}
 	if d.ctx, err = d.dev.RetainPrimaryCtx(); err != nil {
 		return d.fail("cuDevicePrimaryCtxRetain", err)

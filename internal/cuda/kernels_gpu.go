@@ -31,6 +31,9 @@ func (d *Device) loadKernels() error {
 		if strings.HasSuffix(f.Name(), "_tensor.ptx") && !d.kernels.TensorCore {
 			continue
 		}
+		if strings.HasSuffix(f.Name(), "_hopper.ptx") && !d.hopper {
+			continue
+		}
 		text, err := ptx.ReadFile("kernels/" + f.Name())
 		if err != nil {
 			return err

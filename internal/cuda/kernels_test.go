@@ -17,7 +17,10 @@ func TestPTXMatchesItsSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	version := regexp.MustCompile(`NVRTC = "(.*)"`).FindSubmatch(script)[1]
+	versions := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^(NVRTC\w*) = "(.*?)"`).FindAllSubmatch(script, -1) {
+		versions[string(m[1])] = string(m[2])
+	}
 	sources, _ := filepath.Glob("kernels/*.cu")
 	if len(sources) == 0 {
 		t.Fatal("no kernels")
@@ -33,9 +36,12 @@ func TestPTXMatchesItsSource(t *testing.T) {
 			}
 			h.Write(text)
 		}
-		arch := "compute_70"
+		arch, version := "compute_70", versions["NVRTC"]
 		if strings.HasSuffix(source, "_tensor.cu") {
 			arch = "compute_80"
+		}
+		if strings.HasSuffix(source, "_hopper.cu") {
+			arch, version = "compute_90a", versions["NVRTC_HOPPER"]
 		}
 		fmt.Fprintf(h, "%s --gpu-architecture=%s --std=c++17 -default-device", version, arch)
 		ptx, err := os.ReadFile(strings.TrimSuffix(source, ".cu") + ".ptx")

@@ -90,7 +90,21 @@ type Kernels struct {
 	TensorCore bool // those for tensor cores are among them
 	TF32       bool // float32 is to be multiplied on tensor cores, which see 11 bits of it
 	Processors int
+
+	// Boxes makes the descriptor that the kernels for compute capability 9.0 need of a matrix; nil if there are none.
+	Boxes func(Matrix) (TensorMap, error)
 }
+
+// Matrix has rows of 16-bit numbers that follow one another. Kernels copy it by boxes of 64 columns and BoxRows rows.
+type Matrix struct {
+	Ptr           Ptr
+	DType         dtype.Type
+	Rows, Columns int
+	BoxRows       int
+}
+
+// TensorMap describes a Matrix as the driver has it: a part of a kernel's parameter, at a multiple of 64 bytes.
+type TensorMap [128]byte
 
 // Any reports whether the device has kernels.
 func (k Kernels) Any() bool { return k.Names != nil }

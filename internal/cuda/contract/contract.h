@@ -43,5 +43,6 @@ void copies(const Device &d);
 void streams(const Device &d);
 void events(const Device &d);
 void graphs(const Device &d);
+void tensor_maps(const Device &d);
 void end_of_context(Device &d);
 void ruined_context(); // in a process of its own

@@ -81,6 +81,7 @@ int main(int argc, char **argv) {
     streams(d);
     events(d);
     graphs(d);
+    tensor_maps(d);
     end_of_context(d);
   }
   char name[128] = "?";

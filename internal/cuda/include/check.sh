@@ -6,12 +6,16 @@ here=$(dirname "$0")
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
+# Tensor maps came with CUDA 12.
+maps=
+if grep -q cuTensorMapEncodeTiled "$1"/cuda.h; then maps=$here/cuda_tensor_map.h; fi
+
 {
 	echo '#include <cuda.h>'
-	grep -ohE 'CU[A-Za-z0-9_]+ = [0-9]+' "$here"/cuda_enums.h | grep -v FLAGS_MASK | sed -E 's/(.*) = (.*)/_Static_assert(\1 == \2, "\1");/'
+	grep -ohE 'CU[A-Za-z0-9_]+ = [0-9]+' "$here"/cuda_enums.h $maps | grep -v FLAGS_MASK | sed -E 's/(.*) = (.*)/_Static_assert(\1 == \2, "\1");/'
 	# A second declaration of a function must agree with the first; CUDA 12
 	# gave the parameter of cuGraphAddKernelNode two more fields.
-	grep -hE '^CUresult cu' "$here"/cuda.h | grep -v cuGraphAddKernelNode
+	grep -hE '^CUresult cu' "$here"/cuda.h $maps | grep -v cuGraphAddKernelNode
 } >"$tmp/declarations.c"
 ${CC:-gcc} -I"$1" -Wno-deprecated-declarations -fsyntax-only "$tmp/declarations.c"
 

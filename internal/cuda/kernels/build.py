@@ -1,4 +1,4 @@
-"""Compiles the kernels to the PTX that is committed beside them, with NVRTC of CUDA 11.8.
+"""Compiles the kernels to the PTX that is committed beside them, with NVRTC of CUDA 11.8, and of 12.0 for Hopper's.
 
     make kernels
 
@@ -13,12 +13,21 @@ import os
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NVRTC = "11.8.89"
+NVRTC_HOPPER = "12.0.76"  # the first with wgmma: its PTX is of ISA 8.0, for drivers from 525 on
 
 
 def options(name):
-    """Tensor cores' kernels need sm_80; the others run from sm_70 on."""
-    arch = "compute_80" if name.endswith("_tensor.cu") else "compute_70"
+    """Tensor cores' kernels need sm_80, Hopper's sm_90a and nothing else; the others run from sm_70 on."""
+    arch = "compute_70"
+    if name.endswith("_tensor.cu"):
+        arch = "compute_80"
+    if name.endswith("_hopper.cu"):
+        arch = "compute_90a"
     return [f"--gpu-architecture={arch}", "--std=c++17", "-default-device", "-I" + HERE]
+
+
+def version(name):
+    return NVRTC_HOPPER if name.endswith("_hopper.cu") else NVRTC
 
 
 def digest(name):
@@ -27,14 +36,14 @@ def digest(name):
     for path in [name] + sorted(glob.glob("*.h", root_dir=HERE)):
         with open(os.path.join(HERE, path), "rb") as f:
             h.update(f.read())
-    h.update(" ".join([NVRTC] + options(name)[:-1]).encode())
+    h.update(" ".join([version(name)] + options(name)[:-1]).encode())
     return h.hexdigest()
 
 
-def library():
+def library(version):
     spec = importlib.util.find_spec("nvidia.cuda_nvrtc")
     folder = os.path.join(list(spec.submodule_search_locations)[0], "lib")
-    return ctypes.CDLL(os.path.join(folder, "libnvrtc.so.11.2"))
+    return ctypes.CDLL(os.path.join(folder, "libnvrtc.so.11.2" if version == NVRTC else "libnvrtc.so.12"))
 
 
 def compile(nvrtc, name):
@@ -61,9 +70,8 @@ def text_of(size, get, prog):
 
 
 def main():
-    nvrtc = library()
     for name in sorted(glob.glob("*.cu", root_dir=HERE)):
-        ptx = compile(nvrtc, name)
+        ptx = compile(library(version(name)), name)
         with open(os.path.join(HERE, name[:-3] + ".ptx"), "w") as f:
             f.write(f"// {digest(name)}\n{ptx}")
         print(name, len(ptx), "bytes,", ptx.count(".entry"), "kernels")

@@ -1,5 +1,6 @@
 // The driver, its one device, contexts. The device has compute capability 9.0, 1 GiB unless the environment says
 // otherwise, and a name that nobody takes for a GPU's.
+#include <stdlib.h>
 #include <string.h>
 
 #include "driver.h"
@@ -65,6 +66,12 @@ void end_context() {
 } // namespace standin
 
 using namespace standin;
+
+// Of 9.0 the first digit is part 0, the second part 1.
+static int capability(int part) {
+  const char *set = getenv("EURYALE_STANDIN_CAPABILITY");
+  return (set && strlen(set) == 3 ? set : "9.0")[2 * part] - '0';
+}
 
 static const char *device_name = "TEST STAND-IN (no GPU)";
 
@@ -151,10 +158,12 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attrib, CUdevice de
       {CU_DEVICE_ATTRIBUTE_UNIFIED_ADDRESSING, 1},
       {CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY, 1},
       {CU_DEVICE_ATTRIBUTE_HOST_REGISTER_SUPPORTED, 1},
-      {CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, 9},
-      {CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, 0},
   };
   if (attrib <= 0 || attrib > 200) return CUDA_ERROR_INVALID_VALUE;
+  if (attrib == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR || attrib == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR) {
+    *value = capability(attrib == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+    return CUDA_SUCCESS;
+  }
   auto k = known.find(attrib);
   *value = k == known.end() ? 0 : k->second;
   return CUDA_SUCCESS;

@@ -9,6 +9,7 @@
 
 #include <deque>
 
+#include "async.h"
 #include "shared.h"
 
 #ifdef UNPOISON
@@ -38,8 +39,9 @@ struct Copy {
   const char *from; // null: zeros
 };
 
-enum Meeting { NONE, BARRIER, WARP_BARRIER, SHUFFLE, MATRICES, MULTIPLY };
-static const char *meeting_names[] = {"nothing", "block_sync", "warp_sync", "shuffle_xor", "load_matrices", "multiply_add"};
+enum Meeting { NONE, BARRIER, WARP_BARRIER, SHUFFLE, MATRICES, MULTIPLY, PHASE, PRODUCTS };
+static const char *meeting_names[] = {"nothing",       "block_sync",   "warp_sync",    "shuffle_xor",
+                                      "load_matrices", "multiply_add", "barrier_wait", "products_wait"};
 
 struct Fiber {
   void *stack_pointer;
@@ -106,6 +108,8 @@ static void resume(unsigned next) {
 
 // Somebody else's turn; returns when the caller is ready again and it is its turn.
 static void rest() {
+  while (ready.empty() && async_deliver()) {
+  }
   if (ready.empty()) {
     std::string text = "threads of a block wait in different places:";
     int shown = 0;
@@ -113,7 +117,7 @@ static void rest() {
       if (i == 0 || fibers[i].ended != fibers[i - 1].ended || fibers[i].waits != fibers[i - 1].waits)
         text += " thread " + std::to_string(i) + (fibers[i].ended ? " has ended," : std::string(" in ") + meeting_names[fibers[i].waits] + ","), shown++;
     text.pop_back();
-    stop(719, text);
+    stop(719, text + async_missing());
   }
   unsigned next = ready.front();
   ready.pop_front();
@@ -153,9 +157,22 @@ bool stop_on_fault(uintptr_t address, bool write) {
 static void fiber_main() {
   kernel->body(params);
   fibers[current].ended = true;
-  if (++ended == threads) leave();
+  if (++ended == threads) {
+    async_end();
+    leave();
+  }
   rest();
   __builtin_unreachable();
+}
+
+void park(Waiting what) {
+  fibers[current].waits = what == FOR_BARRIER ? PHASE : PRODUCTS;
+  rest();
+}
+
+void wake(unsigned thread) {
+  fibers[thread].waits = NONE;
+  ready.push_back(thread);
 }
 
 static void prepare(unsigned i) {
@@ -194,6 +211,7 @@ static void release() {
 
 static Result run_block(unsigned shared_bytes) {
   shared_start(shared_bytes);
+  async_start(threads);
   ready.clear();
   for (Warp &w : warps) w = Warp{};
   barrier_arrived = ended = 0;
@@ -347,6 +365,7 @@ void copy_async(void *to, const void *from, bool valid) {
   if ((uintptr_t)from & 15) misaligned(from, 16);
   if ((uintptr_t)to - (uintptr_t)shared_base >= MAX_SHARED) stop(717, "copy16 to outside shared memory");
   shared_access((uintptr_t)to, 16, true, true);
+  async_copy(to, false);
   fibers[current].groups.back().push_back(Copy{(char *)to, valid ? (const char *)from : nullptr});
 }
 
@@ -363,6 +382,7 @@ void copy_finish(int newest_left) {
         memcpy(c.to, c.from, 16);
       } else
         memset(c.to, 0, 16);
+      async_copy(c.to, true);
     }
     groups.erase(groups.begin());
   }

@@ -101,17 +101,24 @@ static void learn(const std::string &key, const std::vector<Allocation *> &used,
   deeds.push_back(std::move(d));
 }
 
-// Pointers of the device within the parameter become those that the host can follow. Numbers do not look like them:
-// the device's addresses are above 2^40.
-static void translate(std::vector<char> &params) {
-  for (size_t i = 0; i + 8 <= params.size(); i += 8) {
-    uint64_t v;
-    memcpy(&v, &params[i], 8);
-    if (!is_device(v)) continue;
-    char *p = host_view(v);
-    memcpy(&params[i], &p, 8);
+// A parameter, aligned as the device aligns it: tensor maps in it are. Pointers of the device in it are those that the host
+// can follow. Numbers do not look like them: the device's addresses are above 2^40.
+struct Parameter {
+  struct alignas(64) Line { char bytes[64]; };
+  std::vector<Line> lines;
+
+  explicit Parameter(const std::vector<char> &given) : lines((given.size() + 63) / 64) {
+    for (size_t i = 0; i < given.size(); i += 8) {
+      char *to = (char *)lines.data() + i;
+      memcpy(to, &given[i], std::min<size_t>(8, given.size() - i));
+      uint64_t v;
+      memcpy(&v, to, 8);
+      if (!is_device(v) || i + 8 > given.size()) continue;
+      char *p = host_view(v);
+      memcpy(to, &p, 8);
+    }
   }
-}
+};
 
 CUresult run_kernel(Op &op, const Launch &launch) {
   std::vector<Allocation *> used;
@@ -124,10 +131,9 @@ CUresult run_kernel(Op &op, const Launch &launch) {
         return kernel_accesses(op, touches);
       }
 
-  std::vector<char> params = launch.params;
-  translate(params);
+  const Parameter params(launch.params);
   emulate::touched.before.clear();
-  emulate::Result r = emulate::run(*launch.kernel, launch.grid, launch.shared, params.data(), blocks_backwards());
+  emulate::Result r = emulate::run(*launch.kernel, launch.grid, launch.shared, params.lines.data(), blocks_backwards());
   if (r.code) report(op.id.text() + " fails: " + r.message);
   touches = kernel_touches();
   if (!r.code && !key.empty()) learn(key, used, touches);

@@ -7,6 +7,7 @@
 //
 //   EURYALE_STANDIN_MEMORY    bytes of device memory, 1 GiB if unset
 //   EURYALE_STANDIN_SCHEDULE  lazy, eager, random:SEED or biased:SEED
+//   EURYALE_STANDIN_CAPABILITY  the compute capability, 9.0 if unset
 //   EURYALE_STANDIN_RECALL    0: kernels run though what they do on the same bytes is known; see recall.cc
 //   EURYALE_STANDIN_REPORT    1: what is found goes to standard error too, when the process exits
 //

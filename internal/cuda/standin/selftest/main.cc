@@ -30,10 +30,11 @@ void must(const char *what, CUresult got) {
 static std::string ptx() {
   static const std::map<std::string, int> all = {
       {"accumulate", 128}, {"beyond", 128}, {"race", 128}, {"warps", 128}, {"diverge", 128}, {"meet", 128}, {"hasty", 128}, {"patient", 128},
-      {"overflow", 128}, {"crooked", 128}, {"foreign", 128}, {"product_f16", 32}, {"product_bf16", 32}, {"missing", 128}};
+      {"overflow", 128}, {"crooked", 128}, {"foreign", 128}, {"product_f16", 32}, {"product_bf16", 32}, {"missing", 128}, {"hopper", 256}};
   std::string text = ".version 7.0\n.target sm_80\n.address_size 64\n";
   for (auto &[name, threads] : all)
-    text += ".visible .entry selftest_" + name + "(\n.param .align 8 .b8 selftest_" + name + "_param_0[24]\n)\n.maxntid " + std::to_string(threads) + ", 1, 1\n{\nret;\n}\n";
+    text += ".visible .entry selftest_" + name + "(\n.param .align 8 .b8 selftest_" + name + "_param_0[" +
+            (name == "hopper" ? "320" : "24") + "]\n)\n.maxntid " + std::to_string(threads) + ", 1, 1\n{\nret;\n}\n";
   return text;
 }
 
@@ -81,6 +82,7 @@ int main(int argc, char **argv) {
   memory();
   handles();
   kernels();
+  hopper();
   recall();
   schedules(argc > 1 ? atoi(argv[1]) : 2000);
   printf("self-test of the stand-in driver: %d cases, %d failed\n", cases, failures);

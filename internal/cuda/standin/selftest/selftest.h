@@ -35,5 +35,6 @@ void mutants();
 void memory();
 void handles();
 void kernels();
+void hopper();
 void recall();
 void schedules(int n);
