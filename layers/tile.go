@@ -8,7 +8,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/dtype"
 )
 
-// tile is what one block of gemm_tensor.cu computes of a product, as the kernel's name has it.
+// tile is what one block of gemm_tensor.h computes of a product, as the kernel's name has it.
 type tile struct {
 	rows, columns, threads, stages int
 	resident                       int // blocks that a processor holds at once
@@ -21,7 +21,7 @@ var gemmTiles = []tile{
 	{256, 128, 256, 4, 1}, {160, 160, 320, 4, 1}, {128, 160, 128, 4, 2}, {128, 128, 128, 4, 2}, {64, 160, 128, 4, 2}, {64, 64, 128, 4, 4},
 }
 
-// depth is what a step of gemm_tensor.cu sums of k, of 16-bit numbers. Of float32 it is half, which take as much memory
+// depth is what a step of gemm_tensor.h sums of k, of 16-bit numbers. Of float32 it is half, which take as much memory
 // and as many cycles: everything here counts a float32 as two numbers.
 const depth = 32
 
@@ -83,7 +83,7 @@ func tiling(m, n, k, processors int) (best tile, splits int) {
 	return best, splits
 }
 
-// onTensorCores reports whether gemm_tensor.cu takes the product. channels is what a filter's tap sums, or k.
+// onTensorCores reports whether gemm_tensor.h takes the product. channels is what a filter's tap sums, or k.
 func onTensorCores(k device.Kernels, t dtype.Type, channels int) bool {
 	return (t != dtype.F32 || k.TF32) && k.TensorCore && channels%8 == 0
 }

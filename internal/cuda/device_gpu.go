@@ -55,13 +55,10 @@ type Device struct {
 	hopper    bool           // the kernels for compute capability 9.0 are asked for
 	free      []func() error // undoes what Open did, last first
 
+	loading sync.Mutex // of kernels
+
 	mu   sync.Mutex
 	lost *device.Error // the error that ruined the context
-}
-
-type function struct {
-	f      C.CUfunction
-	shared int // bytes of dynamic shared memory it may use
 }
 
 var _ device.Device = (*Device)(nil)
@@ -114,7 +111,7 @@ func (d *Device) open(ordinal int) (err error) {
 		if err := d.makeStreams(); err != nil {
 			return err
 		}
-		return d.loadKernels()
+		return d.listKernels()
 	})
 }
 
@@ -251,9 +248,9 @@ func (d *Device) Launch(s device.Stream, k *device.Kernel) error {
 }
 
 func (d *Device) launch(s cu.Stream, k *device.Kernel) error {
-	f, ok := d.functions[k.Name]
-	if !ok {
-		return fmt.Errorf("there is no kernel %s", k.Name)
+	f, err := d.function(k.Name)
+	if err != nil {
+		return err
 	}
 	if k.Shared > max(f.shared, mostShared) {
 		if err := d.result("cuFuncSetAttribute", C.allow_shared(f.f, C.int(k.Shared))); err != nil {
@@ -273,6 +270,11 @@ func stream(s cu.Stream) C.CUstream { return C.CUstream(unsafe.Pointer(s.C())) }
 
 func (d *Device) Capture(ks []*device.Kernel) (g device.Graph, err error) {
 	err = d.within(func() error {
+		for _, k := range ks { // which must not happen in a capture
+			if _, err := d.function(k.Name); err != nil {
+				return err
+			}
+		}
 		if err := d.result("cuStreamBeginCapture", C.begin(stream(d.drawn))); err != nil {
 			return err
 		}

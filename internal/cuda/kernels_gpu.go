@@ -16,13 +16,20 @@ import (
 	"unsafe"
 )
 
-// The driver compiles PTX for the GPU it finds, and keeps the result in its cache.
+// The driver compiles PTX for the GPU it finds, which takes seconds for all there is, and keeps the result in its cache. So
+// a file is loaded when the first of its kernels is wanted.
 //
 //go:embed kernels/*.ptx
 var ptx embed.FS
 
-// loadKernels looks every kernel up, once.
-func (d *Device) loadKernels() error {
+type function struct {
+	file   string
+	f      C.CUfunction // nil until the file is loaded
+	shared int          // bytes of dynamic shared memory it may use
+}
+
+// listKernels says which kernels the device has.
+func (d *Device) listKernels() error {
 	files, err := ptx.ReadDir("kernels")
 	if err != nil {
 		return err
@@ -38,31 +45,53 @@ func (d *Device) loadKernels() error {
 		if err != nil {
 			return err
 		}
-		if err := d.loadModule(string(text)); err != nil {
-			return fmt.Errorf("kernels/%s: %w", f.Name(), err)
+		for _, name := range entries(string(text)) {
+			d.functions[name] = &function{file: "kernels/" + f.Name()}
+			d.kernels.Names[name] = true
 		}
+	}
+	d.kernels.Load = func(name string) error {
+		return d.within(func() error { _, err := d.function(name); return err })
 	}
 	return nil
 }
 
-func (d *Device) loadModule(text string) error {
-	image := C.CString(text)
+// function is a kernel, its file loaded.
+func (d *Device) function(name string) (*function, error) {
+	f, ok := d.functions[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no kernel %s", name)
+	}
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	if f.f != nil {
+		return f, nil
+	}
+	if err := d.loadModule(f.file); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.file, err)
+	}
+	return f, nil
+}
+
+func (d *Device) loadModule(file string) error {
+	text, err := ptx.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	image := C.CString(string(text))
 	defer C.free(unsafe.Pointer(image))
 	var m C.CUmodule
 	if err := d.result("cuModuleLoadData", C.load(&m, image)); err != nil {
 		return err
 	}
 	d.free = append(d.free, func() error { return d.result("cuModuleUnload", C.unload(m)) })
-	for _, name := range entries(text) {
+	for _, name := range entries(string(text)) {
 		c := C.CString(name)
-		f := &function{}
-		err := d.result("cuModuleGetFunction", C.get_function(&f.f, m, c))
+		err := d.result("cuModuleGetFunction", C.get_function(&d.functions[name].f, m, c))
 		C.free(unsafe.Pointer(c))
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		d.functions[name] = f
-		d.kernels.Names[name] = true
 	}
 	return nil
 }

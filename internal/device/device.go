@@ -87,8 +87,9 @@ func Params[T any](p *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p))
 // Kernels is what a device can launch. The zero value is a device that runs ops' host forms.
 type Kernels struct {
 	Names      map[string]bool
-	TensorCore bool // those for tensor cores are among them
-	TF32       bool // float32 is to be multiplied on tensor cores, which see 11 bits of it
+	Load       func(name string) error // makes one ready; those that are launched without it are then
+	TensorCore bool                    // those for tensor cores are among them
+	TF32       bool                    // float32 is to be multiplied on tensor cores, which see 11 bits of it
 	Processors int
 
 	// Boxes makes the descriptor that the kernels for compute capability 9.0 need of a matrix; nil if there are none.

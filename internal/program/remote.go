@@ -121,6 +121,11 @@ func (r *remote) prepare() (err error) {
 			if !have.Names[k.Name] {
 				return fmt.Errorf("%s: %s has no kernel %s", c.Layer, r.dev.Name(), k.Name)
 			}
+			if have.Load != nil {
+				if err := have.Load(k.Name); err != nil {
+					return fmt.Errorf("%s: %w", c.Layer, err)
+				}
+			}
 		}
 	}
 	return nil

@@ -8,7 +8,7 @@
 //
 // v1: wgmma from a ring that is filled ahead; see Note [Hopper] in hopper.h. The weight's tile, and that of a linear's x,
 // comes by bulk copies of the tensor maps, which one thread issues. A convolution's x is gathered with cp.async by all
-// threads of the third warpgroup, as gemm_tensor.cu does it: bulk copies have a mode for convolutions, but none that reads an
+// threads of the third warpgroup, as gemm_tensor.h does it: bulk copies have a mode for convolutions, but none that reads an
 // image as if enlarged. A gathering thread waits for its copies, makes them known to the async proxy, and only then arrives:
 // the order that the ISA's memory model states, where an arrival by the copies themselves would leave the fence to readers.
 //

@@ -9,6 +9,7 @@
 // A convolution gathers its rows while it copies (implicit im2col): nothing of the size of the layer is written. A
 // 16-byte copy never crosses a tap, and addresses are worked out anew where a tap ends, not for every copy. layers/tile.go
 // chooses the tile and the splits: with several, each block sums a part of k, and gemm_reduce adds the parts in order.
+#pragma once
 #include "epilogue_tensor.h"
 
 enum { ROW = 64, CHUNKS = ROW / 16, TOGETHER = 8 }; // a row of a tile is 64 bytes of k
@@ -211,20 +212,16 @@ template <class T> DEVICE void reduce(const GemmParams &p) {
   finish_eight<T>(p, (int)(e * 8 / p.n), (int)(e * 8 % p.n), v);
 }
 
-// The tiles that layers/tile.go knows: rows, columns, those of a warp, and stages.
-#define GEMM_OF(T, type, BM, BN, WM, WN, STAGES)                                                                       \
+// All kernels of a type, in a file of their own: a driver compiles those it needs. The tiles are those that layers/tile.go
+// knows: rows, columns, those of a warp, and stages.
+#define GEMM_TILE(T, type, BM, BN, WM, WN, STAGES)                                                                     \
   KERNEL(linear_##BM##x##BN##_##type, GemmParams, BM / WM * (BN / WN) * 32) { gemm<T, BM, BN, WM, WN, STAGES, false>(p); } \
   KERNEL(conv_##BM##x##BN##_##type, GemmParams, BM / WM * (BN / WN) * 32) { gemm<T, BM, BN, WM, WN, STAGES, true>(p); }
-#define GEMM(BM, BN, WM, WN, STAGES)                                                                                    \
-  GEMM_OF(f16, f16, BM, BN, WM, WN, STAGES) GEMM_OF(bf16, bf16, BM, BN, WM, WN, STAGES) GEMM_OF(float, f32, BM, BN, WM, WN, STAGES)
-
-GEMM(256, 128, 64, 64, 4)
-GEMM(160, 160, 32, 80, 4)
-GEMM(128, 160, 64, 80, 4)
-GEMM(128, 128, 64, 64, 4)
-GEMM(64, 160, 32, 80, 4)
-GEMM(64, 64, 32, 32, 4)
-
-KERNEL(gemm_reduce_f16, GemmParams, 256) { reduce<f16>(p); }
-KERNEL(gemm_reduce_bf16, GemmParams, 256) { reduce<bf16>(p); }
-KERNEL(gemm_reduce_f32, GemmParams, 256) { reduce<float>(p); }
+#define GEMM_KERNELS(T, type)                                                                                          \
+  GEMM_TILE(T, type, 256, 128, 64, 64, 4)                                                                              \
+  GEMM_TILE(T, type, 160, 160, 32, 80, 4)                                                                              \
+  GEMM_TILE(T, type, 128, 160, 64, 80, 4)                                                                              \
+  GEMM_TILE(T, type, 128, 128, 64, 64, 4)                                                                              \
+  GEMM_TILE(T, type, 64, 160, 32, 80, 4)                                                                               \
+  GEMM_TILE(T, type, 64, 64, 32, 32, 4)                                                                                \
+  KERNEL(gemm_reduce_##type, GemmParams, 256) { reduce<T>(p); }
