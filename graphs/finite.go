@@ -15,7 +15,7 @@ var ErrNonFinite = errors.New("not finite")
 
 // NonFiniteError reports an infinite value or one that is not a number: it would have become a black picture.
 type NonFiniteError struct {
-	Step  int    // of the denoising loop; -1 outside of it: in a text encoder, what no step changes, or the VAE
+	Step  int    // of the denoising loop; -1 outside of it: in a text encoder, what no step changes, or the VAE. On a CUDA device what no step changes is seen in step 0
 	Layer string // the first whose result is not finite, by checkpoint name
 }
 

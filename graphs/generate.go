@@ -137,6 +137,12 @@ func (p *TextToImage) denoise(ctx context.Context, r Request, c *course, cond co
 			return err
 		}
 		times.Steps = append(times.Steps, times.lap())
+		if r.OnProgress != nil {
+			if err := p.host.callback(func() error { return r.OnProgress(Step{Index: i, Total: len(c.timesteps), Timestep: t}) }); err != nil {
+				return err
+			}
+			times.lap()
+		}
 		if seen {
 			eachImage(channelsFirst, latents, current, shape)
 			err := p.host.callback(func() error { return r.OnStepEnd(Step{i, len(c.timesteps), t, latents}) })

@@ -50,8 +50,10 @@ type Request struct {
 	TargetSize         [2]int
 
 	// OnStepEnd, if set, is called after each step. An error from it ends the call. It may call Close, but another
-	// Generate of the pipeline would wait for this one.
+	// Generate of the pipeline would wait for this one. Latents come from the device for it, and go back.
 	OnStepEnd func(Step) error
+	// OnProgress is OnStepEnd for who does not want to see the latents: its Step has none.
+	OnProgress func(Step) error
 }
 
 // Step is what OnStepEnd sees.
@@ -59,7 +61,7 @@ type Step struct {
 	Index    int // from 0
 	Total    int
 	Timestep float32
-	Latents  []float32 // [N 4 h w], as they will go on; may be changed
+	Latents  []float32 // [N 4 h w], as they will go on; may be changed. For OnStepEnd
 }
 
 // Result is what Generate returns.

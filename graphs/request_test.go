@@ -174,6 +174,18 @@ func TestCancellation(t *testing.T) {
 	if _, err := p.Generate(t.Context(), graphs.Request{NumInferenceSteps: 2, OnStepEnd: func(graphs.Step) error { return stop }}); !errors.Is(err, stop) {
 		t.Errorf("an error of OnStepEnd: %v", err)
 	}
+	seen := 0
+	if _, err := p.Generate(t.Context(), graphs.Request{NumInferenceSteps: 3, OnProgress: func(s graphs.Step) error {
+		if seen++; s.Index != seen-1 || s.Total != 3 || s.Latents != nil {
+			t.Errorf("progress %+v", s)
+		}
+		if seen == 2 {
+			return stop
+		}
+		return nil
+	}}); !errors.Is(err, stop) || seen != 2 {
+		t.Errorf("an error of OnProgress in step 2, after %d: %v", seen, err)
+	}
 	if got := generate(t, p, graphs.Request{Prompt: red}); !equal(got, want) {
 		t.Error("the run after them gives another picture")
 	}

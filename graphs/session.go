@@ -211,11 +211,11 @@ func (s *session) after(phase, call int) error {
 }
 
 // idle is how many calls may be issued together. Hooks want to see each.
-func (s *session) idle() int {
+func (s *session) idle(most int) int {
 	if s.hooks.before != nil || s.hooks.after != nil {
 		return 1
 	}
-	return s.engine.Idle()
+	return s.engine.Idle(most)
 }
 
 func (s *session) event(phase, call int) HookEvent {

@@ -326,13 +326,13 @@ func (e *Engine) Before() error {
 	return err
 }
 
-// Idle is how many calls, from the one that Before was last called for, need neither Before nor After but that one:
-// nothing is copied or waited for between them. Passed says that they were issued.
-func (e *Engine) Idle() int {
+// Idle is how many calls, most of which are asked about, from the one that Before was last called for need neither Before
+// nor After but that one: nothing is copied or waited for between them. Passed says that they were issued.
+func (e *Engine) Idle(most int) int {
 	if e.record {
 		return 1
 	}
-	end := e.time.end
+	end := min(e.time.end, e.called+most)
 	if e.issued < len(e.copies) {
 		end = min(end, e.copies[e.issued].start+1)
 	}

@@ -7,8 +7,9 @@
 # On compute capability 9.0, ops, pipelines and benchmarks run a second time with that capability's kernels, which have to be
 # asked for; their logs end in -hopper. Every command has a limit of time: a kernel that waits forever is a failed part.
 #
-# peers compares with diffusers and needs Python with torch, transformers and accelerate. Where a run may not take long, PEERS
-# has arguments for peers/gpu.py that divide it: PEERS="--families sdxl --variants resident".
+# peers compares with diffusers and needs Python with torch, transformers and accelerate. It takes hours; where a run may not
+# take long, PEERS has arguments for peers/gpu.py that divide it, and the parts are gathered in one report/gpu.json:
+# PEERS="--families sdxl --variants resident 'sequential offload'".
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${OUT:-$here/report}
@@ -66,11 +67,12 @@ for p in $parts; do
 		part doctor ./euryale doctor
 		LIMIT=10m both bench-ops ./layers.test -test.run '^$' -test.bench 'Device$'
 		part bench-tiles ./layers.test -test.run '^$' -test.bench DeviceTiles
-		both bench-networks ./bench.test -test.run '^$' -test.bench GPU -test.timeout 20m
+		LIMIT=25m both bench-networks ./bench.test -test.run '^$' -test.bench GPU -test.timeout 20m
 		;;
 	peers)
-		part peers python3 peers/gpu.py --mkmodel ./mkmodel --wheels wheels --models "$models" -o "$out/gpu.json" \
-			--layers "$here/layers.test" --euryale "$here/euryale generate --device cuda:0 --json --quiet -o {tmp}/out.png" ${PEERS:-}
+		eval "chosen=(${PEERS:-})"
+		LIMIT=6h part peers python3 peers/gpu.py --mkmodel ./mkmodel --wheels wheels --models "$models" -o "$out/gpu.json" --append \
+			--layers "$here/layers.test" --euryale "$here/euryale generate --device cuda:0 --json --quiet -o {tmp}/out.png" "${chosen[@]}"
 		;;
 	*) echo "- $p: no such part" >>"$out/SUMMARY.md" ;;
 	esac

@@ -39,7 +39,7 @@ def main():
     args = arguments()
     if args.wheels:
         install(args.wheels)
-    rec = record.Record(args.output, args.seed, {})
+    rec = record.Record(args.output, args.seed, {}, args.append)
     for family in args.families:
         folder(args, family)
     limits(args, rec)
@@ -72,6 +72,7 @@ def arguments():
     p.add_argument("--euryale", help="our side: a command such as './euryale generate --json --quiet -o {tmp}/out.png --max-vram 4GiB'")
     p.add_argument("--layers", help="our ops: the test binary of package layers, built with the tag gpu")
     p.add_argument("--wheels", type=pathlib.Path, help="folder of wheels to install first")
+    p.add_argument("--append", action="store_true", help="keep what the output file has of other variants")
     p.add_argument("--steps", type=int, default=6, help="denoising steps; the first is not counted")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seed", type=int, default=7)
@@ -121,17 +122,25 @@ def shapes(args, rec):
         try:
             record.run([*common, "--write-shapes", file], args.timeout)
             known = {s["name"]: s for s in json.loads(file.read_text())}
+            measured = bool(args.layers)
             for round in range(args.rounds):
-                if args.layers:
-                    rec.extend([ours(known[name], round, float(us)) for name, us in benchmark(args, file)])
                 rec.extend(record.run_json([*common, "--shapes", file, "--round", round], args.timeout)["samples"])
+                try:
+                    if measured:
+                        rec.extend([ours(known[name], round, float(us)) for name, us in benchmark(args, file, len(known))])
+                except record.Failed as e:
+                    rec.fail(SHAPES.format("cuBLASLt"), "euryale", str(e))
+                    measured = False
         except record.Failed as e:
-            rec.fail(SHAPES.format("their vendor's libraries"), "shapes", str(e))
+            rec.fail(SHAPES.format("cuBLASLt"), "cuBLASLt, cuDNN", str(e))
 
 
-def benchmark(args, file):
+def benchmark(args, file, shapes):
     out = record.run([*shlex.split(args.layers), "-test.run", "^$", "-test.bench", "Device$"], args.timeout, {**os.environ, "GPU": "1", "EURYALE_SHAPES": str(file)})
-    return re.findall(r"op=(shape-\d+)/\S+.*?([\d.]+) us/op", out)
+    found = re.findall(r"op=(shape-\d+)/\S+.*?([\d.]+) us/op", out)
+    if len(found) != shapes:
+        raise record.Failed(f"{len(found)} of {shapes} shapes were timed: {out[-300:]!r}")
+    return found
 
 
 def ours(shape, round, microseconds):

@@ -20,8 +20,9 @@ import sys
 class Record:
     """Collects samples, and writes the file after each so that a run that is cut off leaves what it has."""
 
-    def __init__(self, path, seed, machine):
+    def __init__(self, path, seed, machine, append=False):
         self.path = pathlib.Path(path)
+        self.kept, self.seen = [], set()  # samples of earlier runs, and what this one has measured anew
         self.content = {
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "command": shlex.join(["python", *sys.argv]),
@@ -31,16 +32,20 @@ class Record:
             "samples": [],
             "failures": [],
         }
+        if append and self.path.exists():
+            before = json.loads(self.path.read_text())
+            self.kept = before["samples"]
+            self.content["command"] = before["command"] + "; " + self.content["command"]
 
     def add(self, case, engine, quantity, unit, round, value, work=None, work_unit=None):
         s = {"case": case, "engine": engine, "quantity": quantity, "unit": unit, "round": round, "value": value}
         if work is not None:
             s |= {"work": work, "work_unit": work_unit}
-        self.content["samples"].append(s)
-        self.write()
+        self.extend([s])
 
     def extend(self, samples):
         """Adds samples that another process took."""
+        self.seen |= {(s["case"], s["engine"]) for s in samples}
         self.content["samples"] += samples
         self.write()
 
@@ -73,7 +78,8 @@ class Record:
 
     def write(self):
         part = self.path.with_suffix(".tmp")
-        part.write_text(json.dumps(self.content, indent=1))
+        kept = [s for s in self.kept if (s["case"], s["engine"]) not in self.seen]
+        part.write_text(json.dumps({**self.content, "samples": kept + self.content["samples"]}, indent=1))
         part.replace(self.path)
 
 

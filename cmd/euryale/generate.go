@@ -187,7 +187,7 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return f.offload.show(stdout, p, f.req)
 	}
 	bar := newProgress(stderr, f.quiet)
-	f.req.OnStepEnd = bar.step
+	f.req.OnProgress = bar.step
 	start := time.Now()
 	res, err := p.Generate(ctx, f.req)
 	bar.end()

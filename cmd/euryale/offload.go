@@ -24,6 +24,7 @@ type offloadFlags struct {
 	trace, memoryPlot                string
 	dryRun                           bool
 	on                               graphs.DeviceOption // that runs it
+	planned                          *offload.Profile    // once it is known
 }
 
 func (f *offloadFlags) register(fs *flag.FlagSet) {
@@ -67,7 +68,7 @@ func (f *offloadFlags) parse() (offload.Strategy, error) {
 		}
 		return nil, nil
 	}
-	prof, err := f.device()
+	prof, err := f.planFor()
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,27 @@ func (f *offloadFlags) parse() (offload.Strategy, error) {
 		offload.Keep(list(f.keep)...), offload.Exclude(list(f.exclude)...), offload.On(prof))
 }
 
+// planFor is the device that a strategy plans for. Only auto looks at the clock, and is worth a measurement.
+func (f *offloadFlags) planFor() (offload.Profile, error) {
+	if f.strategy != "auto" && f.profile == "" {
+		return offload.ProfileByName(anyProfile)
+	}
+	return f.device()
+}
+
+// device is the device whose times are predicted.
 func (f *offloadFlags) device() (offload.Profile, error) {
+	if f.planned != nil {
+		return *f.planned, nil
+	}
+	p, err := f.profileOf()
+	if err == nil {
+		f.planned = &p
+	}
+	return p, err
+}
+
+func (f *offloadFlags) profileOf() (offload.Profile, error) {
 	name := f.profile
 	if name == "" && strings.HasPrefix(f.on.Name, "cuda:") {
 		name = f.on.Name
@@ -86,7 +107,7 @@ func (f *offloadFlags) device() (offload.Profile, error) {
 	case name == "host":
 		return hostProfile()
 	case strings.HasPrefix(name, "cuda:"):
-		return cudaProfile(graphs.DeviceOption{Name: name, DType: f.on.DType})
+		return cudaProfile(graphs.DeviceOption{Name: name, DType: f.on.DType}, int(f.vram))
 	}
 	return offload.ProfileByName(name)
 }

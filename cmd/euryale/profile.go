@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -35,8 +36,9 @@ func hostProfile() (offload.Profile, error) {
 	})
 }
 
-// cudaProfile measures a kind of CUDA device, once. One without room for that is planned for as if it were another.
-func cudaProfile(d graphs.DeviceOption) (offload.Profile, error) {
+// cudaProfile measures a CUDA device of this machine, once. Within vram bytes, if that is not 0, there may be no room for
+// that, nor on the device itself: it is then planned for as if it were another, and a warning says so.
+func cudaProfile(d graphs.DeviceOption, vram int) (offload.Profile, error) {
 	ordinal, err := strconv.Atoi(strings.TrimPrefix(d.Name, "cuda:"))
 	if err != nil {
 		return offload.Profile{}, fmt.Errorf("-profile %s: want cuda:0 or the like", d.Name)
@@ -51,8 +53,21 @@ func cudaProfile(d graphs.DeviceOption) (offload.Profile, error) {
 		}
 		return '-'
 	}, gpu) + "-" + cmp.Or(d.DType, "f16")
-	p, err := measuredOnce(name, func() (offload.Profile, error) { return graphs.MeasureProfile(d) })
+	// Its link is the machine's, and of the place the GPU is in.
+	host, _ := os.Hostname()
+	name = fmt.Sprintf("%s-%s-%d", name, host, ordinal)
+	if os.Getenv("EURYALE_HOPPER") == "1" {
+		name += "-hopper"
+	}
+	p, err := measuredOnce(name, func() (offload.Profile, error) {
+		const takes = 256 << 20 // of MeasureProfile
+		if vram > 0 && vram < takes {
+			return offload.Profile{}, &graphs.DeviceMemoryError{Need: takes, Free: vram}
+		}
+		return graphs.MeasureProfile(d)
+	})
 	if errors.As(err, new(*graphs.DeviceMemoryError)) {
+		slog.Warn("there is no room to measure the device; what is fastest is planned as for "+anyProfile+", or what -profile names", "device", d.Name)
 		return offload.ProfileByName(anyProfile)
 	}
 	return p, err
@@ -75,10 +90,14 @@ func measuredOnce(name string, measure func() (offload.Profile, error)) (offload
 	if p, err = measure(); err != nil {
 		return p, err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return p, nil // it is measured again next time
+	err = os.MkdirAll(filepath.Dir(file), 0o755)
+	if err == nil {
+		err = replace(file, func(w io.Writer) error { return indented(w, p) })
 	}
-	return p, replace(file, func(w io.Writer) error { return indented(w, p) })
+	if err != nil {
+		slog.Warn("what was measured is not kept, and will be measured again", "error", err)
+	}
+	return p, nil
 }
 
 // copyRate is the bytes per second of the best of five copies from memory to memory, each larger than a cache.

@@ -43,6 +43,9 @@ import (
 // is made with the goroutine locked to its thread and the context set there first, which is cheap when it is set
 // already. That other goroutines later run on a thread where the context is still set does no harm: they set theirs.
 
+// oldest is the CUDA version that the PTX is of.
+const oldest = 11080
+
 // Device is an NVIDIA GPU.
 type Device struct {
 	name      string
@@ -80,6 +83,9 @@ func (d *Device) open(ordinal int) (err error) {
 	if ordinal < 0 || ordinal >= n {
 		return fmt.Errorf("there is no device cuda:%d; %d are there", ordinal, n)
 	}
+	if v := cu.Version(); v < oldest {
+		return fmt.Errorf("cuda:%d: the driver is for CUDA %d.%d; %d.%d is needed, with which version 520 came", ordinal, v/1000, v%1000/10, oldest/1000, oldest%1000/10)
+	}
 	if d.dev, err = cu.GetDevice(ordinal); err != nil {
 		return d.fail("cuDeviceGet", err)
 	}
@@ -98,7 +104,11 @@ func (d *Device) open(ordinal int) (err error) {
 	if d.kernels.Processors, err = d.dev.Attribute(cu.MultiprocessorCount); err != nil {
 		return d.fail("cuDeviceGetAttribute", err)
 	}
-	if os.Getenv("EURYALE_HOPPER") == "1" {
+	switch wanted := os.Getenv("EURYALE_HOPPER"); wanted {
+	case "", "0":
+	default:
+		return fmt.Errorf("EURYALE_HOPPER is %q; 1 asks for the kernels of compute capability 9.0", wanted)
+	case "1":
 		if err := d.wantHopper(ordinal, major, minor); err != nil {
 			return err
 		}
@@ -173,6 +183,9 @@ func (d *Device) failed(call string, code int, name string) error {
 	if e.Lost && d.lost == nil {
 		d.lost = e
 	}
+	if code == int(C.CUDA_ERROR_OUT_OF_MEMORY) {
+		return errors.Join(&device.MemoryError{}, e)
+	}
 	return e
 }
 
@@ -203,7 +216,7 @@ func (d *Device) Alloc(n int) (device.Ptr, error) {
 	var e *device.Error
 	if errors.As(err, &e) && e.Code == int(C.CUDA_ERROR_OUT_OF_MEMORY) {
 		free, _, _ := d.Memory()
-		return 0, errors.Join(&device.MemoryError{Need: n, Free: free}, err)
+		return 0, errors.Join(&device.MemoryError{Need: n, Free: free}, e)
 	}
 	return device.Ptr(p), err
 }

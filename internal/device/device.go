@@ -121,6 +121,9 @@ type Arg struct {
 type MemoryError struct{ Need, Free int }
 
 func (e *MemoryError) Error() string {
+	if e.Need == 0 { // of what the driver takes for itself: code of kernels, graphs
+		return "out of device memory"
+	}
 	return fmt.Sprintf("out of device memory: %d bytes are needed, %d are free", e.Need, e.Free)
 }
 

@@ -14,9 +14,9 @@ type Device struct {
 	Weight func(name string, layout Layout) device.Ptr // the weight's place; its bytes are there for calls after Before
 	Before func(i int, call Call) error
 	After  func(i int, call Call) error
-	// Idle is how many calls, from the one that Before was called for, need neither of them but that one: those may be
-	// issued together, and Passed says that they were.
-	Idle   func() int
+	// Idle is how many calls, at most as many as are asked about, from the one that Before was called for need neither of
+	// them but that one: those may be issued together, and Passed says that they were.
+	Idle   func(most int) int
 	Passed func(n int)
 }
 

@@ -129,7 +129,7 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 		}
 		// Nothing may be under way when the buffers it uses are given to others.
 		defer func() {
-			if e := r.remote.sync(); e != nil && err == nil {
+			if e := r.remote.settle(); e != nil && err == nil {
 				err = e
 			}
 		}()
@@ -256,7 +256,7 @@ func (r *Runner) together(i int) int {
 	if r.remote == nil || r.Trace != nil || r.After != nil {
 		return 1
 	}
-	return r.remote.together(i, r.device.Idle())
+	return r.remote.together(i, r.device.Idle(mostTogether))
 }
 
 // stretch issues n calls from i on.
