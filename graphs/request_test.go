@@ -176,7 +176,7 @@ func TestCancellation(t *testing.T) {
 	}
 	seen := 0
 	if _, err := p.Generate(t.Context(), graphs.Request{NumInferenceSteps: 3, OnProgress: func(s graphs.Step) error {
-		if seen++; s.Index != seen-1 || s.Total != 3 || s.Latents != nil {
+		if seen++; s.Index != seen-1 || s.Total != 4 || s.Latents != nil {
 			t.Errorf("progress %+v", s)
 		}
 		if seen == 2 {
