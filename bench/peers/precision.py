@@ -48,12 +48,13 @@ def main():
     p.add_argument("--steps", type=int, default=2)
     p.add_argument("-s", dest="seed", type=int, default=7)
     p.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    p.add_argument("--half", action="store_true", help="float16 on the CPU too")
     p.add_argument("--small", action="store_true", help="accepted, as by the other scripts")
     args = p.parse_args()
     # float32 is to be float32.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     want = theirs(args, torch.float32)
-    found = {"euryale": ours(args), "resident": theirs(args, torch.float16 if args.device == "cuda" else torch.float32)}
+    found = {"euryale": ours(args), "resident": theirs(args, torch.float16 if args.device == "cuda" or args.half else torch.float32)}
     samples = [{"case": args.case, "engine": engine, "quantity": f"error of latents, {args.steps} steps", "unit": "rel. L2", "round": 0,
                 "value": float(np.linalg.norm(got - want) / np.linalg.norm(want))} for engine, got in found.items()]
     if not samples[1]["value"] < 0.1:
