@@ -272,19 +272,7 @@ func TestNumbersOutOfBounds(t *testing.T) {
 // Leaves may be outputs, whether calls read them or not: they hold what they held.
 func TestLeavesAsOutputs(t *testing.T) {
 	onEach(t, func(t *testing.T, d graphs.DeviceOption) {
-		m, err := loader.Tiny()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer m.Close()
-		c, err := m.Component("unet")
-		if err != nil {
-			t.Fatal(err)
-		}
-		w, err := c.Weights()
-		if err != nil {
-			t.Fatal(err)
-		}
+		m, w := tinyUNet(t)
 		const name = "time_embedding.linear_1.bias"
 		shape, _, _ := w.Shape(name)
 		for _, called := range []bool{false, true} {
@@ -322,4 +310,23 @@ func TestLeavesAsOutputs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// tinyUNet is the embedded model, and its UNet's weights.
+func tinyUNet(t *testing.T) (*loader.Model, *loader.Weights) {
+	t.Helper()
+	m, err := loader.Tiny()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	c, err := m.Component("unet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Weights()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, w
 }

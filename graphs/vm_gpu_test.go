@@ -10,7 +10,6 @@ import (
 	"github.com/euryale-ml/euryale/internal/cuda/standintest"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/layers"
-	"github.com/euryale-ml/euryale/loader"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -120,19 +119,7 @@ func TestDeviceVMWaitsForWhatCouldNotBeWaitedFor(t *testing.T) {
 // Ops that are not about weights may read one too: it is then of the type that kernels read.
 func TestDeviceReadsWeightsAsActivations(t *testing.T) {
 	needDevice(t)
-	m, err := loader.Tiny()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	c, err := m.Component("unet")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := c.Weights()
-	if err != nil {
-		t.Fatal(err)
-	}
+	m, w := tinyUNet(t)
 	const name = "time_embedding.linear_1.weight"
 	shape, _, ok := w.Shape(name)
 	if !ok {
