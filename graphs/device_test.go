@@ -43,6 +43,16 @@ func onDevice() graphs.Request {
 	return graphs.Request{Prompt: red, NumInferenceSteps: 2, Scheduler: "ddim", Seed: graphs.Seed(5), Width: 16, Height: 16}
 }
 
+// near compares latents.
+func near(t *testing.T, got, want *graphs.Result, most float64) {
+	t.Helper()
+	if d := relL2(got.Latents.Float32s(), want.Latents.Float32s()); !(d <= most) {
+		t.Errorf("latents differ by %g, at most %g is expected", d, most)
+	} else {
+		t.Logf("latents differ by %.2g", d)
+	}
+}
+
 // Pipelines give on a device what they give on the CPU, as far as the type they compute in goes.
 func TestDevicePictures(t *testing.T) {
 	for _, folder := range []string{"sd1", "sd2", "sdxl"} {
@@ -57,11 +67,7 @@ func TestDevicePictures(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if d := relL2(got.Latents.Float32s(), want.Latents.Float32s()); !(d <= most) {
-					t.Errorf("latents differ by %g, at most %g is expected", d, most)
-				} else {
-					t.Logf("latents differ by %.2g", d)
-				}
+				near(t, got, want, most)
 			})
 		}
 	}
@@ -94,11 +100,7 @@ func TestDeviceSchedulers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := relL2(got.Latents.Float32s(), want.Latents.Float32s()); !(d <= 2e-5) {
-				t.Errorf("latents differ by %g", d)
-			} else {
-				t.Logf("latents differ by %.2g", d)
-			}
+			near(t, got, want, 2e-5)
 			// Latents that a step's caller sees go on as they are.
 			r.OnStepEnd = func(graphs.Step) error { return nil }
 			seen, err := p.Generate(t.Context(), r)

@@ -94,15 +94,7 @@ func TestPipelineOutlivesEveryFault(t *testing.T) {
 			standintest.Start(t)
 			standintest.SetSchedule(standintest.Eager)
 			p := openGolden(t, "sd1", graphs.WithDevice(cuda0), graphs.WithOffload(strategy))
-			draw := func() (string, error) {
-				req := onDevice()
-				req.NumInferenceSteps, req.GuidanceScale = 3, 1
-				res, err := p.Generate(t.Context(), req)
-				if err != nil {
-					return "", err
-				}
-				return hash(res), nil
-			}
+			draw := func() (string, error) { return drawn(t, p, 3) }
 			want, err := draw()
 			if err != nil {
 				t.Fatal(err)
@@ -167,15 +159,7 @@ func TestPipelineOutlivesEveryWait(t *testing.T) {
 	standintest.SetSchedule(standintest.Lazy)
 	var good, bad int
 	p := openGolden(t, "sd1", graphs.WithDevice(unrecorded(&good, &bad)), graphs.WithOffload(prefetched))
-	draw := func() (string, error) {
-		req := onDevice()
-		req.NumInferenceSteps, req.GuidanceScale = 1, 1
-		res, err := p.Generate(t.Context(), req)
-		if err != nil {
-			return "", err
-		}
-		return hash(res), nil
-	}
+	draw := func() (string, error) { return drawn(t, p, 1) }
 	want, err := draw()
 	if err != nil {
 		t.Fatal(err)

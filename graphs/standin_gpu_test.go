@@ -34,12 +34,18 @@ func stepsOnStandin(t testing.TB, steps int, s offload.Strategy, d graphs.Device
 	if err != nil {
 		return "", err
 	}
-	req := onDevice()
-	req.NumInferenceSteps, req.GuidanceScale = steps, 1
-	res, err := p.Generate(t.Context(), req)
+	got, err := drawn(t, p, steps)
 	if e := p.Close(); err == nil {
 		err = e
 	}
+	return got, err
+}
+
+// drawn is the hash of a picture of so many steps, without guidance.
+func drawn(t testing.TB, p *graphs.TextToImage, steps int) (string, error) {
+	req := onDevice()
+	req.NumInferenceSteps, req.GuidanceScale = steps, 1
+	res, err := p.Generate(t.Context(), req)
 	if err != nil {
 		return "", err
 	}
