@@ -153,39 +153,26 @@ func (t table) write(b *strings.Builder) {
 	if len(quantities) == 0 { // everything failed
 		quantities = []string{""}
 	}
+	lines, columns, cell := engines, quantities, t.cell
 	if len(quantities) > wide {
-		t.rows(b, engines, quantities)
-		return
+		lines, columns, cell = quantities, engines, func(quantity, engine string) string { return t.cell(engine, quantity) }
 	}
-	fmt.Fprintf(b, "| | %s |\n|---|%s\n", strings.Join(quantities, " | "), strings.Repeat("---|", len(quantities)))
-	for _, e := range engines {
-		fmt.Fprintf(b, "| %s |", e)
-		for _, q := range quantities {
-			fmt.Fprintf(b, " %s |", t.cell(e, q))
+	fmt.Fprintf(b, "| | %s |\n|---|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
+	for _, l := range lines {
+		fmt.Fprintf(b, "| %s |", l)
+		for _, c := range columns {
+			fmt.Fprintf(b, " %s |", cell(l, c))
 		}
 		b.WriteByte('\n')
 	}
-	t.failed(b, len(quantities))
+	t.failed(b, len(columns))
 	for _, n := range t.notes {
 		fmt.Fprintf(b, "\n%s\n", n)
 	}
 }
 
-// wide is the most quantities that are columns.
+// wide is the most quantities that are columns; more are lines.
 const wide = 10
-
-// rows is a table of one row per quantity and one column per engine.
-func (t table) rows(b *strings.Builder, engines, quantities []string) {
-	fmt.Fprintf(b, "| | %s |\n|---|%s\n", strings.Join(engines, " | "), strings.Repeat("---|", len(engines)))
-	for _, q := range quantities {
-		fmt.Fprintf(b, "| %s |", q)
-		for _, e := range engines {
-			fmt.Fprintf(b, " %s |", t.cell(e, q))
-		}
-		b.WriteByte('\n')
-	}
-	t.failed(b, len(engines))
-}
 
 // machine is a table of one row per quantity.
 func (t table) machine(b *strings.Builder, quantities []string) {
