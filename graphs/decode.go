@@ -30,7 +30,7 @@ func (p *TextToImage) decode(ctx context.Context, r Request, latents []float32) 
 		z := make([]float32, c*h*w)
 		channelsLast(z, latents[i*len(z):][:len(z)], c)
 		for j := range z {
-			z[j] = z[j]/p.vae.ScalingFactor + p.vae.ShiftFactor
+			z[j] /= p.vae.ScalingFactor
 		}
 		px, err := p.decodeOne(ctx, z, h, w)
 		if err != nil {

@@ -106,13 +106,16 @@ func (o *options) limited() Limits {
 // by itself.
 func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 	defer program.Recovered(&err)
-	side := p.unet.SampleSize * p.vae.Scale()
 	guidance := float32(7.5)
 	if p.xl {
 		guidance = 5
 	}
-	orDefault(&r.Height, side)
-	orDefault(&r.Width, side)
+	if side := p.unet.SampleSize; len(side) > 0 {
+		orDefault(&r.Height, side[0]*p.vae.Scale())
+		orDefault(&r.Width, side[len(side)-1]*p.vae.Scale())
+	} else if r.Height == 0 || r.Width == 0 {
+		return r, &RequestError{"height", "and width are needed: unet/config.json has no sample_size"}
+	}
 	orDefault(&r.NumInferenceSteps, 50)
 	orDefault(&r.NumImagesPerPrompt, 1)
 	orDefault(&r.GuidanceScale, guidance)
