@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 )
@@ -39,7 +40,7 @@ func (m *Misfits) Count(field string, want int, tensor string) {
 		n++
 	}
 	if n != want {
-		m.add(field, want, fmt.Sprintf("%d: the weights have so many of %s", n, tensor))
+		m.add(field, want, fmt.Sprintf("%d: so many %s there are", n, strings.Replace(tensor, "%d", "*", 1)))
 	}
 }
 
@@ -63,5 +64,5 @@ func (m *Misfits) add(field string, got any, want string) {
 	m.errs = append(m.errs, &badmodel.Error{File: m.File, Field: field, Got: fmt.Sprint(got), Want: want})
 }
 
-// Err joins what was found.
-func (m *Misfits) Err() error { return errors.Join(m.errs...) }
+// Err joins the first few of what was found: a field that is wrong lets others look wrong.
+func (m *Misfits) Err() error { return errors.Join(m.errs[:min(3, len(m.errs))]...) }

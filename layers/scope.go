@@ -98,7 +98,7 @@ const maxProblems = 1000
 
 func (s Scope) problem(err error) {
 	if len(*s.problems) == maxProblems {
-		err = fmt.Errorf("%s: more than %d weights are missing or of another shape; the rest was not looked at", s.component, maxProblems)
+		err = fmt.Errorf("%s: more than %d weights are missing or of another shape", s.component, maxProblems)
 	}
 	if !s.hopeless() {
 		*s.problems = append(*s.problems, err)

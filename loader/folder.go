@@ -123,13 +123,16 @@ func (d dirFS) reach(op, name string, do func(root *os.Root, at string) error) e
 		return nil
 	}
 	target, evalErr := filepath.EvalSymlinks(filepath.Join(d.roots[0].path, at))
-	switch {
-	case errors.Is(evalErr, fs.ErrNotExist):
+	if errors.Is(evalErr, fs.ErrNotExist) {
 		if st, err := d.roots[0].root.Lstat(at); err == nil && st.Mode()&fs.ModeSymlink != 0 {
 			return &linkError{"a link to a file that does not exist"}
 		}
-		return evalErr
-	case evalErr != nil:
+		// The folder it should be in may be elsewhere.
+		if target, evalErr = filepath.EvalSymlinks(filepath.Join(d.roots[0].path, filepath.Dir(at))); evalErr == nil {
+			target = filepath.Join(target, filepath.Base(at))
+		}
+	}
+	if evalErr != nil {
 		return err
 	}
 	for _, t := range d.roots {

@@ -25,8 +25,15 @@ type TensorInfo struct {
 	Bytes  int64  // as ReadTensor gives it
 	File   string // path inside the model
 	begin  int64  // in the file
-	stored int64  // bytes in the file
 	in     diskFile
+}
+
+// stored is the number of bytes in the file.
+func (t TensorInfo) stored() int64 {
+	if t.Stored == "F64" {
+		return 2 * t.Bytes
+	}
+	return t.Bytes
 }
 
 // storedBits is the closed list of element types of the format and their sizes.
@@ -114,7 +121,7 @@ const (
 func layOut(tensors []TensorInfo, data, length int64, name string) error {
 	sort.SliceStable(tensors, func(i, j int) bool {
 		a, b := tensors[i], tensors[j]
-		return a.begin < b.begin || a.begin == b.begin && a.stored < b.stored
+		return a.begin < b.begin || a.begin == b.begin && a.stored() < b.stored()
 	})
 	at := int64(0)
 	for i := range tensors {
@@ -122,9 +129,9 @@ func layOut(tensors []TensorInfo, data, length int64, name string) error {
 		if t.begin != at {
 			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("begins at %d", t.begin), Want: fmt.Sprint(at)}
 		}
-		end, ok := size.Of(at).Add(size.Of(t.stored)).Int()
+		end, ok := size.Of(at).Add(size.Of(t.stored())).Int()
 		if !ok {
-			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("%d bytes at %d", t.stored, at), Want: fmt.Sprintf("an end of at most %d", int64(size.Max))}
+			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("%d bytes at %d", t.stored(), at), Want: fmt.Sprintf("an end of at most %d", int64(size.Max))}
 		}
 		at = int64(end)
 		t.begin += data
@@ -222,7 +229,7 @@ func entry(d strictjson.Decoder, limits Limits) (t TensorInfo, err error) {
 		t.Shape = append(t.Shape, int(n)) // below size.Max and, but for tensors of no elements, below bytes
 	}
 	t.DType, t.Stored = supported[stored], stored
-	t.Bytes, t.stored, t.begin = int64(bytes), int64(bytes), int64(offsets[0])
+	t.Bytes, t.begin = int64(bytes), int64(offsets[0])
 	if stored == "F64" {
 		t.Bytes /= 2
 	}

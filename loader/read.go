@@ -53,14 +53,15 @@ func (r *reader) read(ctx context.Context, t TensorInfo, dst []byte) error {
 	r.mu.Unlock()
 	sum := uint64(0)
 	var wide []byte
-	if t.stored != t.Bytes {
-		wide = make([]byte, min(t.stored, readChunk))
+	stored := t.stored()
+	if stored != t.Bytes {
+		wide = make([]byte, min(stored, readChunk))
 	}
-	for at := int64(0); at < t.stored; {
+	for at := int64(0); at < stored; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n := min(t.stored-at, readChunk)
+		n := min(stored-at, readChunk)
 		chunk := wide[:min(n, int64(len(wide)))]
 		if wide == nil {
 			chunk = dst[at:][:n]

@@ -29,9 +29,9 @@ type Config struct {
 	// DownDepths and UpDepths are the transformer layers of each attention on the way down and up, by block:
 	// transformer_layers_per_block and reverse_transformer_layers_per_block.
 	DownDepths, UpDepths [][]int
-	CrossAttentionDim    int    // cross_attention_dim
-	UseLinearProjection  bool   // use_linear_projection
-	NormGroups           int    // norm_num_groups
+	CrossAttentionDim    int  // cross_attention_dim
+	UseLinearProjection  bool // use_linear_projection
+	NormGroups           int  // norm_num_groups
 	NormEps              float32
 	TimeActivation       bool // time_embedding_act_fn is "silu": one more on the sum of the time embeddings
 	FlipSinToCos         bool // flip_sin_to_cos
