@@ -30,6 +30,7 @@ type Config struct {
 func ParseConfig(file string, raw []byte) (Config, error) {
 	// A folder may hold the config of all of CLIP, whose text_config is then read, as transformers does.
 	c := hfconfig.Parse(file, raw).Within("text_config")
+	c.Optional("projection_dim") // which only a model with a projection reads
 	cfg := Config{
 		VocabSize:     c.Int("vocab_size", 49408, 1, 1<<20),
 		Hidden:        c.Int("hidden_size", 512, 1, 1<<14),

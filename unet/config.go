@@ -52,8 +52,8 @@ var optional = []string{
 // known are the keys of which one value, or a few, are implemented.
 var known = map[string][]string{
 	"act_fn":                         {`"silu"`, `"swish"`},
-	"addition_embed_type_num_heads":  {"64"},
-	"attention_type":                 {`"default"`},
+	"addition_embed_type_num_heads":  {"64", "null"},
+	"attention_type":                 {`"default"`, "null"},
 	"center_input_sample":            {"false", "null"},
 	"class_embed_type":               {},
 	"class_embeddings_concat":        {"false", "null"},
@@ -68,7 +68,7 @@ var known = map[string][]string{
 	"mid_block_scale_factor":         {"1", "1.0"},
 	"num_class_embeds":               {},
 	"num_attention_heads":            {},
-	"resnet_out_scale_factor":        {"1", "1.0"},
+	"resnet_out_scale_factor":        {"1", "1.0", "null"},
 	"resnet_skip_time_act":           {"false", "null"},
 	"resnet_time_scale_shift":        {`"default"`},
 	"time_cond_proj_dim":             {},
@@ -150,12 +150,12 @@ func (cfg *Config) readDepths(c *hfconfig.Config) {
 		cfg.UpDepths = c.Lists(up, 1, layersUp, 0, 64)
 		return
 	}
+	if c.Nested(down) {
+		c.Bad(down, "a list for a block", "a number for each block, or "+up+" too")
+	}
 	cfg.UpDepths = make([][]int, n)
 	for i := range n {
 		depths := cfg.DownDepths[n-1-i]
-		if slices.Min(depths) != slices.Max(depths) {
-			c.Bad(down, "a list for a block", "a number for each block, unless there is "+up)
-		}
 		cfg.UpDepths[i] = slices.Repeat(depths[:1], layersUp[i])
 	}
 }

@@ -265,6 +265,12 @@ func (c *Config) String(field, def string, allowed ...string) string {
 	return got
 }
 
+// Nested reports whether a field is a list of lists.
+func (c *Config) Nested(field string) bool {
+	var list []json.RawMessage
+	return json.Unmarshal(c.fields[field], &list) == nil && slices.ContainsFunc(list, func(v json.RawMessage) bool { return v[0] == '[' })
+}
+
 // Strings reads a list of values, each one of allowed; any, if none are given.
 func (c *Config) Strings(field string, def []string, allowed ...string) []string {
 	var got []string
