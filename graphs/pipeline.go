@@ -24,7 +24,8 @@ type TextToImage struct {
 	opt  options
 
 	xl         bool
-	zeroEmpty  bool // force_zeros_for_empty_prompt
+	guidance   float32 // the default of requests
+	zeroEmpty  bool    // force_zeros_for_empty_prompt
 	encoders   []encoder
 	unet       unet.Config
 	vae        vae.Config
@@ -63,7 +64,7 @@ type options struct {
 	before, after func(HookEvent)
 }
 
-// WithThreads sets the number of threads; 0, the default, takes one per core.
+// WithThreads sets the number of threads, at most 1,024; 0, the default, takes one per core.
 func WithThreads(n int) Option { return func(o *options) { o.threads = n } }
 
 // WithScheduler overrides the model's scheduler for requests that name none: a diffusers class name or a
@@ -134,6 +135,7 @@ func (p *TextToImage) read(m *loader.Model) error {
 		return err != nil
 	}
 	p.zeroEmpty = m.IndexValue("force_zeros_for_empty_prompt") == true
+	failed(p.readGuidance(m))
 	p.encoders = []encoder{{component: "text_encoder"}}
 	if p.xl {
 		p.encoders = append(p.encoders, encoder{component: "text_encoder_2"})
@@ -164,6 +166,29 @@ func (p *TextToImage) read(m *loader.Model) error {
 		failed(p.dryBuild())
 	}
 	return errors.Join(errs...)
+}
+
+// guidanceKey is our own key of model_index.json, for models whose pictures want another guidance scale than is usual.
+// diffusers has no place for one, and ignores keys that begin with an underscore.
+const guidanceKey = "_euryale_guidance_scale"
+
+// readGuidance finds the guidance scale of requests that name none.
+func (p *TextToImage) readGuidance(m *loader.Model) error {
+	p.guidance = 7.5
+	if p.xl {
+		p.guidance = 5
+	}
+	v := m.IndexValue(guidanceKey)
+	if v == nil {
+		return nil
+	}
+	n, ok := v.(float64)
+	if !ok || !(n >= 1 && n <= maxGuidance) {
+		return &badmodel.Error{File: "model_index.json", Field: guidanceKey, Got: badmodel.Quote(fmt.Sprint(v)),
+			Want: fmt.Sprintf("a number from 1 to %d", maxGuidance)}
+	}
+	p.guidance = float32(n)
+	return nil
 }
 
 // component reads the config of a component and notes its weights.
