@@ -34,14 +34,14 @@ func defineDoctor(fs *flagSet) runner {
 	fs.topic("Flags")
 	fs.whole(&threads, "threads", 1, cpu.MaxThreads, "`threads`; default: one per core")
 	fs.yes(&asJSON, "json", "print JSON")
-	return func(_ context.Context, stdout, _ io.Writer) error {
+	return abandon(func(_ context.Context, stdout, _ io.Writer) error {
 		m := examine(threads)
 		if asJSON {
 			return indented(stdout, m)
 		}
 		m.print(stdout)
 		return nil
-	}
+	})
 }
 
 func examine(threads int) *machine {

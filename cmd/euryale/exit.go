@@ -107,7 +107,7 @@ func (s *sink) Write(p []byte) (int, error) {
 	}
 	n, err := s.w.Write(p)
 	if err != nil {
-		s.err = &fileError{"cannot write to standard output", err}
+		s.err = &fileError{"cannot write to standard output", bare(err)}
 	}
 	return n, s.err
 }

@@ -102,7 +102,7 @@ func TestKilledRunsLeaveNothing(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends the command with its own exit code and without a picture. TestSituations has that it ends a run that would
+// Ctrl-C ends the command with its own exit code and without a picture. TestSignals has that it ends a run that would
 // take hours.
 func TestInterruptedRunsLeaveNothing(t *testing.T) {
 	dir := t.TempDir()

@@ -47,7 +47,7 @@ func defineGenerate(fs *flagSet) runner {
 	f.offload.register(fs)
 	fs.text(&f.offload.planIn, "plan-in", "", "run the plan of a `file`", anyFile)
 	fs.text(&f.offload.trace, "trace", "", "write when every call and copy ran, for Perfetto, to a `file`", anyFile)
-	fs.yes(&f.offload.dryRun, "dry-run", "show the plan and stop; nothing is drawn or written")
+	fs.yes(&f.offload.dryRun, "dry-run", "show the plan of the run that the other flags are for, and stop; nothing is drawn")
 	return func(ctx context.Context, stdout, stderr io.Writer) error {
 		if err := f.check(fs); err != nil {
 			return err
@@ -167,10 +167,12 @@ func (f *generateFlags) generate(ctx context.Context, stdout, stderr io.Writer) 
 	if f.req, err = p.Resolve(f.req); err != nil {
 		return err
 	}
+	f.outputs.stdout = stdout
 	if f.offload.dryRun {
-		return f.offload.show(stdout, p, f.req, f.json)
+		f.outputs.claim("what is printed", "-")
+		return f.offload.show(ctx, stdout, p, f.req, &f.outputs, f.json)
 	}
-	if err := f.findOutputs(stdout); err != nil {
+	if err := f.findOutputs(); err != nil {
 		return err
 	}
 	if err := f.offload.beforeRun(ctx, p, f.req); err != nil {
@@ -205,8 +207,7 @@ func (f *generateFlags) generate(ctx context.Context, stdout, stderr io.Writer) 
 }
 
 // findOutputs finds out before minutes of work whether everything can be written.
-func (f *generateFlags) findOutputs(stdout io.Writer) error {
-	f.outputs.stdout = stdout
+func (f *generateFlags) findOutputs() error {
 	if f.json {
 		f.outputs.claim("-json", "-")
 	}

@@ -38,7 +38,7 @@ func defineInspect(fs *flagSet) runner {
 	fs.text(&model, "m", "", "model `folder` in the diffusers layout; default: the embedded model", anyFolder)
 	fs.yes(&layers, "layers", "list every layer")
 	fs.yes(&asJSON, "json", "print JSON, layers included")
-	return func(_ context.Context, stdout, _ io.Writer) error { return inspect(stdout, model, layers, asJSON) }
+	return abandon(func(_ context.Context, stdout, _ io.Writer) error { return inspect(stdout, model, layers, asJSON) })
 }
 
 func inspect(stdout io.Writer, model string, layers, asJSON bool) error {

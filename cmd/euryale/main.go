@@ -25,6 +25,27 @@ type command struct {
 
 type runner func(ctx context.Context, stdout, stderr io.Writer) error
 
+// abandon has a runner end with its context although it does not look at it. The process ends then, too.
+func abandon(run runner) runner {
+	return func(ctx context.Context, stdout, stderr io.Writer) error {
+		done := make(chan error, 1)
+		go func() {
+			defer func() {
+				if v := recover(); v != nil {
+					done <- &bug{v, debug.Stack()}
+				}
+			}()
+			done <- run(ctx, stdout, stderr)
+		}()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-done:
+			return err
+		}
+	}
+}
+
 func commands() []command {
 	return []command{
 		{"generate", "make pictures from a prompt", defineGenerate},
@@ -37,7 +58,11 @@ func commands() []command {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{syscall.SIGTERM}
+	if !signal.Ignored(os.Interrupt) { // as under nohup, and in the background of a script
+		ends = append(ends, os.Interrupt)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	// The first Ctrl-C ends the run within one operation; a second one ends the process.
 	context.AfterFunc(ctx, stop)
 	// Writing to a pipe that nobody reads any more is then an error, and progress that nobody reads costs no picture.

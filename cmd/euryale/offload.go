@@ -250,14 +250,20 @@ func (f *offloadFlags) afterRun(ctx context.Context, o *graphs.OffloadStats) err
 	})
 }
 
-// show prints the plan of a request.
-func (f *offloadFlags) show(w io.Writer, p *graphs.TextToImage, req graphs.Request, asJSON bool) error {
+// show prints the plan of a request, and writes it where that is asked for.
+func (f *offloadFlags) show(ctx context.Context, w io.Writer, p *graphs.TextToImage, req graphs.Request, o *outputs, asJSON bool) error {
+	if err := f.findOutputs(o); err != nil {
+		return err
+	}
 	s, err := f.parse()
 	if err != nil {
 		return err
 	}
 	plan, inv, err := p.Plan(req, s)
 	if err != nil {
+		return err
+	}
+	if err := f.writePlan(ctx, inv, plan); err != nil {
 		return err
 	}
 	return f.print(w, plan, inv, asJSON)

@@ -29,12 +29,12 @@ func definePlan(fs *flagSet) runner {
 	fs.yes(&f.json, "json", "print the plan as JSON")
 	fs.yes(&f.compare, "compare", "with -memory-plot: one curve per strategy")
 	fs.whole(&f.curve, "budget-curve", 1, maxCurve, fmt.Sprintf("print the predicted time at so many `budgets` instead, at most %d", maxCurve))
-	return func(ctx context.Context, stdout, _ io.Writer) error {
+	return abandon(func(ctx context.Context, stdout, _ io.Writer) error {
 		if err := f.check(fs); err != nil {
 			return err
 		}
 		return f.run(ctx, stdout)
-	}
+	})
 }
 
 // check refuses flags that do not go together, and makes a request of the others.

@@ -29,7 +29,7 @@ func Limit(d time.Duration) time.Duration { return slower * d }
 
 // Hang is how long a test waits for what takes a moment before it takes it for a deadlock: long enough for a machine that
 // does much else.
-const Hang = 3 * time.Minute
+const Hang = time.Minute
 
 // Full reports that loops are to run whole: with EURYALE_FULL=1, as in continuous integration. Else they take samples,
 // so that the tests of a fresh checkout take two minutes.
