@@ -27,7 +27,8 @@ type TextToImage struct {
 	opt  options
 
 	xl         bool
-	zeroEmpty  bool // force_zeros_for_empty_prompt
+	guidance   float32 // the default of requests
+	zeroEmpty  bool    // force_zeros_for_empty_prompt
 	encoders   []encoder
 	unet       unet.Config
 	vae        vae.Config
@@ -66,7 +67,7 @@ type options struct {
 	before, after func(HookEvent)
 }
 
-// WithThreads sets the number of threads; 0, the default, takes one per core.
+// WithThreads sets the number of threads, at most 1,024; 0, the default, takes one per core.
 func WithThreads(n int) Option { return func(o *options) { o.threads = n } }
 
 // WithScheduler overrides the model's scheduler for requests that name none: a diffusers class name or a
@@ -137,6 +138,7 @@ func (p *TextToImage) read(m *loader.Model) error {
 		return err != nil
 	}
 	failed(p.readIndex(m))
+	failed(p.readGuidance(m))
 	p.encoders = []encoder{{component: "text_encoder"}}
 	if p.xl {
 		p.encoders = append(p.encoders, encoder{component: "text_encoder_2"})
@@ -184,6 +186,29 @@ func (p *TextToImage) readIndex(m *loader.Model) error {
 		return &badmodel.Error{File: "model_index.json", Field: watermark, Got: badmodel.Quote(fmt.Sprint(v)),
 			Want: "false or null: pictures get no watermark"}
 	}
+	return nil
+}
+
+// guidanceKey is our own key of model_index.json, for models whose pictures want another guidance scale than is usual.
+// diffusers has no place for one, and ignores keys that begin with an underscore.
+const guidanceKey = "_euryale_guidance_scale"
+
+// readGuidance finds the guidance scale of requests that name none.
+func (p *TextToImage) readGuidance(m *loader.Model) error {
+	p.guidance = 7.5
+	if p.xl {
+		p.guidance = 5
+	}
+	v, there := m.IndexValue(guidanceKey)
+	if !there {
+		return nil
+	}
+	n, ok := v.(float64)
+	if !ok || !(n >= 1 && n <= maxGuidance) {
+		return &badmodel.Error{File: "model_index.json", Field: guidanceKey, Got: badmodel.Quote(fmt.Sprint(v)),
+			Want: fmt.Sprintf("a number from 1 to %d", maxGuidance)}
+	}
+	p.guidance = float32(n)
 	return nil
 }
 
