@@ -1,6 +1,7 @@
 // Package webp writes pictures as lossless WebP, which Go's own libraries only read. The format is RFC 9649's: a RIFF
 // container with one VP8L chunk. Green is taken from red and blue, each pixel is predicted from its neighbours, and what
-// remains is Huffman-coded with runs of pixels that repeat those to the left or above.
+// remains is Huffman-coded with runs of pixels that repeat those to the left or above. (The libraries tried in its place
+// panic on pictures of one colour, or bring a WebAssembly runtime.)
 package webp
 
 import (
