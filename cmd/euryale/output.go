@@ -221,7 +221,7 @@ func (o *output) same(p *output) bool {
 // write writes an output. It ends with ctx, also while it waits for who reads a pipe.
 func (o *output) write(ctx context.Context, fill func(io.Writer) error) error {
 	done := make(chan error, 1)
-	go func() { done <- o.fill(fill) }()
+	go func() { done <- safely(func() error { return o.fill(fill) }) }()
 	if o.kind != regular {
 		select {
 		case <-ctx.Done():
@@ -234,7 +234,7 @@ func (o *output) write(ctx context.Context, fill func(io.Writer) error) error {
 }
 
 func (o *output) failed(err error) error {
-	if err == nil || errors.As(err, new(*fileError)) {
+	if err == nil || errors.As(err, new(*fileError)) || errors.As(err, new(*bug)) {
 		return err
 	}
 	return &fileError{"cannot write " + o.name, bare(err)}
