@@ -57,7 +57,8 @@ func TestPanicsAreBugs(t *testing.T) {
 	broken := func(context.Context, io.Writer, io.Writer) error { panic("oh") }
 	for name, run := range map[string]runner{"in the goroutine of main": broken, "in another": abandon(broken)} {
 		err := safely(func() error { return run(t.Context(), nil, nil) })
-		if exitCode(err) != exitBug || !strings.HasPrefix(message(err), "panic: oh\nThis is a bug in Euryale") || !strings.Contains(message(err), "exit_test.go") {
+		if exitCode(err) != exitBug || !strings.HasPrefix(message(err), "panic: oh\nThis is a bug in Euryale") ||
+			!strings.Contains(message(err), "exit_test.go") {
 			t.Errorf("%s: exit code %d, %s", name, exitCode(err), message(err))
 		}
 	}

@@ -210,10 +210,9 @@ func (o *output) same(p *output) bool {
 	switch {
 	case o.fd >= 0 && o.fd == p.fd:
 		return true
-	case o.kind == device && p.kind == device:
-		return false
 	case o.there != nil && p.there != nil:
-		return os.SameFile(o.there, p.there)
+		// A device, such as a terminal or /dev/null, takes what several write to it.
+		return o.there.Mode()&fs.ModeDevice == 0 && os.SameFile(o.there, p.there)
 	}
 	return o.kind == regular && p.kind == regular && o.path == p.path
 }
