@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -196,5 +197,40 @@ func TestHelp(t *testing.T) {
 		if strings.Contains(help, "`") {
 			t.Errorf("%s -h shows marks of its source:\n%s", c.name, help)
 		}
+	}
+}
+
+// Every flag of a picture reaches the request; so does that none is given.
+func TestFlagsAreTheRequest(t *testing.T) {
+	seven := graphs.Seed(7)
+	for line, want := range map[string]graphs.Request{
+		"-p x": {Prompt: "x"},
+		"-p x -n y -W 16 -H 24 -steps 3 -cfg-scale 2.5 -guidance-rescale 0.25 -eta 0.5 -sampler ddim -clip-skip 1 -batch 2 -s 7": {
+			Prompt: "x", NegativePrompt: "y", Width: 16, Height: 24, NumInferenceSteps: 3, GuidanceScale: 2.5,
+			GuidanceRescale: 0.25,
+			Eta:             0.5, Scheduler: "ddim", ClipSkip: 1, NumImagesPerPrompt: 2, Seed: seven},
+		"-p x -cfg-scale 0":     {Prompt: "x", GuidanceScale: 1},
+		"-p x -cfg-scale 1e-50": {Prompt: "x", GuidanceScale: 1},
+		"-p x -s -1":            {Prompt: "x"},
+	} {
+		fs := newFlagSet("generate")
+		f := newGenerate(fs)
+		if _, err := fs.parse(strings.Fields(line)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.check(fs); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.req; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", line, got, want)
+		}
+	}
+	fs := newFlagSet("generate")
+	f := newGenerate(fs)
+	if _, err := fs.parse(strings.Fields("-p x -n y -cfg-scale 1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.check(fs); err == nil || !strings.Contains(err.Error(), "-n does nothing without guidance") {
+		t.Errorf("a negative prompt without guidance: %v", err)
 	}
 }

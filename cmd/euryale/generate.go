@@ -31,6 +31,17 @@ type generateFlags struct {
 }
 
 func defineGenerate(fs *flagSet) runner {
+	f := newGenerate(fs)
+	return func(ctx context.Context, stdout, stderr io.Writer) error {
+		if err := f.check(fs); err != nil {
+			return err
+		}
+		return f.generate(ctx, stdout, stderr)
+	}
+}
+
+// newGenerate registers the flags.
+func newGenerate(fs *flagSet) *generateFlags {
 	f := &generateFlags{seed: -1}
 	f.requestFlags.register(fs)
 	fs.text(&f.prompt, "p", "", "`prompt`")
@@ -50,12 +61,7 @@ func defineGenerate(fs *flagSet) runner {
 	fs.text(&f.offload.trace, "trace", "", "write when every call and copy ran, for Perfetto, to a `file`", anyFile)
 	fs.yes(&f.offload.dryRun, "dry-run",
 		"show the plan of the run that the other flags are for, and stop; nothing is drawn")
-	return func(ctx context.Context, stdout, stderr io.Writer) error {
-		if err := f.check(fs); err != nil {
-			return err
-		}
-		return f.generate(ctx, stdout, stderr)
-	}
+	return f
 }
 
 // check refuses flags that do not go together, and makes a request of the others.
