@@ -23,7 +23,8 @@ func defineCompletion(fs *flagSet) runner {
 				return nil
 			}
 		}
-		return fmt.Errorf("completion is for bash, zsh or fish, not %q; for bash: source <(euryale completion bash)", fs.Arg(0))
+		return fmt.Errorf("completion is for bash, zsh or fish, not %q; for bash: source <(euryale completion bash)",
+			fs.Arg(0))
 	}
 }
 
@@ -68,7 +69,11 @@ func (f *completedFlag) listed() string {
 // bash completes flags, what they may be given, and files and folders after those that name one.
 func bash(w io.Writer, all []completed) {
 	var names []string
-	fmt.Fprint(w, "# source <(euryale completion bash)\n_euryale() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n\tcase \"${COMP_WORDS[1]} $prev\" in\n")
+	fmt.Fprint(w, `# source <(euryale completion bash)
+_euryale() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
+	case "${COMP_WORDS[1]} $prev" in
+`)
 	for _, c := range all {
 		names = append(names, c.name)
 		for _, f := range c.flags {
@@ -95,17 +100,34 @@ func bash(w io.Writer, all []completed) {
 		}
 		fmt.Fprintf(w, "\t%s) words='%s' ;;\n", c.name, strings.Join(words, " "))
 	}
-	fmt.Fprintf(w, "\tesac\n\t((COMP_CWORD == 1)) && words='%s help'\n\t[[ $cur == --* ]] && words=\" $words\" && words=${words// -/ --}\n", strings.Join(names, " "))
-	fmt.Fprint(w, "\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\ncomplete -o filenames -F _euryale euryale\n")
+	fmt.Fprintf(w, `	esac
+	((COMP_CWORD == 1)) && words='%s help'
+	[[ $cur == --* ]] && words=" $words" && words=${words// -/ --}
+	COMPREPLY=($(compgen -W "$words" -- "$cur"))
+}
+complete -o filenames -F _euryale euryale
+`, strings.Join(names, " "))
 }
 
 // zsh describes every command and flag.
 func zsh(w io.Writer, all []completed) {
-	fmt.Fprint(w, "#compdef euryale\n# source <(euryale completion zsh), or a file _euryale in $fpath\n_euryale() {\n\tif (( CURRENT == 2 )); then\n\t\tlocal -a commands=(\n")
+	fmt.Fprint(w, `#compdef euryale
+# source <(euryale completion zsh), or a file _euryale in $fpath
+_euryale() {
+	if (( CURRENT == 2 )); then
+		local -a commands=(
+`)
 	for _, c := range all {
 		fmt.Fprintf(w, "\t\t\t%s\n", quoted(c.name+":"+c.summary))
 	}
-	fmt.Fprint(w, "\t\t)\n\t\t_describe command commands\n\t\treturn\n\tfi\n\tshift words\n\t(( CURRENT-- ))\n\tcase $words[1] in\n")
+	fmt.Fprint(w, `		)
+		_describe command commands
+		return
+	fi
+	shift words
+	(( CURRENT-- ))
+	case $words[1] in
+`)
 	escape := strings.NewReplacer("[", "\\[", "]", "\\]", ":", "\\:")
 	for _, c := range all {
 		fmt.Fprintf(w, "\t%s)\n\t\t_arguments", c.name)
@@ -132,7 +154,10 @@ func zsh(w io.Writer, all []completed) {
 		}
 		fmt.Fprint(w, "\n\t\t;;\n")
 	}
-	fmt.Fprint(w, "\tesac\n}\nif [[ ${funcstack[1]} == _euryale ]]; then _euryale \"$@\"; else compdef _euryale euryale; fi\n")
+	fmt.Fprint(w, `	esac
+}
+if [[ ${funcstack[1]} == _euryale ]]; then _euryale "$@"; else compdef _euryale euryale; fi
+`)
 }
 
 // fish has one line for each command and flag.

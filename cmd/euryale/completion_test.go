@@ -90,10 +90,12 @@ func TestCompletionInOtherShells(t *testing.T) {
 			t.Errorf("%s: %v\n%s", shell, err, out)
 		}
 	}
-	if code, _, stderr := euryale(t.Context(), "completion"); code != exitUsage || !strings.Contains(stderr, "bash, zsh or fish") {
+	if code, _, stderr := euryale(t.Context(), "completion"); code != exitUsage || !strings.Contains(stderr,
+		"bash, zsh or fish") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
-	if code, _, stderr := euryale(t.Context(), "completion", "tcsh"); code != exitUsage || !strings.Contains(stderr, `not "tcsh"`) {
+	if code, _, stderr := euryale(t.Context(), "completion", "tcsh"); code != exitUsage || !strings.Contains(stderr,
+		`not "tcsh"`) {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }

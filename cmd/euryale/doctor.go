@@ -47,7 +47,8 @@ func defineDoctor(fs *flagSet) runner {
 func examine(threads int) *machine {
 	p := cpu.NewPool(threads)
 	defer p.Close()
-	m := &machine{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Threads: p.Threads(), Features: features(), Kernels: p.Kernels(),
+	m := &machine{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Threads: p.Threads(),
+		Features: features(), Kernels: p.Kernels(),
 		FMA: p.PeakFMA(), SGEMM: measureSgemm(p) / 1e9, Devices: []string{}}
 	if free, ok := sysmem.Available(); ok {
 		m.Free = &free

@@ -86,7 +86,8 @@ func (fs *flagSet) parse(args []string) (help bool, err error) {
 		most = 1
 	}
 	if fs.NArg() > most {
-		return false, fmt.Errorf("%s does not take the argument %q; flags begin with a dash, and what has spaces needs quotes", fs.command, fs.Arg(most))
+		return false, fmt.Errorf("%s does not take the argument %q; flags begin with a dash, and what has spaces needs quotes",
+			fs.command, fs.Arg(most))
 	}
 	return false, nil
 }
@@ -117,8 +118,10 @@ func (fs *flagSet) names() (all []string) {
 
 // elsewhere are names that diffusers and other programs have for these flags.
 var elsewhere = map[string]string{
-	"prompt": "p", "negative-prompt": "n", "negative": "n", "model": "m", "output": "o", "out": "o", "seed": "s", "width": "W", "height": "H",
-	"guidance-scale": "cfg-scale", "guidance": "cfg-scale", "cfg": "cfg-scale", "num-inference-steps": "steps", "scheduler": "sampler",
+	"prompt": "p", "negative-prompt": "n", "negative": "n", "model": "m", "output": "o", "out": "o", "seed": "s",
+	"width": "W", "height": "H",
+	"guidance-scale": "cfg-scale", "guidance": "cfg-scale", "cfg": "cfg-scale", "num-inference-steps": "steps",
+	"scheduler":       "sampler",
 	"sampling-method": "sampler", "num-images": "batch", "batch-count": "batch", "vram": "max-vram", "ram": "max-ram",
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -17,30 +18,39 @@ type ways []struct {
 }
 
 var generateWays = ways{
-	{'a', ""}, {'n', "-offload none"}, {'m', "-offload model"}, {'s', "-offload sequential"}, {'g', "-offload group:2"}, {'v', "-max-vram 4MiB"},
-	{'i', "-plan-in PLAN"}, {'d', "-offload model -dry-run"}, {'D', "-offload model -dry-run -json"}, {'t', "-offload sequential -trace T"},
+	{'a', ""}, {'n', "-offload none"}, {'m', "-offload model"}, {'s', "-offload sequential"}, {'g', "-offload group:2"},
+	{'v', "-max-vram 4MiB"},
+	{'i', "-plan-in PLAN"}, {'d', "-offload model -dry-run"}, {'D', "-offload model -dry-run -json"}, {'t',
+		"-offload sequential -trace T"},
 }
 
 // refusedByGenerate lists for every flag of generate the ways in which it would do nothing, and is refused.
 var refusedByGenerate = map[string]string{
-	"m none": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "", "sampler ddim": "", "eta 1": "",
+	"m none": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "",
+	"sampler ddim": "", "eta 1": "",
 	"clip-skip 1": "", "batch 2": "", "vae-tiling": "", "p x": "", "s 1": "", "guidance-rescale 0.5": "",
 	"o a.png": "", "latents-out L": "", "json": "", "quiet": "", "threads 1": "", "check-finite": "",
-	"offload model": "i", "max-vram 4MiB": "i", "max-ram 1GiB": "", "prefetch 64KiB": "anmvidD", "keep unet": "anmidD", "exclude unet": "ani",
-	"profile a100-gen4": "anmsgiD", "plan-out P": "ai", "memory-plot M": "ai", "plan-in PLAN": "nmsgvdDt", "trace T": "adD", "dry-run": "ait",
+	"offload model": "i", "max-vram 4MiB": "i", "max-ram 1GiB": "", "prefetch 64KiB": "anmvidD", "keep unet": "anmidD",
+	"exclude unet":      "ani",
+	"profile a100-gen4": "anmsgiD", "plan-out P": "ai", "memory-plot M": "ai", "plan-in PLAN": "nmsgvdDt",
+	"trace T": "adD", "dry-run": "ait",
 }
 
 var planWays = ways{
-	{'a', ""}, {'n', "-offload none"}, {'m', "-offload model"}, {'s', "-offload sequential"}, {'g', "-offload group:2"}, {'v', "-max-vram 4MiB"},
+	{'a', ""}, {'n', "-offload none"}, {'m', "-offload model"}, {'s', "-offload sequential"}, {'g', "-offload group:2"},
+	{'v', "-max-vram 4MiB"},
 	{'c', "-budget-curve 3"}, {'j', "-json"}, {'J', "-json -max-vram 4MiB"}, {'p', "-memory-plot M"},
 }
 
 // refusedByPlan lists the same for every flag of plan.
 var refusedByPlan = map[string]string{
-	"m none": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "", "sampler ddim": "", "eta 1": "",
+	"m none": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "",
+	"sampler ddim": "", "eta 1": "",
 	"clip-skip 1": "", "batch 2": "", "vae-tiling": "",
-	"offload model": "c", "max-vram 4MiB": "c", "max-ram 1GiB": "c", "prefetch 64KiB": "anmvcjJp", "keep unet": "anmcjp", "exclude unet": "nc",
-	"profile a100-gen4": "j", "plan-out P": "c", "memory-plot M": "", "json": "c", "compare": "anmsgvcjJ", "budget-curve 3": "nmsgvjJ",
+	"offload model": "c", "max-vram 4MiB": "c", "max-ram 1GiB": "c", "prefetch 64KiB": "anmvcjJp", "keep unet": "anmcjp",
+	"exclude unet":      "nc",
+	"profile a100-gen4": "j", "plan-out P": "c", "memory-plot M": "", "json": "c", "compare": "anmsgvcjJ",
+	"budget-curve 3": "nmsgvjJ",
 }
 
 // Every flag of generate and plan has an effect in every kind of run, or is refused in a line that says why.
@@ -73,7 +83,8 @@ func TestFlagsThatDoNothing(t *testing.T) {
 				// The model is looked for when the flags are found good.
 				code, _, stderr := euryale(t.Context(), append(args, "-m", "none")...)
 				switch no := strings.ContainsRune(refused, way.letter); {
-				case no && (code != exitUsage || !strings.Contains(stderr, "does nothing here: ") || strings.Count(stderr, "\n") != 1):
+				case no && (code != exitUsage || !strings.Contains(stderr, "does nothing here: ") || strings.Count(stderr,
+					"\n") != 1):
 					t.Errorf("%q: exit code %d, want it refused\n%s", args, code, stderr)
 				case !no && code != exitModel:
 					t.Errorf("%q: exit code %d, want it taken\n%s", args, code, stderr)
@@ -111,13 +122,15 @@ func TestPlanIsThatOfTheRun(t *testing.T) {
 	delete(missing, "device") // there is one here
 	delete(missing, "dtype")
 	peaks := map[int]bool{}
-	cases := []string{"", "-W 48 -H 40", "-steps 3", "-cfg-scale 1", "-clip-skip 1", "-batch 2", "-eta 1 -sampler ddim", "-vae-tiling -W 128 -H 128", "-n x"}
+	cases := []string{"", "-W 48 -H 40", "-steps 3", "-cfg-scale 1", "-clip-skip 1", "-batch 2", "-eta 1 -sampler ddim",
+		"-vae-tiling -W 128 -H 128", "-n x"}
 	for _, s := range graphs.Schedulers() {
 		cases = append(cases, "-sampler "+s)
 	}
 	for _, model := range []string{"sd1", "sdxl"} {
 		for _, flags := range cases {
-			args := append([]string{"-m", filepath.Join(filepath.Dir(sd1), model), "-offload", "sequential", "-json", "-W", "16", "-H", "16", "-steps", "2"}, strings.Fields(flags)...)
+			args := append([]string{"-m", filepath.Join(filepath.Dir(sd1), model), "-offload", "sequential", "-json", "-W",
+				"16", "-H", "16", "-steps", "2"}, strings.Fields(flags)...)
 			for _, f := range args {
 				delete(missing, strings.TrimPrefix(f, "-"))
 			}
@@ -147,7 +160,8 @@ func TestPlanIsThatOfTheRun(t *testing.T) {
 func TestNearest(t *testing.T) {
 	names := []string{"steps", "sampler", "s", "p", "W", "H", "max-vram", "max-ram", "cfg-scale"}
 	for word, want := range map[string]string{
-		"stpes": "steps", "step": "steps", "max-vrm": "max-vram", "cfgscale": "cfg-scale", "x": "", "frobnicate": "", "sampel": "sampler", "": "",
+		"stpes": "steps", "step": "steps", "max-vrm": "max-vram", "cfgscale": "cfg-scale", "x": "", "frobnicate": "",
+		"sampel": "sampler", "": "",
 	} {
 		if got := nearest(word, names); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
@@ -157,8 +171,10 @@ func TestNearest(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	info := &debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: []debug.BuildSetting{
-		{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}, {Key: "vcs.time", Value: "2026-11-25T00:00:00Z"}, {Key: "-tags", Value: "gpu"}}}
-	if got, want := versionOf(info), "euryale v1.2.3, revision abc with changes of 2026-11-25T00:00:00Z, tags gpu, go"; !strings.HasPrefix(got, want) {
+		{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}, {Key: "vcs.time",
+			Value: "2026-11-25T00:00:00Z"}, {Key: "-tags", Value: "gpu"}}}
+	if got, want := versionOf(info),
+		"euryale v1.2.3, revision abc with changes of 2026-11-25T00:00:00Z, tags gpu, go"; !strings.HasPrefix(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if got := versionOf(nil); !strings.HasPrefix(got, "euryale (devel), go") {
@@ -181,5 +197,40 @@ func TestHelp(t *testing.T) {
 		if strings.Contains(help, "`") {
 			t.Errorf("%s -h shows marks of its source:\n%s", c.name, help)
 		}
+	}
+}
+
+// Every flag of a picture reaches the request; so does that none is given.
+func TestFlagsAreTheRequest(t *testing.T) {
+	seven := graphs.Seed(7)
+	for line, want := range map[string]graphs.Request{
+		"-p x": {Prompt: "x"},
+		"-p x -n y -W 16 -H 24 -steps 3 -cfg-scale 2.5 -guidance-rescale 0.25 -eta 0.5 -sampler ddim -clip-skip 1 -batch 2 -s 7": {
+			Prompt: "x", NegativePrompt: "y", Width: 16, Height: 24, NumInferenceSteps: 3, GuidanceScale: 2.5,
+			GuidanceRescale: 0.25,
+			Eta:             0.5, Scheduler: "ddim", ClipSkip: 1, NumImagesPerPrompt: 2, Seed: seven},
+		"-p x -cfg-scale 0":     {Prompt: "x", GuidanceScale: 1},
+		"-p x -cfg-scale 1e-50": {Prompt: "x", GuidanceScale: 1},
+		"-p x -s -1":            {Prompt: "x"},
+	} {
+		fs := newFlagSet("generate")
+		f := newGenerate(fs)
+		if _, err := fs.parse(strings.Fields(line)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.check(fs); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.req; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", line, got, want)
+		}
+	}
+	fs := newFlagSet("generate")
+	f := newGenerate(fs)
+	if _, err := fs.parse(strings.Fields("-p x -n y -cfg-scale 1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.check(fs); err == nil || !strings.Contains(err.Error(), "-n does nothing without guidance") {
+		t.Errorf("a negative prompt without guidance: %v", err)
 	}
 }

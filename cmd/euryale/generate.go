@@ -31,13 +31,25 @@ type generateFlags struct {
 }
 
 func defineGenerate(fs *flagSet) runner {
+	f := newGenerate(fs)
+	return func(ctx context.Context, stdout, stderr io.Writer) error {
+		if err := f.check(fs); err != nil {
+			return err
+		}
+		return f.generate(ctx, stdout, stderr)
+	}
+}
+
+// newGenerate registers the flags.
+func newGenerate(fs *flagSet) *generateFlags {
 	f := &generateFlags{seed: -1}
 	f.requestFlags.register(fs)
 	fs.text(&f.prompt, "p", "", "`prompt`")
 	fs.value(&f.seed, "s", "`seed`, 0 or more; default: a random one")
 	fs.real(&f.rescale, "guidance-rescale", "`share` of the guided prediction scaled back, 0 to 1")
 	fs.topic("Output")
-	fs.text(&f.output, "o", "output.png", "output `file`: .png, .jpg or .webp; default output.png; further ones of -batch get -2, -3, ...; - is standard output", anyFile)
+	fs.text(&f.output, "o", "output.png",
+		"output `file`: .png, .jpg or .webp; default output.png; further ones of -batch get -2, -3, ...; - is standard output", anyFile)
 	fs.text(&f.latents, "latents-out", "", "also write the final latents to a safetensors `file`", anyFile)
 	fs.yes(&f.json, "json", "print a summary, or with -dry-run the plan, as JSON on standard output")
 	fs.yes(&f.quiet, "quiet", "no progress")
@@ -47,13 +59,9 @@ func defineGenerate(fs *flagSet) runner {
 	f.offload.register(fs)
 	fs.text(&f.offload.planIn, "plan-in", "", "run the plan of a `file`", anyFile)
 	fs.text(&f.offload.trace, "trace", "", "write when every call and copy ran, for Perfetto, to a `file`", anyFile)
-	fs.yes(&f.offload.dryRun, "dry-run", "show the plan of the run that the other flags are for, and stop; nothing is drawn")
-	return func(ctx context.Context, stdout, stderr io.Writer) error {
-		if err := f.check(fs); err != nil {
-			return err
-		}
-		return f.generate(ctx, stdout, stderr)
-	}
+	fs.yes(&f.offload.dryRun, "dry-run",
+		"show the plan of the run that the other flags are for, and stop; nothing is drawn")
+	return f
 }
 
 // check refuses flags that do not go together, and makes a request of the others.
@@ -147,7 +155,8 @@ func offloadOf(o *graphs.OffloadStats) *offloadSummary {
 }
 
 func (s *offloadSummary) String() string {
-	return fmt.Sprintf("offload %s: %d MiB of device memory, %d MiB uploaded at %.2f GB/s, %.0f %% hidden", s.Strategy, (s.PeakBytes+1<<20-1)>>20, s.Uploaded>>20, s.GBps, 100*s.Hidden)
+	return fmt.Sprintf("offload %s: %d MiB of device memory, %d MiB uploaded at %.2f GB/s, %.0f %% hidden", s.Strategy,
+		(s.PeakBytes+1<<20-1)>>20, s.Uploaded>>20, s.GBps, 100*s.Hidden)
 }
 
 func (f *generateFlags) generate(ctx context.Context, stdout, stderr io.Writer) error {
@@ -199,7 +208,8 @@ func (f *generateFlags) generate(ctx context.Context, stdout, stderr io.Writer) 
 		e.SetIndent("", "  ")
 		return e.Encode(s)
 	}
-	fmt.Fprintf(stderr, "%s: seed %d, %d steps of %s, %.1f s\n", strings.Join(s.Files, ", "), s.Seed, s.Steps, s.Sampler, s.Seconds)
+	fmt.Fprintf(stderr, "%s: seed %d, %d steps of %s, %.1f s\n", strings.Join(s.Files, ", "), s.Seed, s.Steps, s.Sampler,
+		s.Seconds)
 	if s.Offload != nil {
 		fmt.Fprintln(stderr, s.Offload)
 	}
@@ -222,7 +232,8 @@ func (f *generateFlags) findOutputs() error {
 		switch first.kind {
 		case regular:
 			ext := filepath.Ext(f.output)
-			if next, err = f.outputs.add("-batch", fmt.Sprintf("%s-%d%s", strings.TrimSuffix(f.output, ext), i, ext)); err != nil {
+			if next, err = f.outputs.add("-batch", fmt.Sprintf("%s-%d%s", strings.TrimSuffix(f.output, ext), i,
+				ext)); err != nil {
 				return err
 			}
 		case stream:
@@ -256,7 +267,10 @@ func (f *generateFlags) write(ctx context.Context, s *summary, res *graphs.Resul
 		return err
 	}
 	for i, img := range res.Images {
-		if err := f.pictures[i].write(ctx, func(w io.Writer) error { return format.encode(w, img, parameters(s)) }); err != nil {
+		if err := f.pictures[i].write(ctx, func(w io.Writer) error {
+			return format.encode(w, img,
+				parameters(s))
+		}); err != nil {
 			return err
 		}
 		s.Files = append(s.Files, f.pictures[i].name)

@@ -29,14 +29,7 @@ type runner func(ctx context.Context, stdout, stderr io.Writer) error
 func abandon(run runner) runner {
 	return func(ctx context.Context, stdout, stderr io.Writer) error {
 		done := make(chan error, 1)
-		go func() {
-			defer func() {
-				if v := recover(); v != nil {
-					done <- &bug{v, debug.Stack()}
-				}
-			}()
-			done <- run(ctx, stdout, stderr)
-		}()
+		go func() { done <- safely(func() error { return run(ctx, stdout, stderr) }) }()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -73,7 +66,7 @@ func main() {
 // run is main with everything it touches as arguments.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out := &sink{w: stdout}
-	err := dispatch(ctx, args, out, stderr)
+	err := safely(func() error { return dispatch(ctx, args, out, stderr) })
 	if err == nil {
 		err = out.err
 	}
@@ -83,12 +76,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+// safely calls f and makes an error of a panic.
+func safely(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &bug{v, debug.Stack()}
 		}
 	}()
+	return f()
+}
+
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
 		usage(stderr)
 		return errors.New("no command is given")

@@ -26,15 +26,18 @@ type offloadFlags struct {
 
 func (f *offloadFlags) register(fs *flagSet) {
 	fs.topic("Memory")
-	fs.text(&f.strategy, "offload", "", "`strategy`: none, model, sequential, group:N, auto; auto is the default with -max-vram",
+	fs.text(&f.strategy, "offload", "",
+		"`strategy`: none, model, sequential, group:N, auto; auto is the default with -max-vram",
 		"none", "model", "sequential", "group:4", "auto")
 	fs.value(&f.vram, "max-vram", "device memory that the run may take, a `size` such as 2GiB or 512MiB")
 	fs.value(&f.ram, "max-ram", "host memory for weights, a `size` such as 8GiB")
 	fs.value(&f.prefetch, "prefetch", "`size` of the weights that are copied ahead, for sequential and group:N")
-	fs.text(&f.keep, "keep", "", "`names` of layers held while their component runs, separated by commas; for sequential, group:N, auto")
+	fs.text(&f.keep, "keep", "",
+		"`names` of layers held while their component runs, separated by commas; for sequential, group:N, auto")
 	fs.text(&f.exclude, "exclude", "", "`names` of layers or components that stay on the device; for all but none")
-	fs.text(&f.profile, "profile", "", "`device` whose times are predicted: host or cuda:0 and so on, which are measured once, or "+strings.Join(profileNames(), ", ")+
-		"; the default is the CUDA device that runs it, or "+anyProfile, append(profileNames(), "host", "cuda:0")...)
+	fs.text(&f.profile, "profile", "",
+		"`device` whose times are predicted: host or cuda:0 and so on, which are measured once, or "+strings.Join(profileNames(), ", ")+
+			"; the default is the CUDA device that runs it, or "+anyProfile, append(profileNames(), "host", "cuda:0")...)
 	fs.text(&f.planOut, "plan-out", "", "write the plan as JSON to a `file`", anyFile)
 	fs.text(&f.memoryPlot, "memory-plot", "", "draw the device memory over the predicted time to an SVG `file`", anyFile)
 }
@@ -79,11 +82,14 @@ func (f *offloadFlags) useless(summary bool) (rules []useless) {
 			rules = append(rules, useless{fl, when, why})
 		}
 	}
-	add(f.planIn != "", "-plan-in says where weights live", "offload", "max-vram", "prefetch", "keep", "exclude", "plan-out", "memory-plot", "dry-run")
+	add(f.planIn != "", "-plan-in says where weights live", "offload", "max-vram", "prefetch", "keep", "exclude",
+		"plan-out", "memory-plot", "dry-run")
 	add(f.planIn != "" && f.trace == "", "-plan-in has its plan, and there is no -trace to predict times for", "profile")
-	add(f.planIn == "" && name == "", "it needs -offload or -max-vram", "prefetch", "keep", "exclude", "plan-out", "memory-plot", "trace", "dry-run", "profile")
+	add(f.planIn == "" && name == "", "it needs -offload or -max-vram", "prefetch", "keep", "exclude", "plan-out",
+		"memory-plot", "trace", "dry-run", "profile")
 	add(f.dryRun, "-dry-run runs nothing", "trace")
-	add(name != "auto" && f.memoryPlot == "" && f.trace == "" && (!f.dryRun || summary), "only auto, -memory-plot, -trace and the table of -dry-run predict times",
+	add(name != "auto" && f.memoryPlot == "" && f.trace == "" && (!f.dryRun || summary),
+		"only auto, -memory-plot, -trace and the table of -dry-run predict times",
 		"profile")
 	return append(rules, ofStrategy(name)...)
 }
@@ -91,7 +97,8 @@ func (f *offloadFlags) useless(summary bool) (rules []useless) {
 // ofStrategy lists what has no effect with a strategy.
 func ofStrategy(name string) []useless {
 	return []useless{
-		{"prefetch", name == "none" || name == "model" || name == "auto", name + " decides by itself what is copied ahead; sequential and group:N take it"},
+		{"prefetch", name == "none" || name == "model" || name == "auto", name +
+			" decides by itself what is copied ahead; sequential and group:N take it"},
 		{"keep", name == "none" || name == "model", name + " holds every layer while its component runs"},
 		{"exclude", name == "none", "with none all layers stay on the device"},
 	}
@@ -177,7 +184,8 @@ func (f *offloadFlags) options() (opts []graphs.Option, err error) {
 // findOutputs finds out whether the files of these flags can be written.
 func (f *offloadFlags) findOutputs(o *outputs) error {
 	f.outputs = o
-	for _, file := range []struct{ flag, name string }{{"-plan-out", f.planOut}, {"-memory-plot", f.memoryPlot}, {"-trace", f.trace}} {
+	for _, file := range []struct{ flag, name string }{{"-plan-out", f.planOut}, {"-memory-plot", f.memoryPlot},
+		{"-trace", f.trace}} {
 		if file.name == "" {
 			continue
 		}
@@ -214,7 +222,8 @@ func (f *offloadFlags) beforeRun(ctx context.Context, p *graphs.TextToImage, req
 }
 
 // writePlan writes a plan, and draws it with others beside it, where that is asked for.
-func (f *offloadFlags) writePlan(ctx context.Context, inv *offload.Inventory, plan *offload.Plan, others ...*offload.Plan) error {
+func (f *offloadFlags) writePlan(ctx context.Context, inv *offload.Inventory, plan *offload.Plan,
+	others ...*offload.Plan) error {
 	if f.planOut != "" {
 		if err := f.outputs.write(ctx, "-plan-out", func(w io.Writer) error { return indented(w, plan) }); err != nil {
 			return err
@@ -232,7 +241,8 @@ func (f *offloadFlags) writePlan(ctx context.Context, inv *offload.Inventory, pl
 		curves = append(curves, offload.MemoryCurve(p.Strategy, offload.Trace(p, inv, prof)))
 	}
 	return f.outputs.write(ctx, "-memory-plot", func(w io.Writer) error {
-		return offload.WriteSVG(w, "seconds, predicted on "+prof.Name, "MiB of device memory in use", float64(f.vram)/(1<<20), curves...)
+		return offload.WriteSVG(w, "seconds, predicted on "+prof.Name, "MiB of device memory in use",
+			float64(f.vram)/(1<<20), curves...)
 	})
 }
 
@@ -246,12 +256,14 @@ func (f *offloadFlags) afterRun(ctx context.Context, o *graphs.OffloadStats) err
 		return err
 	}
 	return f.outputs.write(ctx, "-trace", func(w io.Writer) error {
-		return offload.WriteTrace(w, map[string][]offload.Event{"measured": o.Events, "predicted on " + prof.Name: offload.Trace(o.Plan, o.Inventory, prof)})
+		return offload.WriteTrace(w, map[string][]offload.Event{"measured": o.Events, "predicted on " +
+			prof.Name: offload.Trace(o.Plan, o.Inventory, prof)})
 	})
 }
 
 // show prints the plan of a request, and writes it where that is asked for.
-func (f *offloadFlags) show(ctx context.Context, w io.Writer, p *graphs.TextToImage, req graphs.Request, o *outputs, asJSON bool) error {
+func (f *offloadFlags) show(ctx context.Context, w io.Writer, p *graphs.TextToImage, req graphs.Request, o *outputs,
+	asJSON bool) error {
 	if err := f.findOutputs(o); err != nil {
 		return err
 	}

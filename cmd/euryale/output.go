@@ -210,10 +210,9 @@ func (o *output) same(p *output) bool {
 	switch {
 	case o.fd >= 0 && o.fd == p.fd:
 		return true
-	case o.kind == device && p.kind == device:
-		return false
 	case o.there != nil && p.there != nil:
-		return os.SameFile(o.there, p.there)
+		// A device, such as a terminal or /dev/null, takes what several write to it.
+		return o.there.Mode()&fs.ModeDevice == 0 && os.SameFile(o.there, p.there)
 	}
 	return o.kind == regular && p.kind == regular && o.path == p.path
 }
@@ -221,7 +220,7 @@ func (o *output) same(p *output) bool {
 // write writes an output. It ends with ctx, also while it waits for who reads a pipe.
 func (o *output) write(ctx context.Context, fill func(io.Writer) error) error {
 	done := make(chan error, 1)
-	go func() { done <- o.fill(fill) }()
+	go func() { done <- safely(func() error { return o.fill(fill) }) }()
 	if o.kind != regular {
 		select {
 		case <-ctx.Done():
@@ -234,7 +233,7 @@ func (o *output) write(ctx context.Context, fill func(io.Writer) error) error {
 }
 
 func (o *output) failed(err error) error {
-	if err == nil || errors.As(err, new(*fileError)) {
+	if err == nil || errors.As(err, new(*fileError)) || errors.As(err, new(*bug)) {
 		return err
 	}
 	return &fileError{"cannot write " + o.name, bare(err)}

@@ -28,7 +28,8 @@ func definePlan(fs *flagSet) runner {
 	fs.topic("Output")
 	fs.yes(&f.json, "json", "print the plan as JSON")
 	fs.yes(&f.compare, "compare", "with -memory-plot: one curve per strategy")
-	fs.whole(&f.curve, "budget-curve", 1, maxCurve, fmt.Sprintf("print the predicted time at so many `budgets` instead, at most %d", maxCurve))
+	fs.whole(&f.curve, "budget-curve", 1, maxCurve,
+		fmt.Sprintf("print the predicted time at so many `budgets` instead, at most %d", maxCurve))
 	return abandon(func(ctx context.Context, stdout, _ io.Writer) error {
 		if err := f.check(fs); err != nil {
 			return err
@@ -51,11 +52,13 @@ func (f *planFlags) check(fs *flagSet) (err error) {
 }
 
 func (f *planFlags) useless() (rules []useless) {
-	for _, fl := range []string{"offload", "max-vram", "max-ram", "prefetch", "keep", "exclude", "plan-out", "compare", "json"} {
+	for _, fl := range []string{"offload", "max-vram", "max-ram", "prefetch", "keep", "exclude", "plan-out", "compare",
+		"json"} {
 		rules = append(rules, useless{fl, f.curve > 0, "-budget-curve prints what auto makes of budgets of its own"})
 	}
 	rules = append(rules, useless{"compare", f.offload.memoryPlot == "", "it is for -memory-plot"},
-		useless{"profile", f.json && f.offload.name() != "auto" && f.offload.memoryPlot == "", "only auto, -memory-plot and the table predict times"})
+		useless{"profile", f.json && f.offload.name() != "auto" && f.offload.memoryPlot == "",
+			"only auto, -memory-plot and the table predict times"})
 	return append(rules, ofStrategy(f.offload.name())...)
 }
 
@@ -132,7 +135,8 @@ func (f *planFlags) budgetCurve(ctx context.Context, w io.Writer, p *graphs.Text
 	}
 	fmt.Fprintf(w, "device memory  ms a step on %s\n", prof.Name)
 	for _, c := range points {
-		if _, err := fmt.Fprintf(w, "%9d MiB  %10.3f  %s\n", c.Budget>>20, 1e3*c.Step, strings.Repeat("#", int(math.Round(40*c.Step/slowest)))); err != nil {
+		if _, err := fmt.Fprintf(w, "%9d MiB  %10.3f  %s\n", c.Budget>>20, 1e3*c.Step, strings.Repeat("#",
+			int(math.Round(40*c.Step/slowest)))); err != nil {
 			return err
 		}
 	}
@@ -140,7 +144,8 @@ func (f *planFlags) budgetCurve(ctx context.Context, w io.Writer, p *graphs.Text
 }
 
 func forecast(w io.Writer, c *offload.Forecast, prof offload.Profile) error {
-	_, err := fmt.Fprintf(w, "predicted on %s: %.3g s an image, %.4g ms a step (%.4g with everything resident), %.2f GB uploaded at %.3g GB/s, %.0f %% of it hidden\n",
+	_, err := fmt.Fprintf(w,
+		"predicted on %s: %.3g s an image, %.4g ms a step (%.4g with everything resident), %.2f GB uploaded at %.3g GB/s, %.0f %% of it hidden\n",
 		prof.Name, c.Total, 1e3*c.Step, 1e3*c.Compute, float64(c.Copied)/1e9, c.Rate/1e9, 100*c.Hidden)
 	for i, s := range c.Stalls {
 		if i == 3 {

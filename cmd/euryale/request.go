@@ -25,14 +25,17 @@ func (f *requestFlags) register(fs *flagSet) {
 	fs.topic("Model and device")
 	fs.text(&f.model, "m", "", "model `folder` in the diffusers layout; default: the embedded model", anyFolder)
 	fs.text(&f.device.Name, "device", "", "`device` that computes: cpu, the default, or cuda:0, ...", "cpu", "cuda:0")
-	fs.text(&f.device.DType, "dtype", "", "`type` that a CUDA device computes in, default f16; plan takes it without a device, too", "f16", "bf16", "f32")
+	fs.text(&f.device.DType, "dtype", "",
+		"`type` that a CUDA device computes in, default f16; plan takes it without a device, too", "f16", "bf16", "f32")
 	fs.topic("Picture")
 	fs.text(&f.negative, "n", "", "negative `prompt`, for guidance")
 	fs.whole(&f.width, "W", 1, 0, "width in `pixels`; default: the model's")
 	fs.whole(&f.height, "H", 1, 0, "height in `pixels`; default: the model's")
 	fs.whole(&f.steps, "steps", 1, 0, "denoising `steps`; default 50")
-	fs.real(&f.guidance, "cfg-scale", "guidance `scale`; 1 switches guidance off; default 7.5, SDXL 5, the embedded model 3")
-	fs.text(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(graphs.Schedulers(), ", ")+"; default: the model's", graphs.Schedulers()...)
+	fs.real(&f.guidance, "cfg-scale",
+		"guidance `scale`; 1 switches guidance off; default 7.5, SDXL 5, the embedded model 3")
+	fs.text(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(graphs.Schedulers(), ", ")+"; default: the model's",
+		graphs.Schedulers()...)
 	fs.real(&f.eta, "eta", "`share` of noise that DDIM adds, 0 to 1")
 	fs.whole(&f.skipped, "clip-skip", 0, 0, "`layers` of the text encoder left out, as diffusers counts them")
 	fs.whole(&f.batch, "batch", 1, 0, "`pictures` to make; default 1")
@@ -55,7 +58,8 @@ func (f *requestFlags) request(fs *flagSet) (graphs.Request, error) {
 }
 
 // pipeline opens the model and makes a pipeline of it. close ends both.
-func (f *requestFlags) pipeline(opts ...graphs.Option) (p *graphs.TextToImage, m *loader.Model, close func() error, err error) {
+func (f *requestFlags) pipeline(opts ...graphs.Option) (p *graphs.TextToImage, m *loader.Model, close func() error,
+	err error) {
 	if m, err = open(f.model); err != nil {
 		return nil, nil, nil, err
 	}

@@ -33,7 +33,8 @@ func TestSignals(t *testing.T) {
 		{"Ctrl-C", "", long, syscall.SIGINT, exitCancelled, "euryale: cancelled\n", ""},
 		{"a service is stopped", "", long, syscall.SIGTERM, exitCancelled, "euryale: cancelled\n", ""},
 		{"killed", "", long, syscall.SIGKILL, -1, "", ""},
-		{"Ctrl-C beside a script's background", "trap '' INT; ", []string{"-steps", "20", "-W", "8", "-H", "8"}, syscall.SIGINT, 0, "seed 1", "a.png=png"},
+		{"Ctrl-C beside a script's background", "trap '' INT; ", []string{"-steps", "20", "-W", "8", "-H", "8"},
+			syscall.SIGINT, 0, "seed 1", "a.png=png"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -95,7 +96,8 @@ func TestSecondInterrupt(t *testing.T) {
 }
 
 // progressing starts a picture whose standard error read reads: until there is a text in it, or with "" to its end.
-func progressing(t *testing.T, dir, prefix string, flags ...string) (cmd *exec.Cmd, read func(until string), said func() string) {
+func progressing(t *testing.T, dir, prefix string, flags ...string) (cmd *exec.Cmd, read func(until string),
+	said func() string) {
 	t.Helper()
 	file, err := executable()
 	if err != nil {
@@ -105,7 +107,8 @@ func progressing(t *testing.T, dir, prefix string, flags ...string) (cmd *exec.C
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"-c", prefix + `exec "$0" generate -p "a red circle" -s 1 -threads 1 -o a.png "$@"`, file}, flags...)
+	args := append([]string{"-c", prefix + `exec "$0" generate -p "a red circle" -s 1 -threads 1 -o a.png "$@"`, file},
+		flags...)
 	cmd = exec.Command("sh", args...)
 	cmd.Dir, cmd.Stderr = dir, w
 	if err := cmd.Start(); err != nil {

@@ -86,7 +86,8 @@ func TestAvailable(t *testing.T) {
 			"sys/fs/cgroup/a/memory.max":     "99999999999999999999\n",
 			"sys/fs/cgroup/a/memory.high":    "-1\n",
 			"sys/fs/cgroup/a/memory.current": "4000\n",
-			"sys/fs/cgroup/a/memory.stat":    "active_file 9223372036854775807\ninactive_file 9223372036854775807\n"}, 5 << 10, true},
+			"sys/fs/cgroup/a/memory.stat":    "active_file 9223372036854775807\ninactive_file 9223372036854775807\n"}, 5 << 10,
+			true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			root := t.TempDir()

@@ -31,7 +31,10 @@ var pictures = []struct {
 		}
 		return color.NRGBA{v, v * 3, v * 7, 255}
 	}},
-	{"stripes: runs of the row above", func(_ *rand.Rand, x, _ int) color.NRGBA { return color.NRGBA{byte(x * x), byte(x * 7), byte(x), 255} }},
+	{"stripes: runs of the row above", func(_ *rand.Rand, x, _ int) color.NRGBA {
+		return color.NRGBA{byte(x * x),
+			byte(x * 7), byte(x), 255}
+	}},
 	{"transparent", func(rng *rand.Rand, x, y int) color.NRGBA {
 		return color.NRGBA{byte(x), byte(y), 9, byte(rng.IntN(256))}
 	}},
