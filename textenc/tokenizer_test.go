@@ -182,7 +182,7 @@ func TestBadTokenizerFiles(t *testing.T) {
 	}
 	crlf := good()
 	crlf.Merges = []byte("a b\r\n\r\n")
-	if tok, err := NewTokenizer(crlf); err != nil || len(tok.ranks) != 1 {
+	if tok, err := NewTokenizer(crlf); err != nil || len(tok.merges) != 0 {
 		t.Errorf("CRLF and no header line: %v", err)
 	}
 	for _, c := range []struct {
