@@ -7,6 +7,7 @@
 package loader
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -161,7 +162,8 @@ func (c *Component) File(name string) ([]byte, error) {
 	return c.m.readJSON(path.Join(c.Name, name))
 }
 
-// TokenizerFile reads vocab.json or merges.txt.
+// TokenizerFile reads a file of a tokenizer that may be large: vocab.json, merges.txt, tokenizer.json or
+// added_tokens.json. Its contents are not checked.
 func (c *Component) TokenizerFile(name string) ([]byte, error) {
 	return c.m.read(path.Join(c.Name, name), c.m.limits.Tokenizer, "Tokenizer")
 }
@@ -182,6 +184,9 @@ func (m *Model) read(name string, most int64, limit string) ([]byte, error) {
 	}
 	if err := f.changed(); err != nil {
 		return nil, &Error{File: name, Err: err}
+	}
+	if bytes.HasPrefix(raw, []byte("version https://git-lfs")) {
+		return nil, &Error{File: name, Got: otherFormat(raw)}
 	}
 	return raw, nil
 }

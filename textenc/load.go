@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -185,6 +186,18 @@ func (s *settings) sorted() (ids []int32, tokens []addedToken) {
 // loadPython is CLIPTokenizer of transformers 4.53.
 func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
 	t.rules = rules{python: true}
+	for _, part := range []struct {
+		name string
+		raw  []byte
+	}{{vocabFile, f.Vocab}, {mergesFile, f.Merges}} {
+		if part.raw == nil {
+			return &badmodel.Error{File: t.file(part.name), Got: "missing", Want: "it, or " + tokenizerFile, Err: fs.ErrNotExist}
+		}
+	}
+	// transformers takes the ids by the first of these names.
+	if names, ok := s.init.get("model_input_names").([]any); s.init.has("model_input_names") && (!ok || len(names) == 0 || names[0] != "input_ids") {
+		return s.bad("model_input_names", "a list that begins with input_ids")
+	}
 	if err := t.readVocab(t.file(vocabFile), f.Vocab, f.MaxTokens); err != nil {
 		return err
 	}
@@ -441,6 +454,7 @@ func (t *Tokenizer) loadRust5(f TokenizerFiles, s *settings) error {
 		list[i].special = tok.special || names[tok.content]
 	}
 	t.added.addRust(list, t.vocab)
+	t.added.spellSpecial, t.spellAdded = t.spellAdded, false
 	t.added.indexRust(t.rules)
 	return t.ends(s)
 }

@@ -35,7 +35,7 @@ type Tokenizer struct {
 	merges           merges
 	added            addedTokens
 	vectors          map[string]string // of tokens of several vectors: all of them
-	spellAdded       bool              // no added token is looked for in a prompt
+	spellAdded       bool              // rules.python: no added token is looked for in a prompt
 	bos, eos, pad    int32
 	unk              int32 // -1: none
 	max              int
@@ -160,8 +160,6 @@ func (t *Tokenizer) tokens(s string) (list []token, err error) {
 		segments = []segment{{text: s}}
 	case t.rules.python:
 		segments = t.added.pythonSegments(s)
-	case t.spellAdded:
-		segments = []segment{{text: t.rules.normalize(s)}}
 	default:
 		segments = t.added.rustSegments(s, t.rules)
 	}

@@ -36,59 +36,74 @@ func nfc(s string, late bool) string {
 	if strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0 {
 		return s
 	}
-	class := func(r rune) uint8 {
-		if r < 0x300 || late && !marks.has(r) {
-			return 0
-		}
-		return norm.NFD.PropertiesString(string(r)).CCC()
-	}
-	var parts []rune
-	for _, r := range s {
-		if r < 0xc0 || late && r == lateComposite {
-			parts = append(parts, r)
+	var parts []classed
+	for i, r := range s {
+		p := norm.NFC.PropertiesString(s[i:])
+		d := p.Decomposition()
+		if d == nil || late && r == lateComposite {
+			parts = append(parts, classify(r, late))
 			continue
 		}
-		parts = append(parts, []rune(norm.NFD.String(string(r)))...)
+		for _, r := range string(d) {
+			parts = append(parts, classify(r, late))
+		}
 	}
 	for i := 0; i < len(parts); {
 		j := i
-		for j < len(parts) && class(parts[j]) != 0 {
+		for j < len(parts) && parts[j].class != 0 {
 			j++
 		}
-		slices.SortStableFunc(parts[i:j], func(a, b rune) int { return int(class(a)) - int(class(b)) })
+		slices.SortStableFunc(parts[i:j], func(a, b classed) int { return int(a.class) - int(b.class) })
 		i = j + 1
 	}
-	return string(compose(parts, class, late))
+	return string(compose(parts, late))
+}
+
+// classed is a character and its combining class, 0 for a starter.
+type classed struct {
+	r     rune
+	class uint8
+	alone bool // nothing before it can be composed with it
+}
+
+func classify(r rune, late bool) classed {
+	if r < 0x300 {
+		return classed{r, 0, true}
+	}
+	p := norm.NFC.PropertiesString(string(r))
+	c := classed{r, p.CCC(), p.BoundaryBefore()}
+	if late && !marks.has(r) {
+		c.class = 0
+	}
+	return c
 }
 
 // compose joins each starter with the marks behind it that no mark of the same or a higher class keeps away.
-func compose(parts []rune, class func(rune) uint8, late bool) []rune {
+func compose(parts []classed, late bool) []rune {
 	out, starter := make([]rune, 0, len(parts)), -1
-	last := uint8(0) // of the characters kept since the starter
-	for _, r := range parts {
-		c := class(r)
-		if starter >= 0 && (len(out) == starter+1 || last != 0 && last < c) {
-			if both, ok := composite(out[starter], r); ok && !(late && both == lateComposite) {
+	last := uint8(0) // class of the last character kept
+	for _, p := range parts {
+		if starter >= 0 && !p.alone && (len(out) == starter+1 || last != 0 && last < p.class) {
+			if both, ok := composite(out[starter], p.r); ok && !(late && both == lateComposite) {
 				out[starter] = both
 				continue
 			}
 		}
-		if last = c; c == 0 {
+		if last = p.class; last == 0 {
 			starter = len(out)
 		}
-		out = append(out, r)
+		out = append(out, p.r)
 	}
 	return out
 }
 
-// composite is the one character that two are composed to.
+// composite is the one character that two are composed to. norm.NFC takes U+10041 for U+0041 there, so that what it
+// finds is taken apart again.
 func composite(a, b rune) (rune, bool) {
-	if b < 0x300 {
-		return 0, false
-	}
-	s := norm.NFC.String(string([]rune{a, b}))
-	r, n := utf8.DecodeRuneInString(s)
-	return r, n == len(s)
+	pair := string([]rune{a, b})
+	whole := norm.NFC.String(pair)
+	r, n := utf8.DecodeRuneInString(whole)
+	return r, n == len(whole) && norm.NFD.String(whole) == norm.NFD.String(pair)
 }
 
 // lowerPython is Python's str.lower: a sigma at the end of a word has a form of its own.

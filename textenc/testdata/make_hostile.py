@@ -175,10 +175,14 @@ def about(c):
     return f"{ch}Σ A{ch}Σ AΣ{ch}b '{ch} 1{ch}{ch}! q\u0323{ch}\u0327 e{ch}\u0301"
 
 
+# Where all characters are alike, or none is assigned, each 16th is compared.
+ALIKE = [[0x3400, 0x4DBF], [0x4E00, 0x9FFF], [0xAC00, 0xD7FF], [0xE000, 0xF8FF], [0x17000, 0x18CFF], [0x20000, 0xDFFFF], [0xE1000, 0x10FFFF]]
+
+
 def blocks():
-    """The characters compared, 256 to a block: all of planes 0 to 3 and 14, of the others each 64th."""
+    """The characters compared, 256 to a block."""
     for first in range(0, 0x110000, 256):
-        step = 1 if first < 0x32400 or 0xE0000 <= first < 0xE1000 else 64
+        step = 16 if any(a <= first <= b for a, b in ALIKE) else 1
         yield [c for c in range(first, first + 256, step) if not 0xD800 <= c < 0xE000]
 
 
@@ -231,7 +235,7 @@ def main():
     out = a.out / f"run-{a.count}-{a.seed}" if a.out else HERE / "crc"
     out.mkdir(exist_ok=True)
     if not a.out:
-        text = json.dumps({"pieces": PIECES, "blocks": BLOCKS, "folders": FOLDERS, "left_out": LEFT_OUT}, indent=1)
+        text = json.dumps({"pieces": PIECES, "blocks": BLOCKS, "alike": ALIKE, "folders": FOLDERS, "left_out": LEFT_OUT}, indent=1)
         (HERE / "hostile.json").write_text(text + "\n")
     prompts = strings(a.count, a.seed)
     with tempfile.TemporaryDirectory() as d:
