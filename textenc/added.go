@@ -316,5 +316,6 @@ func beginsWithWord(s string) bool {
 
 // inWord is \w of Rust's regular expressions: annex C of Unicode Technical Standard 18.
 func inWord(r rune) bool {
-	return letters.has(r) || unicode.In(r, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic, unicode.Join_Control)
+	return letters.has(r) || unicode.In(r, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic,
+		unicode.Join_Control)
 }

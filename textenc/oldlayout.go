@@ -2,6 +2,7 @@ package textenc
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -118,10 +119,10 @@ func (s *settings) readAdded(raw []byte, last string) error {
 	for _, text := range d.keys {
 		id, ok := d.get(text).(json.Number)
 		if !ok {
-			return &badmodel.Error{File: s.file(addedFile), Field: badmodel.Quote(text), Got: show(d.get(text)), Want: "an id"}
+			return &badmodel.Error{File: s.file(addedFile), Field: text, Got: show(d.get(text)), Want: "an id"}
 		}
-		if len(text) > maxAddedBytes {
-			return &badmodel.Error{File: s.file(addedFile), Field: badmodel.Quote(text), Got: "a token that is too long", Want: addedLimit}
+		if n := len(text); n > maxAddedBytes {
+			return &badmodel.Error{File: s.file(addedFile), Field: text, Got: fmt.Sprintf("%d bytes", n), Want: addedLimit}
 		}
 		t := addedToken{content: text, special: special[text], normalized: !special[text], stated: true}
 		if err := s.add(addedFile, text, id.String(), t); err != nil {
@@ -138,18 +139,22 @@ func (s *settings) readAdded(raw []byte, last string) error {
 
 // readSerialized reads the added tokens of tokenizer.json.
 func (s *settings) readSerialized(d *dict) error {
+	bad := func(field string, v any, want string) error {
+		return &badmodel.Error{File: s.file(tokenizerFile), Field: field, Got: show(v), Want: want}
+	}
 	list, ok := d.get("added_tokens").([]any)
 	if !ok {
-		return &badmodel.Error{File: s.file(tokenizerFile), Field: "added_tokens", Got: show(d.get("added_tokens")), Want: "a list of tokens"}
+		return bad("added_tokens", d.get("added_tokens"), "a list of tokens")
 	}
 	for _, item := range list {
 		t, err := s.token(tokenizerFile, "added_tokens", item, false)
 		if err != nil {
 			return err
 		}
-		id, ok := item.(*dict).get("id").(json.Number)
+		v := item.(*dict).get("id")
+		id, ok := v.(json.Number)
 		if !ok {
-			return &badmodel.Error{File: s.file(tokenizerFile), Field: "added_tokens.id", Got: show(item.(*dict).get("id")), Want: "an id"}
+			return bad("added_tokens.id", v, "an id")
 		}
 		if err := s.add(tokenizerFile, "added_tokens", id.String(), t); err != nil {
 			return err

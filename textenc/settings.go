@@ -1,7 +1,6 @@
 package textenc
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -35,138 +34,6 @@ import (
 // Keys that no constructor of these classes reads have no effect there and none here: do_lower_case, errors,
 // add_prefix_space (CLIP's pre-tokenizer has none to set), clean_up_tokenization_spaces, tokenizer_class,
 // name_or_path, chat_template, model_input_names and the like.
-
-// dict is a JSON object in its order, as Python keeps it. Values are nil, bool, json.Number, string, []any, *dict or
-// addedToken.
-type dict struct {
-	keys   []string
-	values map[string]any
-}
-
-func (d *dict) get(key string) any { return d.values[key] }
-
-func (d *dict) has(key string) bool { _, ok := d.values[key]; return ok }
-
-func (d *dict) set(key string, v any) {
-	if !d.has(key) {
-		d.keys = append(d.keys, key)
-	}
-	d.values[key] = v
-}
-
-func (d *dict) pop(key string) any {
-	v := d.values[key]
-	delete(d.values, key)
-	d.keys = slices.DeleteFunc(d.keys, func(k string) bool { return k == key })
-	return v
-}
-
-// maxValues bounds what is read of one file; the tokenizer.json of CLIP has 200,000 values.
-const maxValues = 1 << 21
-
-// readDict reads a file that holds an object.
-func readDict(file string, raw []byte) (*dict, error) {
-	r := valueReader{json.NewDecoder(bytes.NewReader(raw)), 0}
-	r.UseNumber()
-	v, err := r.value(0)
-	if o, ok := v.(*dict); ok && err == nil && !r.More() {
-		return o, nil
-	}
-	return nil, &badmodel.Error{File: file, Got: "not a JSON object", Err: err}
-}
-
-// valueReader counts the values that it has read.
-type valueReader struct {
-	*json.Decoder
-	n int
-}
-
-func (r *valueReader) value(depth int) (any, error) {
-	if r.n++; r.n > maxValues || depth > 64 {
-		return nil, fmt.Errorf("more than %d values, or nested more than 64 deep", maxValues)
-	}
-	t, err := r.Token()
-	if err != nil {
-		return nil, err
-	}
-	switch t {
-	case json.Delim('{'):
-		o := &dict{values: map[string]any{}}
-		for r.More() {
-			key, err := r.Token()
-			if err != nil {
-				return nil, err
-			}
-			v, err := r.value(depth + 1)
-			if err != nil {
-				return nil, err
-			}
-			o.set(key.(string), v)
-		}
-		_, err = r.Token()
-		return o, err
-	case json.Delim('['):
-		list := []any{}
-		for r.More() {
-			v, err := r.value(depth + 1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err = r.Token()
-		return list, err
-	}
-	return t, nil
-}
-
-// show prints a value as JSON for a message.
-func show(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "null"
-	case *dict:
-		return "an object"
-	case []any:
-		return "a list"
-	case addedToken:
-		return badmodel.Quote(v.content)
-	case string:
-		return badmodel.Quote(strconv.Quote(v))
-	}
-	return badmodel.Quote(fmt.Sprint(v))
-}
-
-// content is the text of a token that is given as such or as an AddedToken.
-func content(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case addedToken:
-		return v.content, true
-	}
-	return "", false
-}
-
-// truthy is Python's bool of a value.
-func truthy(v any) bool {
-	switch v := v.(type) {
-	case nil:
-		return false
-	case bool:
-		return v
-	case string:
-		return v != ""
-	case json.Number:
-		f, err := v.Float64()
-		return err != nil || f != 0
-	case []any:
-		return len(v) > 0
-	case *dict:
-		return len(v.keys) > 0
-	}
-	return true
-}
 
 const (
 	configFile      = "tokenizer_config.json"
@@ -246,9 +113,6 @@ func readSettings(f TokenizerFiles, ref reference) (*settings, error) {
 			return nil, err
 		}
 	}
-	if err := s.refuse(f); err != nil {
-		return nil, err
-	}
 	if ref == rust5 {
 		s.renameAdditional()
 	}
@@ -257,6 +121,9 @@ func readSettings(f TokenizerFiles, ref reference) (*settings, error) {
 		read = func() error { return s.readOldLayout(f) }
 	}
 	if err := read(); err != nil {
+		return nil, err
+	}
+	if err := s.refuse(f); err != nil {
 		return nil, err
 	}
 	if err := s.convert(); err != nil {
@@ -278,24 +145,26 @@ func readSettings(f TokenizerFiles, ref reference) (*settings, error) {
 
 // refuse refuses keys that lead transformers to other files or other code.
 func (s *settings) refuse(f TokenizerFiles) error {
-	if v := s.init.get("init_inputs"); truthy(v) {
-		return s.bad("init_inputs", "no such key: its values would take the place of the folder's files")
-	}
-	paths := []string{"vocab_file", "merges_file"}
-	if s.ref == rust && f.TokenizerJSON != nil {
-		paths = append(paths, "tokenizer_file")
-	}
+	keys := []string{"vocab_file", "merges_file"}
 	if s.ref == rust {
-		paths = append(paths, "from_slow", "tokenizer_object", "__slow_tokenizer", "gguf_file")
+		keys = append(keys, "from_slow", "tokenizer_object", "__slow_tokenizer", "gguf_file")
 	}
-	for _, key := range paths {
-		if s.ref != rust5 && s.init.has(key) {
+	if s.ref == rust && f.TokenizerJSON != nil {
+		keys = append(keys, "tokenizer_file")
+	}
+	for _, key := range keys {
+		// Transformers 5 believes no path that is in a config.
+		if s.init.has(key) && (s.ref != rust5 || s.origin[key] != "") {
 			return s.bad(key, "no such key: a tokenizer is read from its own folder")
 		}
 	}
-	if v, ok := s.init.get("fast_tokenizer_files").([]any); s.init.has("fast_tokenizer_files") && f.TokenizerJSON != nil &&
-		!(ok && len(v) == 1 && v[0] == tokenizerFile) {
-		return s.bad("fast_tokenizer_files", "no other file than "+tokenizerFile)
+	if key := "init_inputs"; truthy(s.init.get(key)) {
+		return s.bad(key, "no such key: its values would take the place of the folder's files")
+	}
+	if key := "fast_tokenizer_files"; s.init.has(key) && f.TokenizerJSON != nil {
+		if v, ok := s.init.get(key).([]any); !ok || len(v) != 1 || v[0] != tokenizerFile {
+			return s.bad(key, "no other file than "+tokenizerFile)
+		}
 	}
 	return nil
 }
@@ -323,8 +192,8 @@ func (s *settings) readDecoder() error {
 func (s *settings) add(file, field, id string, t addedToken) error {
 	n, err := strconv.Atoi(id)
 	if err != nil || n < 0 || n >= maxVocab {
-		return &badmodel.Error{File: s.file(file), Field: field, Got: fmt.Sprintf("id %s of %s", badmodel.Quote(id), badmodel.Quote(t.content)),
-			Want: fmt.Sprintf("an id from 0 to %d", maxVocab-1)}
+		return &badmodel.Error{File: s.file(file), Field: field,
+			Got: fmt.Sprintf("id %s of %s", badmodel.Quote(id), badmodel.Quote(t.content)), Want: idRange}
 	}
 	s.added.set(strconv.Itoa(n), t)
 	s.from[t.content] = place{s.file(file), field}
@@ -457,7 +326,7 @@ func (s *settings) specials() (all []any, err error) {
 		for _, v := range list {
 			text, ok := content(v)
 			if !ok || len(text) > maxAddedBytes {
-				err = errors.Join(err, s.fault(field, v, fmt.Sprintf("a token of at most %d bytes: a string or an AddedToken", maxAddedBytes)))
+				err = errors.Join(err, s.fault(field, v, "a string or an AddedToken, "+addedLimit))
 			}
 			if !seen[text] {
 				fresh = append(fresh, v)
@@ -496,7 +365,7 @@ func (s *settings) specials() (all []any, err error) {
 		}
 		for _, name := range names.keys {
 			if slices.Contains(named, name) || name == additionalKey {
-				err = errors.Join(err, s.fault(dictKey, name, "other names than those of the tokens that every tokenizer has"))
+				err = errors.Join(err, s.fault(dictKey, name, "names that no token has already"))
 			}
 			add(dictKey+"."+name, names.get(name))
 		}

@@ -54,6 +54,8 @@ type Encoding struct {
 
 const maxVocab = 1 << 20
 
+var idRange = fmt.Sprintf("an id from 0 to %d", maxVocab-1)
+
 func tokenLimit(most int) string { return fmt.Sprintf("at most %d, the limit Tokens", most) }
 
 // MaxLength is the number of ids of every encoding.
@@ -67,14 +69,19 @@ func (t *Tokenizer) CheckRows(n int) error {
 	if t.size <= n {
 		return nil
 	}
-	e := &badmodel.Error{File: t.file(vocabFile), Got: fmt.Sprintf("token ids up to %d", t.size-1),
-		Want: fmt.Sprintf("less than the text encoder's vocab_size %d", n)}
+	e := &badmodel.Error{File: t.file(vocabFile), Want: fmt.Sprintf("less than the text encoder's vocab_size %d", n)}
 	if t.fromJSON {
 		e.File, e.Field = t.file(tokenizerFile), "model.vocab"
 	}
+	if _, ok := t.text[int32(t.size-1)]; ok {
+		e.Got = fmt.Sprintf("token ids up to %d", t.size-1)
+		return e
+	}
+	// No token of the vocabulary: one that was added, or one that tokenizer.json puts around each prompt.
+	e.File, e.Field, e.Got = t.file(tokenizerFile), "post_processor", fmt.Sprintf("the id %d", t.size-1)
 	if added, ok := t.added.byID[int32(t.size-1)]; ok {
-		e.File, e.Field = t.from[added.content].file, t.from[added.content].field
-		e.Got = fmt.Sprintf("the added token %s with id %d", badmodel.Quote(added.content), t.size-1)
+		at := t.from[added.content]
+		e.File, e.Field, e.Got = at.file, at.field, fmt.Sprintf("%s with the id %d", badmodel.Quote(added.content), t.size-1)
 	}
 	return e
 }

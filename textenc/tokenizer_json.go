@@ -72,20 +72,18 @@ func (j *serialized) bad(field, want string) error {
 
 // want refuses a value that is none of those listed.
 func (j *serialized) want(field string, values ...any) error {
-	if v := j.at(field); !slices.ContainsFunc(values, func(w any) bool { return same(v, w) || v == nil && w == nil || isFlag(v, w) }) {
-		var list []string
-		for _, w := range values {
-			list = append(list, show(w))
+	v := j.at(field)
+	switch v.(type) {
+	case nil, bool, string:
+		if slices.Contains(values, v) {
+			return nil
 		}
-		return j.bad(field, strings.Join(list, " or ")+", as CLIP's tokenizer has")
 	}
-	return nil
-}
-
-func isFlag(v, w any) bool {
-	a, ok := v.(bool)
-	b, both := w.(bool)
-	return ok && both && a == b
+	var list []string
+	for _, w := range values {
+		list = append(list, show(w))
+	}
+	return j.bad(field, strings.Join(list, " or ")+", as CLIP's tokenizer has")
 }
 
 func (j *serialized) checkModel() error {
@@ -121,7 +119,8 @@ func (j *serialized) checkSequence(field, key string, types ...string) ([]*dict,
 		}
 	}
 	if len(steps) != len(types) || len(list) != len(types) {
-		return nil, &badmodel.Error{File: j.file, Field: field + "." + key, Got: "other steps", Want: strings.Join(types, ", then ") + ", as CLIP's tokenizer has"}
+		return nil, &badmodel.Error{File: j.file, Field: field + "." + key, Got: "other steps",
+			Want: strings.Join(types, ", then ") + ", as CLIP's tokenizer has"}
 	}
 	return steps, nil
 }
@@ -133,7 +132,8 @@ func (j *serialized) checkNormalizer() error {
 	}
 	pattern, _ := steps[1].get("pattern").(*dict)
 	if pattern == nil || pattern.get("Regex") != `\s+` || steps[1].get("content") != " " {
-		return &badmodel.Error{File: j.file, Field: "normalizer.normalizers", Got: "another replacement", Want: `one space for \s+`}
+		return &badmodel.Error{File: j.file, Field: "normalizer.normalizers", Got: "another replacement",
+			Want: `one space for \s+`}
 	}
 	return nil
 }
@@ -150,11 +150,10 @@ func (j *serialized) checkPreTokenizer() error {
 	if pattern == nil {
 		return bad("pattern", steps[0].get("pattern"), "CLIP's pattern")
 	}
-	switch rest, cut := strings.CutPrefix(fmt.Sprint(pattern.get("Regex")), `<\|startoftext\|>|<\|endoftext\|>|`); {
-	case rest != clipPattern:
+	text, _ := pattern.get("Regex").(string)
+	text, j.specials = strings.CutPrefix(text, `<\|startoftext\|>|<\|endoftext\|>|`)
+	if text != clipPattern {
 		return bad("pattern", pattern.get("Regex"), "CLIP's pattern")
-	default:
-		j.specials = cut
 	}
 	for i, wanted := range []map[string]any{{"behavior": "Removed", "invert": true}, {"add_prefix_space": false}} {
 		for key, want := range wanted {
@@ -181,7 +180,7 @@ func (j *serialized) checkPostProcessor() error {
 		n, _ := pair[1].(json.Number)
 		id, err := n.Int64()
 		if err != nil || id < 0 || id >= maxVocab {
-			return &badmodel.Error{File: j.file, Field: field, Got: show(pair[1]), Want: fmt.Sprintf("an id from 0 to %d", maxVocab-1)}
+			return &badmodel.Error{File: j.file, Field: field, Got: show(pair[1]), Want: idRange}
 		}
 		*into = int32(id)
 	}
@@ -232,7 +231,7 @@ func (j *serialized) vocabulary(most int) (map[string]int32, error) {
 		n, _ := d.get(text).(json.Number)
 		id, err := n.Int64()
 		if err != nil || id < 0 || id >= maxVocab {
-			return nil, &badmodel.Error{File: j.file, Field: "model.vocab." + badmodel.Quote(text), Got: show(d.get(text)), Want: fmt.Sprintf("an id from 0 to %d", maxVocab-1)}
+			return nil, &badmodel.Error{File: j.file, Field: "model.vocab." + text, Got: show(d.get(text)), Want: idRange}
 		}
 		vocab[text] = int32(id)
 	}
