@@ -281,9 +281,8 @@ func (p *TextToImage) readEncoder(m *loader.Model, e *encoder) error {
 	if e.tok, err = readTokenizer(c, p.opt.limited().Prompt); err != nil {
 		return err
 	}
-	if n := e.tok.VocabSize(); n > e.cfg.VocabSize {
-		return &badmodel.Error{File: tokenizer + "/vocab.json", Got: fmt.Sprintf("token ids up to %d", n-1),
-			Want: fmt.Sprintf("less than the text encoder's vocab_size %d", e.cfg.VocabSize)}
+	if err := e.tok.CheckRows(e.cfg.VocabSize); err != nil {
+		return err
 	}
 	if n := e.tok.MaxLength(); n > e.cfg.MaxPositions {
 		return &badmodel.Error{File: tokenizer + "/tokenizer_config.json", Field: "model_max_length", Got: fmt.Sprint(n),

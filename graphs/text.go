@@ -2,10 +2,13 @@ package graphs
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
+	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/textenc"
@@ -215,22 +218,29 @@ func contiguous(t *tensor.Dense) []float32 {
 	return t.Float32s()
 }
 
-// readTokenizer reads a tokenizer's files.
+// readTokenizer reads a tokenizer's files, of which most may be missing: what is there decides how the others are read.
 func readTokenizer(c *loader.Component, maxPrompt int) (*textenc.Tokenizer, error) {
-	var f textenc.TokenizerFiles
-	f.Dir, f.MaxTokens, f.MaxPrompt = c.Name, c.Limits().Tokens, maxPrompt
+	if c.Class != "CLIPTokenizer" && c.Class != "CLIPTokenizerFast" {
+		return nil, &badmodel.Error{File: "model_index.json", Field: c.Name, Got: badmodel.Quote(c.Class), Want: "CLIPTokenizer or CLIPTokenizerFast"}
+	}
+	f := textenc.TokenizerFiles{Dir: c.Name, Class: c.Class, MaxTokens: c.Limits().Tokens, MaxPrompt: maxPrompt}
 	for _, file := range []struct {
 		name string
 		read func(string) ([]byte, error)
 		into *[]byte
 	}{
 		{"vocab.json", c.TokenizerFile, &f.Vocab}, {"merges.txt", c.TokenizerFile, &f.Merges},
+		{"tokenizer.json", c.TokenizerFile, &f.TokenizerJSON}, {"added_tokens.json", c.TokenizerFile, &f.AddedTokens},
 		{"tokenizer_config.json", c.File, &f.TokenizerConfig}, {"special_tokens_map.json", c.File, &f.SpecialTokens},
 	} {
-		var err error
-		if *file.into, err = file.read(file.name); err != nil {
+		raw, err := file.read(file.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
+		*file.into = raw
 	}
 	return textenc.NewTokenizer(f)
 }

@@ -15,8 +15,8 @@ type Limits struct {
 	Index       int64 // bytes of an index of shards
 	Config      int64 // bytes of model_index.json and of each config
 	Nesting     int   // depth of JSON
-	Tokenizer   int64 // bytes of each of a tokenizer's vocab.json and merges.txt
-	Tokens      int   // tokens in vocab.json
+	Tokenizer   int64 // bytes of each of a tokenizer's vocab.json, merges.txt, tokenizer.json and added_tokens.json
+	Tokens      int   // tokens in vocab.json or tokenizer.json
 }
 
 // DefaultLimits are those of Open.

@@ -176,7 +176,8 @@ func (c *Component) File(name string) ([]byte, error) {
 	return c.m.readJSON(path.Join(c.Name, name))
 }
 
-// TokenizerFile reads vocab.json or merges.txt.
+// TokenizerFile reads a file of a tokenizer that may be large: vocab.json, merges.txt, tokenizer.json or
+// added_tokens.json. Its contents are not checked.
 func (c *Component) TokenizerFile(name string) ([]byte, error) {
 	return c.m.read(path.Join(c.Name, name), c.m.limits.Tokenizer, "Tokenizer")
 }

@@ -2,6 +2,7 @@ package textenc
 
 import (
 	"container/heap"
+	"slices"
 	"strings"
 )
 
@@ -25,49 +26,45 @@ var byteSymbols, symbolBytes = func() (sym [256]string, back map[rune]byte) {
 	return sym, back
 }()
 
-// appendWord appends the ids of one word.
-func (t *Tokenizer) appendWord(ids []int32, word string) []int32 {
-	for _, sp := range t.specials {
-		if word == sp.text {
-			return append(ids, sp.id)
-		}
-	}
-	parts := make([]string, len(word))
-	for i := range len(word) {
-		parts[i] = byteSymbols[word[i]]
-	}
-	parts[len(parts)-1] += wordEnd
-	for _, p := range t.merge(parts) {
-		id, ok := t.ids[p]
-		if !ok {
-			id = t.eos // transformers' unknown token
-		}
-		ids = append(ids, id)
-	}
-	return ids
-}
+// merges are pairs of symbols and how early each was learnt.
+type merges map[[2]string]int
 
-// merge joins neighbours, always the pair that was learnt first, leftmost first. Pairs wait in a queue, so a
+// apply joins neighbours, always the pair that was learnt first, leftmost first. Pairs wait in a queue, so a
 // word of n bytes takes n log n time.
-func (t *Tokenizer) merge(parts []string) []string {
+//
+// With passes set a pair that comes of a merge waits until all pairs of that merge are done, as in Python's
+// CLIPTokenizer; tokenizers takes it at once. The results differ for merges out of order alone, where a pair was
+// learnt before one of its parts.
+func (m merges) apply(parts []string, passes bool) []string {
 	n := len(parts)
 	prev, next := make([]int, n), make([]int, n)
 	for i := range parts {
 		prev[i], next[i] = i-1, i+1
 	}
-	var q pairs
+	var q, later pairs
 	push := func(i int) {
 		if i < 0 || next[i] >= n {
 			return
 		}
-		if rank, ok := t.ranks[[2]string{parts[i], parts[next[i]]}]; ok {
-			heap.Push(&q, pair{rank, i, parts[i], parts[next[i]]})
+		rank, ok := m[[2]string{parts[i], parts[next[i]]}]
+		switch p := (pair{rank, i, parts[i], parts[next[i]]}); {
+		case !ok:
+		case passes:
+			later = append(later, p)
+		default:
+			heap.Push(&q, p)
 		}
 	}
 	for i := range parts {
 		push(i)
 	}
-	for q.Len() > 0 {
+	for rank := -1; len(q)+len(later) > 0; {
+		if len(q) == 0 || q[0].rank != rank {
+			for _, p := range later {
+				heap.Push(&q, p)
+			}
+			later, rank = later[:0], q[0].rank
+		}
 		p := heap.Pop(&q).(pair)
 		j := n
 		if parts[p.at] != "" {
@@ -85,13 +82,7 @@ func (t *Tokenizer) merge(parts []string) []string {
 		push(prev[p.at])
 		push(p.at)
 	}
-	out := parts[:0]
-	for _, p := range parts {
-		if p != "" {
-			out = append(out, p)
-		}
-	}
-	return out
+	return slices.DeleteFunc(parts, func(p string) bool { return p == "" })
 }
 
 type pair struct {
@@ -114,10 +105,48 @@ func (q *pairs) Pop() any {
 	return last
 }
 
+// symbols are the bytes of a word as the vocabulary writes them.
+func symbols(word string) []string {
+	parts := make([]string, len(word))
+	for i := range len(word) {
+		parts[i] = byteSymbols[word[i]]
+	}
+	parts[len(parts)-1] += wordEnd
+	return parts
+}
+
+// pieces are the tokens of one word.
+func (t *Tokenizer) pieces(word string) []string {
+	if t.rules.python {
+		if word == startOfText || word == endOfText {
+			return []string{word} // whatever the vocabulary
+		}
+		return t.merges.apply(symbols(word), true)
+	}
+	return t.merges.apply(symbols(word), false)
+}
+
+// id is that of a piece. Python's tokenizer looks among the added tokens first. Both fall back on the unknown token.
+func (t *Tokenizer) id(piece string) (int32, bool) {
+	if t.rules.python {
+		if id, ok := t.added.ids[piece]; ok {
+			return id, true
+		}
+	}
+	if id, ok := t.vocab[piece]; ok {
+		return id, true
+	}
+	return t.unk, t.unk >= 0
+}
+
 // decode is the text of ids.
 func (t *Tokenizer) decode(ids []int32) string {
 	var text strings.Builder
 	for _, id := range ids {
+		if added, ok := t.added.byID[id]; ok {
+			text.WriteString(added.content + wordEnd)
+			continue
+		}
 		text.WriteString(t.text[id])
 	}
 	var b strings.Builder

@@ -1,178 +1,90 @@
 package textenc
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
-	"path"
+	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
-	"github.com/euryale-ml/euryale/internal/strictjson"
-	"golang.org/x/text/cases"
-	"golang.org/x/text/language"
-	"golang.org/x/text/unicode/norm"
 )
 
-// TokenizerFiles are the contents of a tokenizer's folder.
+// TokenizerFiles are the contents of a tokenizer's folder. A file that is not there is nil.
 type TokenizerFiles struct {
 	Dir             string // its name in errors
+	Class           string // CLIPTokenizer, which "" is too, or CLIPTokenizerFast
 	Vocab           []byte // vocab.json
 	Merges          []byte // merges.txt
 	TokenizerConfig []byte // tokenizer_config.json
-	SpecialTokens   []byte // special_tokens_map.json; may be nil
-	MaxTokens       int    // in Vocab; 0: 262,144
+	SpecialTokens   []byte // special_tokens_map.json
+	AddedTokens     []byte // added_tokens.json
+	TokenizerJSON   []byte // tokenizer.json
+	MaxTokens       int    // of a vocabulary; 0: 262,144
 	MaxPrompt       int    // bytes; 0: 65,536
 }
 
-// Tokenizer is CLIP's byte-pair tokenizer. Its ids are those of transformers' CLIPTokenizer where the optional
-// package ftfy, which repairs badly decoded text, is not installed. It may be used from several goroutines.
+// Tokenizer is CLIP's byte-pair tokenizer. Its ids are those of the classes CLIPTokenizer and CLIPTokenizerFast of
+// transformers 4.53, the former where the optional package ftfy, which repairs badly decoded text, is not installed;
+// and, for a folder that 4.53 cannot open, those of CLIPTokenizer of transformers 5.24. See Note [Precedence of a
+// tokenizer's files]. It may be used from several goroutines.
 type Tokenizer struct {
-	ids           map[string]int32
-	text          map[int32]string
-	ranks         map[[2]string]int
-	bos, eos, pad int32
-	max           int
-	size          int
-	maxPrompt     int
-	specials      []special
-}
-
-// special is a token that stands for itself in a prompt.
-type special struct {
-	text string
-	id   int32
+	dir              string
+	rules            rules
+	vocab            map[string]int32
+	text             map[int32]string // of the ids in vocab
+	merges           merges
+	added            addedTokens
+	vectors          map[string]string // of tokens of several vectors: all of them
+	spellAdded       bool              // rules.python: no added token is looked for in a prompt
+	bos, eos, pad    int32
+	unk              int32 // -1: none
+	max              int
+	size             int
+	maxPrompt        int
+	padLeft, cutLeft bool
+	fromJSON         bool             // the vocabulary is that of tokenizer.json
+	from             map[string]place // what says an added token
 }
 
 // Encoding is a prompt as the text encoder takes it.
 type Encoding struct {
 	IDs       []int32 // MaxLength of them: begin, tokens, end, padding
-	Truncated string  // the end of the prompt that did not fit
+	Truncated string  // the part of the prompt that did not fit
 }
 
-const (
-	maxVocab = 1 << 20
-	// maxMerges is what transformers' CLIPTokenizer reads of merges.txt.
-	maxMerges = 49152 - 256 - 2
-)
+const maxVocab = 1 << 20
 
-// NewTokenizer reads a tokenizer's files.
-func NewTokenizer(f TokenizerFiles) (*Tokenizer, error) {
-	t := &Tokenizer{maxPrompt: cmp.Or(f.MaxPrompt, 64<<10)}
-	if err := t.readVocab(path.Join(f.Dir, "vocab.json"), f.Vocab, cmp.Or(f.MaxTokens, 1<<18)); err != nil {
-		return nil, err
-	}
-	if err := t.readMerges(path.Join(f.Dir, "merges.txt"), f.Merges); err != nil {
-		return nil, err
-	}
-	return t, t.readConfig(f)
-}
+var idRange = fmt.Sprintf("an id from 0 to %d", maxVocab-1)
 
-func (t *Tokenizer) readVocab(file string, raw []byte, most int) error {
-	n, _ := strictjson.Extent(raw)
-	if n > most {
-		return &badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens", n), Want: fmt.Sprintf("at most %d, the limit Tokens", most)}
-	}
-	if err := json.Unmarshal(raw, &t.ids); err != nil || len(t.ids) == 0 {
-		return &badmodel.Error{File: file, Got: "not an object of tokens and ids", Err: err}
-	}
-	if len(t.ids) != n {
-		return &badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens, %d of them different", n, len(t.ids)), Want: "each once"}
-	}
-	t.text = make(map[int32]string, len(t.ids))
-	for token, id := range t.ids {
-		if id < 0 || id >= maxVocab {
-			return &badmodel.Error{File: file, Field: badmodel.Quote(token), Got: fmt.Sprint(id), Want: fmt.Sprintf("an id from 0 to %d", maxVocab-1)}
-		}
-		if other, twice := t.text[id]; twice {
-			return &badmodel.Error{File: file, Field: badmodel.Quote(max(token, other)), Got: fmt.Sprintf("id %d, as %s has", id, badmodel.Quote(min(token, other)))}
-		}
-		t.text[id] = token
-		t.size = max(t.size, int(id)+1)
-	}
-	return nil
-}
-
-func (t *Tokenizer) readMerges(file string, raw []byte) error {
-	t.ranks = map[[2]string]int{}
-	line := 0
-	for text := range strings.Lines(string(raw)) {
-		line++
-		text = strings.TrimRight(text, "\r\n")
-		if text == "" || line == 1 && strings.HasPrefix(text, "#version") {
-			continue
-		}
-		if len(t.ranks) == maxMerges {
-			break
-		}
-		a, b, ok := strings.Cut(text, " ")
-		if _, known := t.ids[a+b]; !ok || a == "" || b == "" || strings.Contains(b, " ") || !known {
-			return &badmodel.Error{File: file, Field: fmt.Sprintf("line %d", line), Got: badmodel.Quote(text), Want: "two parts of a token in vocab.json"}
-		}
-		if _, twice := t.ranks[[2]string{a, b}]; !twice {
-			t.ranks[[2]string{a, b}] = len(t.ranks)
-		}
-	}
-	return nil
-}
-
-// readConfig finds the special tokens. A token is a string or an object with its content.
-func (t *Tokenizer) readConfig(f TokenizerFiles) error {
-	file := path.Join(f.Dir, "tokenizer_config.json")
-	var config, specials map[string]json.RawMessage
-	if err := json.Unmarshal(f.TokenizerConfig, &config); err != nil {
-		return &badmodel.Error{File: file, Got: "not a JSON object", Err: err}
-	}
-	if len(f.SpecialTokens) > 0 {
-		if err := json.Unmarshal(f.SpecialTokens, &specials); err != nil {
-			return &badmodel.Error{File: path.Join(f.Dir, "special_tokens_map.json"), Got: "not a JSON object", Err: err}
-		}
-	}
-	t.max = 77
-	if raw, ok := config["model_max_length"]; ok {
-		if err := json.Unmarshal(raw, &t.max); err != nil || t.max < 3 || t.max > 1<<14 {
-			return &badmodel.Error{File: file, Field: "model_max_length", Got: badmodel.Quote(string(raw)), Want: fmt.Sprintf("3 to %d", 1<<14)}
-		}
-	}
-	token := func(field, def string) (int32, error) {
-		text := def
-		for _, m := range []map[string]json.RawMessage{config, specials} {
-			var object struct{ Content string }
-			if json.Unmarshal(m[field], &text) == nil && text != "" {
-				break
-			}
-			if text = def; json.Unmarshal(m[field], &object) == nil && object.Content != "" {
-				text = object.Content
-				break
-			}
-		}
-		id, ok := t.ids[text]
-		if !ok {
-			return 0, &badmodel.Error{File: file, Field: field, Got: badmodel.Quote(text), Want: "a token in vocab.json"}
-		}
-		return id, nil
-	}
-	var err error
-	if t.bos, err = token("bos_token", "<|startoftext|>"); err != nil {
-		return err
-	}
-	if t.eos, err = token("eos_token", "<|endoftext|>"); err != nil {
-		return err
-	}
-	if t.pad, err = token("pad_token", "<|endoftext|>"); err != nil {
-		return err
-	}
-	t.specials = []special{{t.text[t.bos], t.bos}, {t.text[t.eos], t.eos}}
-	return nil
-}
+func tokenLimit(most int) string { return fmt.Sprintf("at most %d, the limit Tokens", most) }
 
 // MaxLength is the number of ids of every encoding.
 func (t *Tokenizer) MaxLength() int { return t.max }
 
-// VocabSize is one more than the largest id.
+// VocabSize is one more than the largest id, be it of the vocabulary or of an added token.
 func (t *Tokenizer) VocabSize() int { return t.size }
+
+// CheckRows returns an error if an id has no row in an embedding of n rows.
+func (t *Tokenizer) CheckRows(n int) error {
+	if t.size <= n {
+		return nil
+	}
+	e := &badmodel.Error{File: t.file(vocabFile), Want: fmt.Sprintf("less than the text encoder's vocab_size %d", n)}
+	if t.fromJSON {
+		e.File, e.Field = t.file(tokenizerFile), "model.vocab"
+	}
+	if _, ok := t.text[int32(t.size-1)]; ok {
+		e.Got = fmt.Sprintf("token ids up to %d", t.size-1)
+		return e
+	}
+	// No token of the vocabulary: one that was added, or one that tokenizer.json puts around each prompt.
+	e.File, e.Field, e.Got = t.file(tokenizerFile), "post_processor", fmt.Sprintf("the id %d", t.size-1)
+	if added, ok := t.added.byID[int32(t.size-1)]; ok {
+		at := t.from[added.content]
+		e.File, e.Field, e.Got = at.file, at.field, fmt.Sprintf("%s with the id %d", badmodel.Quote(added.content), t.size-1)
+	}
+	return e
+}
 
 // Encode turns a prompt into ids. Text that is not UTF-8 is refused.
 func (t *Tokenizer) Encode(prompt string) (Encoding, error) {
@@ -186,114 +98,113 @@ func (t *Tokenizer) Encode(prompt string) (Encoding, error) {
 			}
 		}
 	}
-	ids := t.tokens(prompt)
+	ids, err := t.all(prompt)
+	if err != nil {
+		return Encoding{}, err
+	}
 	enc := Encoding{IDs: make([]int32, 0, t.max)}
 	if room := t.max - 2; len(ids) > room {
-		enc.Truncated = t.decode(ids[room:])
-		ids = ids[:room]
+		kept, rest := ids[:room], ids[room:]
+		if t.cutLeft {
+			rest, kept = ids[:len(ids)-room], ids[len(ids)-room:]
+		}
+		enc.Truncated, ids = t.decode(rest), kept
+	}
+	padding := slices.Repeat([]int32{t.pad}, t.max-2-len(ids))
+	if t.padLeft {
+		enc.IDs = append(enc.IDs, padding...)
 	}
 	enc.IDs = append(append(append(enc.IDs, t.bos), ids...), t.eos)
-	for len(enc.IDs) < t.max {
-		enc.IDs = append(enc.IDs, t.pad)
+	if !t.padLeft {
+		enc.IDs = append(enc.IDs, padding...)
 	}
 	return enc, nil
 }
 
-// tokens splits at special tokens and turns what is between them into ids.
-func (t *Tokenizer) tokens(s string) (ids []int32) {
-	for s != "" {
-		at, found := len(s), special{}
-		for _, sp := range t.specials {
-			if i := strings.Index(s[:at], sp.text); i >= 0 {
-				at, found = i, sp
+// all are the ids of a whole prompt, as diffusers has them: where a token stands for several vectors, which the
+// folder calls token, token_1, token_2 and so on, a prompt names the first and gets all.
+func (t *Tokenizer) all(prompt string) ([]int32, error) {
+	list, err := t.tokens(prompt)
+	if err != nil {
+		return nil, err
+	}
+	if len(t.vectors) > 0 {
+		seen, whole := map[string]bool{}, prompt
+		for _, tok := range list {
+			every, ok := t.vectors[tok.text]
+			if !ok || seen[tok.text] {
+				continue
+			}
+			seen[tok.text] = true
+			if n := len(whole) + strings.Count(whole, tok.text)*(len(every)-len(tok.text)); n > t.maxPrompt {
+				return nil, fmt.Errorf("is %d bytes long with every vector of %s, want at most %d, the limit Prompt", n,
+					badmodel.Quote(tok.text), t.maxPrompt)
+			}
+			whole = strings.ReplaceAll(whole, tok.text, every)
+		}
+		if list, err = t.tokens(whole); err != nil {
+			return nil, err
+		}
+	}
+	ids := make([]int32, len(list))
+	for i, tok := range list {
+		ids[i] = tok.id
+	}
+	return ids, nil
+}
+
+// token is one of a prompt.
+type token struct {
+	text string
+	id   int32
+}
+
+// tokens splits at added tokens and turns what is between them into ids.
+func (t *Tokenizer) tokens(s string) (list []token, err error) {
+	var segments []segment
+	switch {
+	case t.rules.python && t.spellAdded:
+		segments = []segment{{text: s}}
+	case t.rules.python:
+		segments = t.added.pythonSegments(s)
+	default:
+		segments = t.added.rustSegments(s, t.rules)
+	}
+	for _, seg := range segments {
+		if seg.token {
+			list = append(list, token{seg.text, seg.id})
+			continue
+		}
+		for _, word := range t.rules.words(seg.text) {
+			for _, piece := range t.pieces(word) {
+				id, ok := t.id(piece)
+				if !ok {
+					return nil, fmt.Errorf("holds %s, which the vocabulary has no token for, and the unk_token is not in it either",
+						badmodel.Quote(word))
+				}
+				list = append(list, token{piece, id})
 			}
 		}
-		for _, word := range words(clean(s[:at])) {
-			ids = t.appendWord(ids, word)
-		}
-		if found.text != "" {
-			ids = append(ids, found.id)
-		}
-		s = s[min(len(s), at+len(found.text)):]
 	}
-	return ids
+	return list, nil
 }
 
-// clean is transformers' BasicTokenizer as CLIPTokenizer sets it up: control characters go, white space
-// becomes one space, Chinese characters stand alone, and the text is composed and in lower case.
-func clean(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '\t', r == '\n', r == '\r', unicode.In(r, unicode.Z):
-			b.WriteByte(' ')
-		case r == 0xfffd, unicode.Is(unicode.C, r):
-		case !unicode.In(r, assigned...):
-			// Python counts code points without a character among the control characters.
-		case ideograph(r):
-			b.WriteByte(' ')
-			b.WriteRune(r)
-			b.WriteByte(' ')
-		default:
-			b.WriteRune(r)
+// finish computes what follows from the tokens added.
+func (t *Tokenizer) finish() {
+	names := map[string]bool{}
+	for id, a := range t.added.byID {
+		names[a.content] = true
+		t.size = max(t.size, int(id)+1)
+	}
+	t.size = max(t.size, int(max(t.bos, t.eos, t.pad))+1)
+	t.vectors = map[string]string{}
+	for name := range names {
+		every := name
+		for i := 1; names[fmt.Sprintf("%s_%d", name, i)]; i++ {
+			every += fmt.Sprintf(" %s_%d", name, i)
+		}
+		if every != name {
+			t.vectors[name] = every
 		}
 	}
-	fields := strings.Fields(norm.NFC.String(b.String()))
-	lower := cases.Lower(language.Und)
-	for i, f := range fields {
-		fields[i] = lower.String(f)
-	}
-	return strings.Join(fields, " ")
-}
-
-var assigned = []*unicode.RangeTable{unicode.L, unicode.M, unicode.N, unicode.P, unicode.S}
-
-// ideograph reports whether transformers puts spaces around a character: the blocks of CJK ideographs.
-func ideograph(r rune) bool {
-	for _, b := range [][2]rune{{0x4e00, 0x9fff}, {0x3400, 0x4dbf}, {0x20000, 0x2a6df}, {0x2a700, 0x2b73f}, {0x2b740, 0x2b81f},
-		{0x2b820, 0x2ceaf}, {0xf900, 0xfaff}, {0x2f800, 0x2fa1f}} {
-		if b[0] <= r && r <= b[1] {
-			return true
-		}
-	}
-	return false
-}
-
-// words splits text as CLIP's pattern does: special tokens, English endings, runs of letters, single digits,
-// runs of anything else.
-func words(s string) (list []string) {
-	for s != "" {
-		r, n := utf8.DecodeRuneInString(s)
-		switch {
-		case unicode.IsSpace(r):
-			s = s[n:]
-			continue
-		case prefix(s) > 0:
-			n = prefix(s)
-		case unicode.IsLetter(r):
-			n = run(s, unicode.IsLetter)
-		case unicode.IsNumber(r):
-		default:
-			n = run(s, func(r rune) bool { return !unicode.IsSpace(r) && !unicode.IsLetter(r) && !unicode.IsNumber(r) })
-		}
-		list = append(list, s[:n])
-		s = s[n:]
-	}
-	return list
-}
-
-func prefix(s string) int {
-	for _, p := range []string{"<|startoftext|>", "<|endoftext|>", "'s", "'t", "'re", "'ve", "'m", "'ll", "'d"} {
-		if strings.HasPrefix(s, p) {
-			return len(p)
-		}
-	}
-	return 0
-}
-
-func run(s string, in func(rune) bool) int {
-	if i := strings.IndexFunc(s, func(r rune) bool { return !in(r) }); i >= 0 {
-		return i
-	}
-	return len(s)
 }

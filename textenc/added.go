@@ -1,0 +1,321 @@
+package textenc
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// addedToken is a token that stands for itself in a prompt, as tokenizers' AddedToken describes it.
+type addedToken struct {
+	content    string
+	lstrip     bool // takes the white space before it
+	rstrip     bool // takes the white space behind it
+	singleWord bool // only where it is a word of its own
+	special    bool
+	normalized bool // looked for in normalized text
+	stated     bool // normalized is set, and not the opposite of special
+}
+
+func (a addedToken) isNormalized() bool {
+	if a.stated {
+		return a.normalized
+	}
+	return !a.special
+}
+
+// equal is the equality of Python's AddedToken: of all fields.
+func (a addedToken) equal(b addedToken) bool {
+	a.normalized, b.normalized, a.stated, b.stated = a.isNormalized(), b.isNormalized(), true, true
+	return a == b
+}
+
+// segment is a part of a prompt: an added token, or text to be split into words.
+type segment struct {
+	text  string
+	id    int32
+	token bool
+}
+
+// addedTokens are a tokenizer's. Both references keep two maps that need not agree: two tokens may have one id.
+type addedTokens struct {
+	ids  map[string]int32
+	byID map[int32]addedToken
+
+	// For Python's splitting.
+	whole *node
+
+	// For Rust's: each token goes into the first list of these that has none of its content.
+	special, other  []addedToken
+	isSpecial       map[string]bool
+	past            int32 // one more than the largest id
+	raw, normalized *node
+	spellSpecial    bool // special tokens are spelt out
+}
+
+func newAddedTokens() addedTokens {
+	return addedTokens{ids: map[string]int32{}, byID: map[int32]addedToken{}, isSpecial: map[string]bool{}}
+}
+
+// put gives a token an id, which both maps then have for it.
+func (a *addedTokens) put(id int32, t addedToken) {
+	a.ids[t.content], a.byID[id] = id, t
+	a.past = max(a.past, id+1)
+}
+
+// node is one of a trie.
+type node struct {
+	next map[rune]*node
+	end  bool
+	id   int32
+}
+
+// add notes a token, the first of its content.
+func (n *node) add(text string, id int32) {
+	for _, r := range text {
+		if n.next == nil {
+			n.next = map[rune]*node{}
+		}
+		if n.next[r] == nil {
+			n.next[r] = &node{}
+		}
+		n = n.next[r]
+	}
+	if !n.end {
+		n.end, n.id = true, id
+	}
+}
+
+// attempt is a token begun: text[from:] up to here leads to the node.
+type attempt struct {
+	from int
+	*node
+}
+
+// pythonCuts says where transformers' Trie cuts a text: before and behind the leftmost tokens, of which it takes the
+// longest. An attempt that has just failed is looked at once more when a later one has ended, with one character
+// left out; what is cut out then need not be a token, and the caller takes it as text.
+func (n *node) pythonCuts(text []rune) (cuts []int) {
+	var open []attempt
+	after := 0
+	for i, r := range text {
+		if i < after {
+			continue
+		}
+		k := slices.IndexFunc(open, func(a attempt) bool { return a.end })
+		var alive []attempt
+		for j, a := range open {
+			if j == k {
+				break
+			}
+			if next := a.next[r]; next != nil {
+				open[j].node = next
+				alive = append(alive, open[j])
+			}
+		}
+		if k >= 0 {
+			from, to := longest(text, open[:k+1], i)
+			cuts = append(cuts, from, to)
+			after, alive = max(after, to), nil
+		}
+		if open = alive; i >= after && n.next[r] != nil {
+			open = append(open, attempt{i, n.next[r]})
+		}
+	}
+	for _, a := range open {
+		if a.end {
+			return append(cuts, a.from, len(text))
+		}
+	}
+	return cuts
+}
+
+// longest is the token to take at position i, where the last of the attempts has ended: the one that began first.
+func longest(text []rune, open []attempt, i int) (from, to int) {
+	for j, a := range open {
+		at := i
+		if j < len(open)-1 {
+			at++ // the others have taken text[i] already
+		}
+		found := false
+		for n := a.node; ; at++ {
+			if n.end {
+				from, to, found = a.from, at, true
+			}
+			if at >= len(text) || n.next[text[at]] == nil {
+				break
+			}
+			n = n.next[text[at]]
+		}
+		if found {
+			break
+		}
+	}
+	return from, to
+}
+
+// pythonSegments splits a prompt at added tokens as PreTrainedTokenizer.tokenize does.
+func (a *addedTokens) pythonSegments(s string) []segment {
+	text, start := []rune(s), 0
+	var parts []string
+	for _, cut := range append(a.whole.pythonCuts(text), len(text)) {
+		if cut > start {
+			parts = append(parts, string(text[start:cut]))
+			start = cut
+		}
+	}
+	for i, part := range parts {
+		id, ok := a.ids[part]
+		if !ok {
+			continue
+		}
+		var left, right string
+		if i > 0 {
+			left = parts[i-1]
+		}
+		if i+1 < len(parts) {
+			right = parts[i+1]
+		}
+		tok := a.byID[id]
+		if tok.rstrip && right != "" {
+			parts[i+1] = strings.TrimLeftFunc(right, pythonSpace)
+		}
+		if tok.lstrip && left != "" {
+			parts[i-1] = strings.TrimRightFunc(left, pythonSpace)
+		}
+		switch {
+		case !tok.singleWord:
+		case left != "" && !strings.HasSuffix(left, " "):
+			parts[i-1] += part
+			parts[i] = ""
+		case right != "" && !strings.HasPrefix(right, " "):
+			parts[i+1] = part + parts[i+1]
+			parts[i] = ""
+		}
+	}
+	var list []segment
+	for _, part := range parts {
+		if part != "" {
+			id, ok := a.ids[part]
+			list = append(list, segment{part, id, ok})
+		}
+	}
+	return list
+}
+
+// addRust is add_tokens of tokenizers: a token of the vocabulary keeps its id there, and a token that is added a
+// second time changes only how it is looked for.
+func (a *addedTokens) addRust(list []addedToken, vocab map[string]int32) {
+	for _, t := range list {
+		if t.special && t.content != "" && !a.isSpecial[t.content] {
+			a.special = append(a.special, t)
+			a.isSpecial[t.content] = true
+		}
+	}
+	for _, t := range list {
+		id, added := a.ids[t.content]
+		if t.content == "" || added && a.byID[id].equal(t) {
+			continue
+		}
+		if !added {
+			known := false
+			if id, known = vocab[t.content]; !known {
+				id = max(int32(len(vocab)), a.past)
+			}
+		}
+		a.put(id, t)
+		if !a.isSpecial[t.content] {
+			a.other = append(a.other, t)
+		}
+	}
+}
+
+// indexRust prepares the search for the tokens added.
+func (a *addedTokens) indexRust(r rules) {
+	a.raw, a.normalized = &node{}, &node{}
+	for _, t := range slices.Concat(a.special, a.other) {
+		if id := a.ids[t.content]; t.isNormalized() {
+			a.normalized.add(r.normalize(t.content), id)
+		} else {
+			a.raw.add(t.content, id)
+		}
+	}
+}
+
+// rustSegments splits a prompt at added tokens as tokenizers does: first at those that are looked for in the text as
+// it is, then at those for which it is normalized. The text between them is normalized.
+func (a *addedTokens) rustSegments(s string, r rules) (list []segment) {
+	for _, outer := range a.matches(s, a.raw) {
+		if outer.token {
+			list = append(list, outer)
+			continue
+		}
+		list = append(list, a.matches(r.normalize(outer.text), a.normalized)...)
+	}
+	return list
+}
+
+// matches cuts a text at the leftmost, then longest tokens.
+func (a *addedTokens) matches(s string, trie *node) (list []segment) {
+	done := 0 // up to here the text is in the list
+	for i := 0; i < len(s); {
+		id, n := trie.longest(s[i:])
+		if n == 0 {
+			_, n = utf8.DecodeRuneInString(s[i:])
+			i += n
+			continue
+		}
+		start, stop := i, i+n
+		i = stop
+		t := a.byID[id]
+		if a.spellSpecial && a.isSpecial[t.content] ||
+			t.singleWord && (endsInWord(s[:start]) || beginsWithWord(s[stop:])) {
+			continue
+		}
+		if t.lstrip {
+			start = max(done, len(strings.TrimRightFunc(s[:start], unicode.IsSpace)))
+		}
+		if t.rstrip {
+			stop = len(s) - len(strings.TrimLeftFunc(s[stop:], unicode.IsSpace))
+		}
+		if done < start {
+			list = append(list, segment{text: s[done:start]})
+		}
+		list = append(list, segment{t.content, id, true})
+		done = stop
+	}
+	if done < len(s) {
+		list = append(list, segment{text: s[done:]})
+	}
+	return list
+}
+
+// longest is the longest token at the beginning of s, of n bytes.
+func (n *node) longest(s string) (id int32, size int) {
+	for i, r := range s {
+		if n = n.next[r]; n == nil {
+			break
+		}
+		if n.end {
+			id, size = n.id, i+utf8.RuneLen(r)
+		}
+	}
+	return id, size
+}
+
+func endsInWord(s string) bool {
+	r, n := utf8.DecodeLastRuneInString(s)
+	return n > 0 && inWord(r)
+}
+
+func beginsWithWord(s string) bool {
+	r, n := utf8.DecodeRuneInString(s)
+	return n > 0 && inWord(r)
+}
+
+// inWord is \w of Rust's regular expressions: annex C of Unicode Technical Standard 18.
+func inWord(r rune) bool {
+	return letters.has(r) || unicode.In(r, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic,
+		unicode.Join_Control)
+}

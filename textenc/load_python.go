@@ -1,0 +1,120 @@
+package textenc
+
+import (
+	"io/fs"
+	"strconv"
+
+	"github.com/euryale-ml/euryale/internal/badmodel"
+)
+
+// loadPython is CLIPTokenizer of transformers 4.53.
+func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
+	t.rules = rules{python: true}
+	for _, part := range []struct {
+		name string
+		raw  []byte
+	}{{vocabFile, f.Vocab}, {mergesFile, f.Merges}} {
+		if part.raw == nil {
+			return &badmodel.Error{File: t.file(part.name), Got: "missing", Want: "it, or " + tokenizerFile, Err: fs.ErrNotExist}
+		}
+	}
+	if key := "model_input_names"; s.init.has(key) {
+		// transformers takes what it pads by the first of these names.
+		if names, ok := s.init.get(key).([]any); !ok || len(names) == 0 || names[0] != "input_ids" {
+			return s.bad(key, "a list that begins with input_ids")
+		}
+	}
+	if err := t.readVocab(t.file(vocabFile), f.Vocab, f.MaxTokens); err != nil {
+		return err
+	}
+	if err := t.readMerges(t.file(mergesFile), f.Merges); err != nil {
+		return err
+	}
+	if err := t.common(s, "right", "right"); err != nil {
+		return err
+	}
+	if err := s.defaults(required...); err != nil {
+		return err
+	}
+	for _, key := range []string{"bos_token", "eos_token", "unk_token"} {
+		if text, ok := s.init.get(key).(string); ok {
+			s.init.set(key, addedToken{content: text})
+		}
+	}
+	specials, err := s.specials()
+	if err != nil {
+		return err
+	}
+	t.addPython(s, specials)
+	t.unk = -1
+	if text, ok := content(s.init.get("unk_token")); ok {
+		if id, ok := t.vocab[text]; ok {
+			t.unk = id
+		}
+	}
+	return t.ends(s)
+}
+
+// ends are the ids of begin, end and padding.
+func (t *Tokenizer) ends(s *settings) error {
+	for key, into := range map[string]*int32{"bos_token": &t.bos, "eos_token": &t.eos, "pad_token": &t.pad} {
+		text, _ := content(s.init.get(key))
+		id, ok := t.added.ids[text]
+		if !ok {
+			if id, ok = t.id(text); !ok {
+				return s.bad(key, "a token in the vocabulary")
+			}
+		}
+		*into = id
+	}
+	return nil
+}
+
+// addPython adds the special tokens to those that were saved. A token that the vocabulary has not gets the next id; a
+// special token that comes as an AddedToken takes the place of what has its id.
+func (t *Tokenizer) addPython(s *settings, specials []any) {
+	a := &t.added
+	for _, key := range s.added.keys {
+		n, _ := strconv.Atoi(key)
+		a.put(int32(n), s.added.get(key).(addedToken))
+	}
+	current := map[string]int32{} // beside the vocabulary
+	count := len(t.vocab)
+	ids, tokens := s.sorted()
+	for i, tok := range tokens {
+		_, known := t.vocab[tok.content]
+		if _, twice := current[tok.content]; !known && !twice {
+			count++
+		}
+		current[tok.content] = ids[i]
+	}
+	for _, v := range specials {
+		text, _ := content(v)
+		tok, ok := v.(addedToken)
+		if !ok {
+			if _, added := a.ids[text]; added {
+				continue
+			}
+			tok = addedToken{content: text}
+		}
+		if text == "" {
+			continue
+		}
+		tok.special = true
+		id, known := current[text]
+		if !known {
+			id, known = t.vocab[text]
+		}
+		if !known {
+			id = int32(count)
+			count++
+			current[text] = id
+		}
+		a.put(id, tok)
+	}
+	a.whole = &node{}
+	for id, tok := range a.byID {
+		a.whole.add(tok.content, id)
+	}
+	a.whole.end = false // an empty token is none
+}

@@ -1,0 +1,192 @@
+package textenc
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// loadRust is CLIPTokenizerFast of transformers 4.53.
+func (t *Tokenizer) loadRust(f TokenizerFiles, s *settings) error {
+	padSide, cutSide := "right", "right"
+	if f.TokenizerJSON == nil {
+		if err := t.fromPython(f, s); err != nil {
+			return err
+		}
+	} else {
+		j, err := newSerialized(s, f.TokenizerJSON)
+		if err != nil {
+			return err
+		}
+		if err := t.readModel(j, f.MaxTokens); err != nil {
+			return err
+		}
+		t.rules.specials, t.unk = j.specials, t.inVocab(j.unk)
+		t.bos, t.eos = j.begin, j.end
+		t.added.addRust(j.added, t.vocab)
+		padSide, cutSide = j.side("padding"), j.side("truncation")
+	}
+	if err := t.common(s, padSide, cutSide); err != nil {
+		return err
+	}
+	if err := s.defaults("pad_token"); err != nil {
+		return err
+	}
+	specials, err := s.specials()
+	if err != nil {
+		return err
+	}
+	isSpecial := map[string]bool{}
+	for _, v := range specials {
+		text, _ := content(v)
+		isSpecial[text] = true
+	}
+	_, list := s.sorted()
+	list = missing(list, specials, t.added.ids)
+	for i, tok := range list {
+		list[i].special = tok.special || isSpecial[tok.content]
+	}
+	t.added.addRust(list, t.vocab)
+	t.added.spellSpecial, t.spellAdded = t.spellAdded, false
+	t.added.indexRust(t.rules)
+	bos, eos := t.bos, t.eos // the post-processor's, whatever the config says
+	err = t.ends(s)
+	t.bos, t.eos = bos, eos
+	return err
+}
+
+// missing appends to the saved tokens those special ones that are not among them: strings if no token has their
+// content, AddedTokens if none is equal.
+func missing(saved []addedToken, specials []any, known map[string]int32) []addedToken {
+	list := saved
+	for _, v := range specials {
+		switch v := v.(type) {
+		case string:
+			_, added := known[v]
+			if !added && !slices.ContainsFunc(saved, func(t addedToken) bool { return t.content == v }) {
+				list = append(list, addedToken{content: v, special: true})
+			}
+		case addedToken:
+			if !slices.ContainsFunc(saved, v.equal) {
+				list = append(list, v)
+			}
+		}
+	}
+	return list
+}
+
+func (t *Tokenizer) inVocab(text string) int32 {
+	if id, ok := t.vocab[text]; ok {
+		return id
+	}
+	return -1
+}
+
+// fromPython makes a fast tokenizer of a slow one as transformers' CLIPConverter does.
+func (t *Tokenizer) fromPython(f TokenizerFiles, s *settings) error {
+	slow := &Tokenizer{dir: t.dir, added: newAddedTokens()}
+	s2, err := readSettings(f, python)
+	if err != nil {
+		return err
+	}
+	if err := slow.loadPython(f, s2); err != nil {
+		return err
+	}
+	t.vocab, t.text, t.size, t.merges = slow.vocab, slow.text, slow.size, slow.merges
+	t.bos, t.eos, t.unk = slow.bos, slow.eos, slow.unk
+	// The slow tokenizer hands over copies of its tokens, in which every field is stated.
+	for _, key := range named {
+		if tok, ok := s2.init.get(key).(addedToken); ok {
+			tok.normalized, tok.stated = tok.isNormalized(), true
+			s.init.set(key, tok)
+		}
+	}
+	return t.checkParts(t.file(mergesFile))
+}
+
+// readModel reads the vocabulary and the merges of tokenizer.json.
+func (t *Tokenizer) readModel(j *serialized, most int) (err error) {
+	if t.vocab, err = j.vocabulary(most); err != nil {
+		return err
+	}
+	if err := t.indexVocab(j.file); err != nil {
+		return err
+	}
+	lines, err := j.merges()
+	if err != nil {
+		return err
+	}
+	t.merges = merges{}
+	for i, parts := range lines {
+		if err := t.checkMerge(j.file, fmt.Sprintf("model.merges.%d", i), parts, strings.Join(parts, " ")); err != nil {
+			return err
+		}
+		t.merges[[2]string{parts[0], parts[1]}] = i
+	}
+	t.fromJSON = true
+	return t.checkParts(j.file)
+}
+
+// loadRust5 is CLIPTokenizer of transformers 5: the vocabulary and the added tokens of tokenizer.json, with a
+// normalizer, a pattern and a post-processor of the class's own.
+func (t *Tokenizer) loadRust5(f TokenizerFiles, s *settings) error {
+	t.rules = rules{specials: true, unicode17: true}
+	j, err := newSerialized(s, f.TokenizerJSON)
+	if err != nil {
+		return err
+	}
+	if err := t.readModel(j, f.MaxTokens); err != nil {
+		return err
+	}
+	if err := t.common(s, j.side("padding"), j.side("truncation")); err != nil {
+		return err
+	}
+	if err := s.defaults(required...); err != nil {
+		return err
+	}
+	specials, err := s.specials()
+	if err != nil {
+		return err
+	}
+	text, _ := content(s.init.get("unk_token"))
+	t.unk = t.inVocab(text)
+	names := map[string]bool{}
+	for _, key := range named {
+		text, _ := content(s.init.get(key))
+		names[text] = true
+	}
+	if d, ok := s.init.get(modelSpecificKey).(*dict); ok {
+		for _, key := range d.keys {
+			text, _ := content(d.get(key))
+			names[text] = true
+		}
+	}
+	_, saved := s.sorted()
+	list := missing5(saved, specials)
+	for i, tok := range list {
+		list[i].special = tok.special || names[tok.content]
+	}
+	t.added.addRust(list, t.vocab)
+	t.added.spellSpecial, t.spellAdded = t.spellAdded, false
+	t.added.indexRust(t.rules)
+	return t.ends(s)
+}
+
+// missing5 appends to the saved tokens those special ones of whose content there is none.
+func missing5(saved []addedToken, specials []any) []addedToken {
+	list := saved
+	for _, v := range specials {
+		text, _ := content(v)
+		if slices.ContainsFunc(saved, func(t addedToken) bool { return t.content == text }) {
+			continue
+		}
+		tok, ok := v.(addedToken)
+		if !ok {
+			tok = addedToken{content: text, special: true}
+		}
+		if !slices.ContainsFunc(list, tok.equal) {
+			list = append(list, tok)
+		}
+	}
+	return list
+}
