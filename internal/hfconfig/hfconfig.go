@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
 // Config is one file being read. Reading goes on after a problem, so that Err can report all of them.
@@ -21,10 +22,10 @@ type Config struct {
 	problems []error
 }
 
-// Parse reads the object in raw. file is its name in errors.
+// Parse reads the object in raw, which may have Python's literals. file is its name in errors.
 func Parse(file string, raw []byte) *Config {
 	c := &Config{file: file}
-	if err := json.Unmarshal(raw, &c.fields); err != nil {
+	if err := json.Unmarshal(strictjson.Plain(raw), &c.fields); err != nil {
 		c.problems = append(c.problems, &badmodel.Error{File: file, Got: "not a JSON object", Err: err})
 	}
 	return c
@@ -36,6 +37,15 @@ func (c *Config) Err() error { return errors.Join(c.problems...) }
 // Bad records a problem with a field.
 func (c *Config) Bad(field, got, want string) {
 	c.problems = append(c.problems, &badmodel.Error{File: c.file, Field: field, Got: badmodel.Quote(got), Want: want})
+}
+
+// refuse records that a field's value, shown as JSON, is not what is wanted.
+func (c *Config) refuse(field, want string) {
+	got := strictjson.Text(c.fields[field])
+	if r := []rune(got); len(r) > 80 {
+		got = string(r[:80]) + "..."
+	}
+	c.problems = append(c.problems, &badmodel.Error{File: c.file, Field: field, Got: got, Want: want})
 }
 
 // Has reports whether the field is there and not null.
@@ -50,7 +60,7 @@ func (c *Config) read(field string, v any, want string) bool {
 		return false
 	}
 	if err := json.Unmarshal(c.fields[field], v); err != nil {
-		c.Bad(field, string(c.fields[field]), want)
+		c.refuse(field, want)
 		return false
 	}
 	return true
@@ -75,7 +85,7 @@ func (c *Config) ints(field string, def []int, min, max int, list bool) []int {
 	if len(raw) > 0 && raw[0] == '[' {
 		if !list || !c.read(field, &got, "a list, each "+want) {
 			if !list {
-				c.Bad(field, string(raw), want)
+				c.refuse(field, want)
 			}
 			return def
 		}
@@ -93,7 +103,7 @@ func (c *Config) ints(field string, def []int, min, max int, list bool) []int {
 	for i, s := range got {
 		n, err := s.Int64()
 		if raw[0] == '"' || err != nil || n < int64(min) || n > int64(max) {
-			c.Bad(field, string(raw), want)
+			c.refuse(field, want)
 			return def
 		}
 		out[i] = int(n)
@@ -114,18 +124,24 @@ func (c *Config) PerBlock(field string, def, blocks, min, max int) []int {
 	return got
 }
 
-// Float reads a finite number between min and max.
+// Float reads a number between min and max, which may be infinite.
 func (c *Config) Float(field string, def, min, max float64) float64 {
-	var f float64
-	want := fmt.Sprintf("a number from %g to %g", min, max)
-	if !c.read(field, &f, want) {
+	if !c.Has(field) {
 		return def
 	}
-	if !(f >= min && f <= max) || math.IsInf(f, 0) {
-		c.Bad(field, string(c.fields[field]), want)
-		return def
+	if f, ok := strictjson.Float(c.fields[field]); ok && f >= min && f <= max {
+		return f
 	}
-	return f
+	c.refuse(field, fmt.Sprintf("a number from %s to %s", bound(min), bound(max)))
+	return def
+}
+
+// bound is a number as JSON and Python have it.
+func bound(v float64) string {
+	if math.IsInf(v, 0) {
+		return strings.Replace(strings.Replace(fmt.Sprint(v), "Inf", "Infinity", 1), "+", "", 1)
+	}
+	return fmt.Sprintf("%g", v)
 }
 
 // Bool reads true or false.
@@ -138,7 +154,7 @@ func (c *Config) Bool(field string, def bool) bool {
 func (c *Config) String(field, def string, allowed ...string) string {
 	got := def
 	if c.read(field, &got, "a string") && len(allowed) > 0 && !slices.Contains(allowed, got) {
-		c.Bad(field, got, "one of "+strings.Join(allowed, ", "))
+		c.refuse(field, "one of "+strings.Join(allowed, ", "))
 		return def
 	}
 	return got
@@ -169,13 +185,12 @@ func (c *Config) Fixed(fields map[string][]string) {
 		if !c.Has(f) {
 			continue
 		}
-		var got bytes.Buffer
-		if err := json.Compact(&got, c.fields[f]); err != nil || !slices.Contains(fields[f], got.String()) {
+		if got := strictjson.Text(c.fields[f]); !slices.Contains(fields[f], got) {
 			want := strings.Join(fields[f], " or ")
 			if want == "" {
 				want = "null"
 			}
-			c.Bad(f, got.String(), want+", the only value implemented")
+			c.refuse(f, want+", the only value implemented")
 		}
 	}
 }

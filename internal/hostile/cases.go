@@ -162,7 +162,7 @@ var configs = func() (cases []Case) {
 		for _, v := range []string{"0", "-1", "1e9", "1000000000", "2147483648", "1.5", `"768"`, "[1]", "{}", "true"} {
 			add("58 "+field+" is "+v, textConfig, field, v, field)
 		}
-		cases = append(cases, Case{"58 " + field + " is NaN", []string{textConfig, "not JSON"}, false, write(textConfig, []byte(`{"`+field+`": NaN}`))})
+		cases = append(cases, Case{"58 " + field + " is NaN", []string{textConfig, field, "NaN"}, false, write(textConfig, []byte(`{"`+field+`": NaN}`))})
 	}
 	// null is the default of the format, which these weights do not fit.
 	add("58 hidden_size is null", textConfig, "hidden_size", "null")
