@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -199,7 +200,7 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	}
 	s := summary{
 		Model: f.model, Class: m.Class(), Prompt: f.req.Prompt, Negative: f.req.NegativePrompt, Seed: res.Seed,
-		Sampler: f.req.Scheduler, Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
+		Sampler: cmp.Or(f.req.Scheduler, res.Scheduler), Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
 		Guidance: f.req.GuidanceScale, Warnings: res.Warnings, Times: timesOf(res.Times),
 	}
 	if o := res.Offload; o != nil {

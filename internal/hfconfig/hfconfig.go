@@ -19,14 +19,17 @@ import (
 type Config struct {
 	file     string
 	fields   map[string]json.RawMessage
+	asked    map[string]bool
+	python   bool // see AsPython
 	problems []error
 }
 
 // Parse reads the object in raw, which may have Python's literals. file is its name in errors.
 func Parse(file string, raw []byte) *Config {
-	c := &Config{file: file}
-	if err := json.Unmarshal(strictjson.Plain(raw), &c.fields); err != nil {
+	c := &Config{file: file, asked: map[string]bool{}}
+	if err := json.Unmarshal(strictjson.Plain(raw), &c.fields); err != nil || c.fields == nil {
 		c.problems = append(c.problems, &badmodel.Error{File: file, Got: "not a JSON object", Err: err})
+		c.fields = map[string]json.RawMessage{}
 	}
 	return c
 }
@@ -50,6 +53,7 @@ func (c *Config) refuse(field, want string) {
 
 // Has reports whether the field is there and not null.
 func (c *Config) Has(field string) bool {
+	c.asked[field] = true
 	raw, ok := c.fields[field]
 	return ok && !bytes.Equal(raw, []byte("null"))
 }
@@ -57,6 +61,9 @@ func (c *Config) Has(field string) bool {
 // read decodes a field into v; false if it is absent or of another type.
 func (c *Config) read(field string, v any, want string) bool {
 	if !c.Has(field) {
+		if c.null(field) {
+			c.refuse(field, want)
+		}
 		return false
 	}
 	if err := json.Unmarshal(c.fields[field], v); err != nil {
@@ -126,7 +133,7 @@ func (c *Config) PerBlock(field string, def, blocks, min, max int) []int {
 
 // Float reads a number between min and max, which may be infinite.
 func (c *Config) Float(field string, def, min, max float64) float64 {
-	if !c.Has(field) {
+	if !c.Has(field) && !c.null(field) {
 		return def
 	}
 	if f, ok := strictjson.Float(c.fields[field]); ok && f >= min && f <= max {
@@ -146,6 +153,10 @@ func bound(v float64) string {
 
 // Bool reads true or false.
 func (c *Config) Bool(field string, def bool) bool {
+	if c.null(field) {
+		c.asked[field] = true
+		return false
+	}
 	c.read(field, &def, "true or false")
 	return def
 }
@@ -178,11 +189,11 @@ func (c *Config) Strings(field string, def []string, allowed ...string) []string
 	return got
 }
 
-// Fixed checks fields of which only some values, written as JSON, are implemented. Null and absence pass: they
-// mean the default, which always is.
+// Fixed checks fields of which only some values, written as JSON, are implemented. Null and absence pass: they mean the
+// default, which always is.
 func (c *Config) Fixed(fields map[string][]string) {
 	for _, f := range slices.Sorted(mapKeys(fields)) {
-		if !c.Has(f) {
+		if !c.Has(f) && !c.null(f) {
 			continue
 		}
 		if got := strictjson.Text(c.fields[f]); !slices.Contains(fields[f], got) {
