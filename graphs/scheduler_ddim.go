@@ -50,14 +50,19 @@ func (s *ddim) SetTimesteps(n int) error {
 func (s *ddim) step(i int, eta float32) layers.Step {
 	t := int(s.timesteps[i])
 	prev := t - s.n/s.steps
-	// In float32, as torch: with eta 1 the direction is the root of a difference that is nearly nothing.
+	// In float32, as torch: with eta 1 what is left for the direction is a difference that is nearly nothing, and so is what
+	// rounding makes of it.
 	alpha, alphaPrev := float32(s.at(t)), float32(s.after(prev, s.alphaToOne))
-	beta := 1 - alpha
-	variance := float32((1-alphaPrev)/beta) * (1 - alpha/alphaPrev)
+	beta, betaPrev := 1-alpha, 1-alphaPrev
+	variance := float32(betaPrev/beta) * (1 - alpha/alphaPrev)
 	sigma := eta * sqrt(variance)
+	left := betaPrev - float32(sigma*sigma)
+	if s.zeroSNR { // whose alphas are not torch's to the bit, so that the rounding is of no use: the same, multiplied out
+		left = float32(float64(betaPrev) * (1 - float64(eta)*float64(eta)*(1-float64(alpha)/float64(alphaPrev))/float64(beta)))
+	}
+	direction := float64(sqrt(max(0, left)))
 
 	clean, noise := split(s.prediction, float64(sqrt(alpha)), float64(sqrt(beta)))
-	direction := float64(sqrt(max(0, 1-alphaPrev-float32(sigma*sigma))))
 	row := layers.Row{State: latents(direction * noise[0]), Output: direction * noise[1], Clean: float64(sqrt(alphaPrev)), Noise: float64(sigma)}
 	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}, Draws: eta > 0}
 }

@@ -1,6 +1,7 @@
 package graphs
 
 import (
+	"fmt"
 	"math"
 	"sort"
 
@@ -68,7 +69,25 @@ func (s *dpm) SetTimesteps(n int) error {
 			t[i] = math.Trunc(v)
 		}
 	}
-	return s.set(n, t, sigmas, s.last(s.noiseSchedule))
+	if err := s.set(n, t, sigmas, s.last(s.noiseSchedule)); err != nil {
+		return err
+	}
+	return s.checkSolver(n)
+}
+
+// checkSolver refuses steps whose solver divides by the distance of two sigmas that are one, as those of timesteps beyond the
+// schedule's last are. diffusers then makes pictures of no numbers.
+func (s *dpm) checkSolver(n int) error {
+	for i := range s.timesteps {
+		row := s.step(i, 0).Rows[0]
+		for _, v := range []float64{row.State[0], row.State[1], row.Clean} {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				return &RequestError{"num_inference_steps", fmt.Sprintf("%d gives two steps one sigma, %g, which this solver cannot take; "+
+					"want fewer steps", n, s.sigmas[i])}
+			}
+		}
+	}
+	return nil
 }
 
 // shares are of signal and noise at a sigma.

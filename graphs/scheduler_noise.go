@@ -11,9 +11,16 @@ import (
 type noiseSchedule struct {
 	n             int // num_train_timesteps
 	schedule      string
-	alphasCumprod []float32 // the share of signal, squared
+	alphasCumprod []float64 // the share of signal, squared
 	zeroSNR       bool
 }
+
+// Note [Rounding of the noise schedule]
+//
+// diffusers computes the schedule in float32. What is left of 1-alpha at the first timesteps is then a few bits, which steps
+// and sigmas show in the fifth digit, so these are the same bits here: those of torch on processors that have a fused
+// multiply-add. With rescale_betas_zero_snr that cannot be had, as torch's square root depends on the library behind it.
+// There all is in float64, so that the whole difference to diffusers is its own rounding.
 
 const maxTrainTimesteps = 100000
 
@@ -28,76 +35,77 @@ func readNoise(c *hfconfig.Config, start, end float64, schedule string) noiseSch
 	if s.schedule != "squaredcos_cap_v2" { // which has none
 		start, end = c.Float("beta_start", start, 1e-9, 0.999), c.Float("beta_end", end, 1e-9, 0.999)
 	}
-	s.alphasCumprod = cumprodOfAlphas(s.betas(start, end))
+	prod := 1.0
+	for _, b := range s.betas(start, end) {
+		prod *= s.round(1 - b) // torch adds up float32 products in double precision
+		s.alphasCumprod = append(s.alphasCumprod, s.round(prod))
+	}
 	if s.zeroSNR {
-		s.alphasCumprod = zeroTerminalSNR(s.alphasCumprod)
+		zeroTerminalSNR(s.alphasCumprod)
 	}
 	return s
 }
 
-func (s noiseSchedule) betas(start, end float64) []float32 {
-	betas := make([]float32, s.n)
+// round is of a number of the schedule; see Note [Rounding of the noise schedule].
+func (s noiseSchedule) round(x float64) float64 {
+	if s.zeroSNR {
+		return x
+	}
+	return float64(float32(x))
+}
+
+func (s noiseSchedule) betas(start, end float64) []float64 {
+	betas := make([]float64, s.n)
 	for i := range betas {
 		switch s.schedule {
 		case "linear":
 			betas[i] = s.line(start, end, i)
 		case "scaled_linear":
 			v := s.line(math.Sqrt(start), math.Sqrt(end), i)
-			betas[i] = v * v
+			betas[i] = s.round(v * v)
 		case "squaredcos_cap_v2": // Nichol and Dhariwal 2021
 			bar := func(t float64) float64 {
 				c := math.Cos((t + 0.008) / 1.008 * math.Pi / 2)
 				return c * c
 			}
-			betas[i] = float32(min(1-bar(float64(i+1)/float64(s.n))/bar(float64(i)/float64(s.n)), 0.999))
+			betas[i] = s.round(min(1-bar(float64(i+1)/float64(s.n))/bar(float64(i)/float64(s.n)), 0.999))
 		}
 	}
 	return betas
 }
 
-// line is torch.linspace in float32, to the bit on processors that have a fused multiply-add: from both ends to the middle,
-// each number rounded once. It matters, since what is left of 1-alpha for the first timesteps is a few of float32's bits.
-func (s noiseSchedule) line(start, end float64, i int) float32 {
-	a, b := float32(start), float32(end)
-	step := (b - a) / float32(s.n-1)
+// line is the i-th number of torch.linspace: counted from both ends to the middle, and rounded once.
+func (s noiseSchedule) line(start, end float64, i int) float64 {
+	start, end = s.round(start), s.round(end)
+	step := s.round(s.round(end-start) / float64(s.n-1))
 	if i < s.n/2 {
-		return float32(float64(a) + float64(step)*float64(i))
+		return s.round(start + step*float64(i))
 	}
-	return float32(float64(b) - float64(step)*float64(s.n-1-i))
-}
-
-// cumprodOfAlphas multiplies up 1-beta. torch adds up float32 products in double precision.
-func cumprodOfAlphas(betas []float32) []float32 {
-	out, prod := make([]float32, len(betas)), 1.0
-	for i, b := range betas {
-		prod *= float64(1 - b)
-		out[i] = float32(prod)
-	}
-	return out
+	return s.round(end - step*float64(s.n-1-i))
 }
 
 // zeroTerminalSNR changes alphas_cumprod so that nothing of the signal is left at the end (algorithm 1 of arXiv 2305.08891).
-// diffusers does it in float32, by way of betas, and loses some digits of the last and of one minus the first.
-func zeroTerminalSNR(alphasCumprod []float32) []float32 {
-	root := func(i int) float64 { return math.Sqrt(float64(alphasCumprod[i])) }
-	first, last := root(0), root(len(alphasCumprod)-1)
-	out := make([]float32, len(alphasCumprod))
-	for i := range out {
-		v := (root(i) - last) * (first / (first - last))
-		out[i] = float32(v * v)
+func zeroTerminalSNR(alphasCumprod []float64) {
+	first, last := math.Sqrt(alphasCumprod[0]), math.Sqrt(alphasCumprod[len(alphasCumprod)-1])
+	for i, a := range alphasCumprod {
+		v := (math.Sqrt(a) - last) * (first / (first - last))
+		alphasCumprod[i] = v * v
 	}
-	return out
 }
 
-// sigmas is the noise in units of signal at each training timestep. The variance-exploding schedulers cannot
-// take infinity, so with zero SNR the last is that of 2^-24 (as in FP16).
+// sigmas is the noise in units of signal at each training timestep. The variance-exploding schedulers cannot take infinity, so
+// with zero SNR the last is that of 2^-24 (as in FP16).
 func (s noiseSchedule) sigmas() []float64 {
 	out := make([]float64, s.n)
 	for i, a := range s.alphasCumprod {
-		if s.zeroSNR && i == s.n-1 {
-			a = 1.0 / (1 << 24)
+		switch b := float32(a); {
+		case !s.zeroSNR:
+			out[i] = float64(sqrt((1 - b) / b))
+		case i == s.n-1:
+			out[i] = 1 << 12 // the root of 2^24 - 1, as torch rounds it
+		default:
+			out[i] = math.Sqrt((1 - a) / a)
 		}
-		out[i] = float64(float32(math.Sqrt(float64((1 - a) / a))))
 	}
 	return out
 }
@@ -107,7 +115,7 @@ func (s noiseSchedule) at(t int) float64 {
 	if t < 0 {
 		t += s.n
 	}
-	return float64(s.alphasCumprod[t])
+	return s.alphasCumprod[t]
 }
 
 // after is alphas_cumprod of the timestep that a step leads to, or what stands before the first.
@@ -208,7 +216,7 @@ func checkFirst(n int, t []float32) error {
 	return nil
 }
 
-// float32s converts timesteps.
+// float32s rounds numbers to float32.
 func float32s(t []float64) []float32 {
 	out := make([]float32, len(t))
 	for i, v := range t {

@@ -3,6 +3,7 @@ package graphs
 import (
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
 	"github.com/euryale-ml/euryale/layers"
@@ -96,7 +97,7 @@ func (k karras) last(all noiseSchedule) float64 {
 	return 0
 }
 
-// timestepsOf are the timesteps, between whole ones, that have these sigmas. numpy takes logarithms of the schedule's in
+// timestepsOf are the timesteps, between whole ones, that have these sigmas. diffusers takes logarithms of the schedule's in
 // float32.
 func (s noiseSchedule) timestepsOf(sigmas []float64) []float64 {
 	logs := make([]float32, s.n)
@@ -106,13 +107,8 @@ func (s noiseSchedule) timestepsOf(sigmas []float64) []float64 {
 	out := make([]float64, len(sigmas))
 	for i, sigma := range sigmas {
 		at := math.Log(max(sigma, 1e-10))
-		low := 0
-		for j, v := range logs {
-			if at >= float64(v) {
-				low = j
-			}
-		}
-		low = min(low, s.n-2)
+		above := sort.Search(s.n, func(j int) bool { return float64(logs[j]) > at })
+		low := min(max(above-1, 0), s.n-2)
 		a, b := logs[low], logs[low+1]
 		w := min(max((float64(a)-at)/float64(a-b), 0), 1)
 		out[i] = (1-w)*float64(low) + w*float64(low+1)

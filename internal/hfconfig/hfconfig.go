@@ -197,11 +197,14 @@ func (c *Config) Fixed(fields map[string][]string) {
 			continue
 		}
 		if got := strictjson.Text(c.fields[f]); !slices.Contains(fields[f], got) {
-			want := strings.Join(fields[f], " or ")
-			if want == "" {
-				want = "null"
+			switch want := fields[f]; len(want) {
+			case 0:
+				c.refuse(f, "null, the only value implemented")
+			case 1:
+				c.refuse(f, want[0]+", the only value implemented")
+			default:
+				c.refuse(f, strings.Join(want, " or ")+", the only values implemented")
 			}
-			c.refuse(f, want+", the only value implemented")
 		}
 	}
 }
