@@ -109,8 +109,8 @@ def every_count(out):
     mains = [(c, dict(SD, timestep_spacing=s, num_train_timesteps=n)) for c in (DDIM, EULER, ANCESTRAL, DPM) for s in SPACINGS for n in (1000, 1024)]
     mains += [(PNDM, dict(SD, timestep_spacing=s, skip_prk_steps=k)) for s in SPACINGS for k in (True, False)]
     mains += [(LCM, dict(original_inference_steps=n)) for n in (50, 1000)]
-    mains += [(DPM, dict(SD, use_karras_sigmas=True)), (DPM, dict(SD, timestep_spacing="leading", steps_offset=1)),
-              (EULER, dict(SD, timestep_spacing="trailing", num_train_timesteps=100))]
+    # Timesteps of Karras' sigmas are not here: a few are so near to a half that the rounding of float32 decides.
+    mains += [(DPM, dict(SD, timestep_spacing="leading", steps_offset=1)), (EULER, dict(SD, timestep_spacing="trailing", num_train_timesteps=100))]
     lines, crcs = [], []
     for cls, config in mains:
         lines.append(case(cls, config, 0))
@@ -122,8 +122,7 @@ def every_count(out):
 
 
 def crc(cls, config, n):
-    # The steps of PNDM are taken, as each may fail, and those between sigmas that are one.
-    c = case(cls, config, n, size=8 if cls == PNDM else 0, whole=False)
+    c = case(cls, config, n, size=0)
     try:
         s = scheduler(c)
         timesteps = Run(s, c).timesteps.astype("<f4").tobytes()

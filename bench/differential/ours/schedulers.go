@@ -17,8 +17,7 @@ type schedulerCase struct {
 	Override string // made from the model's, "" for the model's own
 	Steps    int
 	Eta      float32
-	Size     int  // of the sample; 0 stops after the timesteps
-	Whole    bool // the samples before every step, and not the last alone
+	Size     int // of the sample; 0 stops after the timesteps
 }
 
 // schedulerAnswer has floats as little-endian bytes: some are no numbers.
@@ -26,7 +25,7 @@ type schedulerAnswer struct {
 	Error     string
 	Timesteps []byte
 	Init      []byte // the spread of the first noise
-	Samples   []byte
+	Samples   []byte // before each step, and the last
 	Next      []byte // what the generator of the steps' noise gives next
 }
 
@@ -62,9 +61,7 @@ func (c schedulerCase) run() (a schedulerAnswer, err error) {
 		x[i] *= s.InitNoiseSigma()
 	}
 	for step := range s.Timesteps() {
-		if c.Whole {
-			a.Samples = append(a.Samples, bytes(x...)...)
-		}
+		a.Samples = append(a.Samples, bytes(x...)...)
 		copy(scaled, x)
 		s.ScaleModelInput(scaled, step)
 		outputs.Randn(out)
