@@ -41,7 +41,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"width -8 is less than 8", graphs.Request{Width: -8}},
 		{"height 8200 is more than 8192", graphs.Request{Height: 8200}},
 		{"num_inference_steps is -1", graphs.Request{NumInferenceSteps: -1}},
-		{"num_inference_steps is 1001", graphs.Request{NumInferenceSteps: 1001}},
+		{"num_inference_steps is 1001", graphs.Request{NumInferenceSteps: 1001, Scheduler: "ddim"}},
 		{"num_inference_steps is 1e+06", graphs.Request{NumInferenceSteps: 1000000}},
 		{"num_images_per_prompt is 65", graphs.Request{NumImagesPerPrompt: 65}},
 		{"guidance_scale is NaN", graphs.Request{GuidanceScale: nan}},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -252,7 +253,7 @@ func (f *generateFlags) findOutputs() error {
 func (f *generateFlags) summary(m *loader.Model, res *graphs.Result) *summary {
 	s := &summary{
 		Model: f.model.folder, Class: m.Class(), Prompt: f.req.Prompt, Negative: f.req.NegativePrompt, Seed: res.Seed,
-		Sampler: f.req.Scheduler, Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
+		Sampler: cmp.Or(f.req.Scheduler, res.Scheduler), Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
 		Guidance: f.req.GuidanceScale, Warnings: res.Warnings, Times: timesOf(res.Times), Offload: offloadOf(res.Offload),
 	}
 	if s.Model == "" {
