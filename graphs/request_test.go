@@ -131,9 +131,9 @@ func TestThreadsAndGuidanceOfTheModel(t *testing.T) {
 	if r, err := p.Resolve(graphs.Request{}); err != nil || r.GuidanceScale != 3 {
 		t.Errorf("the embedded model: %v, %v", r.GuidanceScale, err)
 	}
-	// Tiles of a size for toys, of the largest pictures: more parts than are planned.
+	// Tiles of a size for toys, of large pictures: more parts than are planned.
 	toy := openGolden(t, "sd1", graphs.WithVAETiling())
-	_, _, err = toy.Plan(graphs.Request{Height: 8192, Width: 8192, NumImagesPerPrompt: 64}, offload.Model())
+	_, _, err = toy.Plan(graphs.Request{Height: 4096, Width: 4096, NumImagesPerPrompt: 16}, offload.Model())
 	if !errors.As(err, new(*graphs.RequestError)) || !strings.Contains(err.Error(), "parts that are planned") {
 		t.Errorf("%v", err)
 	}
