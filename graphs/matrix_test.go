@@ -19,6 +19,7 @@ import (
 	"testing/fstest"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/bounded"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/golden"
 	"github.com/euryale-ml/euryale/internal/torchrand"
@@ -71,7 +72,7 @@ func TestFoldersOfEveryKind(t *testing.T) {
 	w := &madeWeights{values: map[string][]float32{}}
 	used := map[string]bool{}
 	for i, c := range m.Cases {
-		if os.Getenv("EURYALE_LONG") == "" && i%8 != 0 {
+		if !bounded.Full() && i%8 != 0 {
 			continue
 		}
 		t.Run(c.Name, func(t *testing.T) {
@@ -96,7 +97,7 @@ func TestFoldersOfEveryKind(t *testing.T) {
 			}
 		})
 	}
-	if os.Getenv("EURYALE_LONG") == "" {
+	if !bounded.Full() {
 		return
 	}
 	for _, s := range sentences {
