@@ -4,7 +4,7 @@ go 1.25.0
 
 require (
 	github.com/chewxy/hm v1.0.0
-	github.com/pkg/errors v0.9.1 // indirect
+	github.com/pkg/errors v0.9.1
 	// Without this pin any program that imports Gorgonia panics at start on Go 1.21 and later.
 	go4.org/unsafe/assume-no-moving-gc v0.0.0-20231121144256-b99613f794b6 // indirect
 	// The CUDA driver, for builds with the tag gpu alone.
@@ -33,3 +33,6 @@ require (
 )
 
 require golang.org/x/sys v0.0.0-20220330033206-e17cdc41300f
+
+// Reads back what is written as WebP, in tests alone.
+require golang.org/x/image v0.23.0

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/bounded"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
 )
@@ -49,13 +50,8 @@ func (o outcome) equal(p outcome) bool {
 	return slices.Equal(o.latents, p.latents) && slices.Equal(o.pix, p.pix)
 }
 
-// some is every n-th of the points under -short, else all of them.
-func some(n int) int {
-	if testing.Short() {
-		return n
-	}
-	return 1
-}
+// some is the stride of a loop that takes samples, 1 where it runs whole.
+func some(n int) int { return bounded.Some(1, n) }
 
 // long is 1 if EURYALE_LONG is set, for runs that CI has no time for, else n.
 func long(n int) int {
@@ -86,10 +82,10 @@ func cancelEverywhere(t *testing.T, stride int, opts ...graphs.Option) {
 		points++
 		ctx, cancel := context.WithCancel(t.Context())
 		now, cancelled := make(chan bool), make(chan bool)
-		var when time.Time
+		var when time.Duration
 		go func() {
 			<-now
-			when = time.Now()
+			when = bounded.CPU()
 			cancel()
 			close(cancelled)
 		}()
@@ -105,8 +101,8 @@ func cancelEverywhere(t *testing.T, stride int, opts ...graphs.Option) {
 		if begun != at || at < total && !errors.Is(err, context.Canceled) || at == total && err != nil {
 			t.Fatalf("cancelled during operation %d of %d: %d were begun, error %v", at, total, begun, err)
 		}
-		if took := time.Since(when); took > time.Second {
-			t.Errorf("cancelled during operation %d: it took %v", at, took)
+		if took := bounded.CPU() - when; took > bounded.Limit(time.Second) {
+			t.Errorf("cancelled during operation %d: it took %v of processor time", at, took)
 		}
 		noMoreGoroutines(t, goroutines)
 		graphs.TraceOps(p, nil)
@@ -115,7 +111,7 @@ func cancelEverywhere(t *testing.T, stride int, opts ...graphs.Option) {
 		}
 	}
 	t.Logf("%d of %d operations", points, total)
-	if total < 200 || !testing.Short() && points < 200 {
+	if total < 200 || bounded.Full() && points < 200 {
 		t.Errorf("%d of %d operations, want 200", points, total)
 	}
 }

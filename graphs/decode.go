@@ -30,7 +30,7 @@ func (p *TextToImage) decode(ctx context.Context, r Request, latents []float32) 
 		z := make([]float32, c*h*w)
 		channelsLast(z, latents[i*len(z):][:len(z)], c)
 		for j := range z {
-			z[j] = z[j]/p.vae.ScalingFactor + p.vae.ShiftFactor
+			z[j] /= p.vae.ScalingFactor
 		}
 		px, err := p.decodeOne(ctx, z, h, w)
 		if err != nil {
@@ -46,20 +46,21 @@ func (p *TextToImage) decode(ctx context.Context, r Request, latents []float32) 
 //	z      [h w L]
 //	result [H W 3]   valid until the next run
 func (p *TextToImage) decodeOne(ctx context.Context, z []float32, h, w int) ([]float32, error) {
-	return p.eachTile(z, h, w, func(z []float32, h, w int) ([]float32, error) { return p.decodeTile(ctx, z, h, w) })
-}
-
-// eachTile calls decode for every tile of a picture, and for the picture itself if it is not tiled.
-func (p *TextToImage) eachTile(z []float32, h, w int, decode func(z []float32, h, w int) ([]float32, error)) ([]float32, error) {
-	tiles := vae.NewTiles(p.vae)
-	if p.tile > 0 {
-		tiles = p.vae.Tiles(p.tile)
-	}
-	if !p.opt.tiling && p.tile == 0 || h <= tiles.Latent && w <= tiles.Latent {
-		return decode(z, h, w)
+	tiles, tiled := p.tiles(h, w)
+	if !tiled {
+		return p.decodeTile(ctx, z, h, w)
 	}
 	px := make([]float32, h*p.vae.Scale()*w*p.vae.Scale()*3)
-	return px, tiles.Decode(px, z, h, w, p.vae.LatentChannels, decode)
+	return px, tiles.Decode(px, z, h, w, p.vae.LatentChannels, func(z []float32, h, w int) ([]float32, error) { return p.decodeTile(ctx, z, h, w) })
+}
+
+// tiles are those in which h by w latents are decoded, and false if it is done in one piece.
+func (p *TextToImage) tiles(h, w int) (t vae.Tiles, tiled bool) {
+	t = vae.NewTiles(p.vae)
+	if p.tile > 0 {
+		t = p.vae.Tiles(p.tile)
+	}
+	return t, (p.opt.tiling || p.tile > 0) && (h > t.Latent || w > t.Latent)
 }
 
 // decoder is the compiled decoder for h by w latents.

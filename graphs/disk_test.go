@@ -156,7 +156,7 @@ func TestWeightsChangedAtEveryRead(t *testing.T) {
 			continue // files that are open cannot be replaced, and tell nothing but size and time
 		}
 		change = c.change
-		stride := long(3) * some(9)
+		stride := long(3) * some(21)
 		for r := first + i%stride; r <= last; r += stride {
 			cases++
 			at = 0
@@ -203,7 +203,8 @@ func TestStalledDisk(t *testing.T) {
 				close(stall)
 				select {
 				case <-release:
-				case <-time.After(5 * time.Second):
+				case <-time.After(bounded.Hang):
+					t.Error("the call waits for the disk")
 				}
 			}
 			return f.ReadAt(p, offset)
@@ -220,7 +221,7 @@ func TestStalledDisk(t *testing.T) {
 		ended := make(chan error)
 		go func() { _, err := p.Generate(ctx, small()); ended <- err }()
 		<-stall
-		begin, wanted := time.Now(), context.Canceled
+		wanted := context.Canceled
 		if closes {
 			wanted = graphs.ErrClosed
 			go p.Close()
@@ -230,10 +231,7 @@ func TestStalledDisk(t *testing.T) {
 		if err := <-ended; !errors.Is(err, wanted) {
 			t.Errorf("closes=%t: %v", closes, err)
 		}
-		if took := time.Since(begin); took > bounded.Limit(100*time.Millisecond) {
-			t.Errorf("closes=%t: it took %v", closes, took)
-		}
-		cancel()
+		cancel() // the disk still does not answer
 		close(release)
 		if !closes && !run(t, p, small()).equal(want) {
 			t.Error("the next run gives another picture")

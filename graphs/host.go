@@ -3,6 +3,7 @@ package graphs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -37,6 +38,9 @@ type host struct {
 var ErrClosed = errors.New("used after Close")
 
 func newHost(threads int, m *loader.Model, budget *HostMemory, dev DeviceOption) (*host, error) {
+	if threads < 0 || threads > cpu.MaxThreads {
+		return nil, &RequestError{"threads", fmt.Sprintf("is %d, want 1 to %d, or 0 for one per core", threads, cpu.MaxThreads)}
+	}
 	src := checkpoints{}
 	if m != nil {
 		for _, c := range m.Components() {

@@ -18,11 +18,11 @@ import (
 // which say where and what; little memory and time are taken, and nothing outside of the folder is opened.
 func TestHostileFolders(t *testing.T) {
 	seen := map[int]bool{}
-	for i, c := range hostile.Cases() {
-		seen[c.Number()] = true
-		if i%some(5) != 0 {
+	for _, c := range hostile.Cases() {
+		if seen[c.Number()] && !bounded.Full() {
 			continue
 		}
+		seen[c.Number()] = true
 		t.Run(c.Name, func(t *testing.T) {
 			model, outside, err := c.Folder(t.TempDir(), filepath.Join(golden.Dir(), "sd1"))
 			if errors.Is(err, errors.ErrUnsupported) {

@@ -92,6 +92,9 @@ type phase struct {
 	passes          int
 }
 
+// maxPhases bounds the phases of a plan, whose time grows with their square. The most of a real model is a tenth of it.
+const maxPhases = 4096
+
 // phases lists what a request runs, in order.
 func (p *TextToImage) phases(r Request, c *course) (all []phase, err error) {
 	add := func(vm *VM, component, name string, passes int) {
@@ -124,15 +127,24 @@ func (p *TextToImage) phases(r Request, c *course) (all []phase, err error) {
 		add(d.time, "unet", "time", (len(c.steps)+d.chunk-1)/d.chunk)
 	}
 	add(d.loop, "unet", "", len(c.steps))
+	decode := func(_, _, h, w int) error {
+		n, err := p.decoder(h, w)
+		if err != nil {
+			return err
+		}
+		if add(n.VM, "vae", "", 1); len(all) > maxPhases {
+			return &RequestError{"num_images_per_prompt", fmt.Sprintf("is %d of %dx%d pixels, whose tiles are more than the %d parts that are planned; ask for fewer at a time",
+				r.NumImagesPerPrompt, r.Width, r.Height, maxPhases)}
+		}
+		return nil
+	}
+	tiles, tiled := p.tiles(shape[2], shape[3])
 	for range shape[0] {
-		_, err = p.eachTile(make([]float32, shape[1]*shape[2]*shape[3]), shape[2], shape[3], func(z []float32, h, w int) ([]float32, error) {
-			n, err := p.decoder(h, w)
-			if err != nil {
-				return nil, err
-			}
-			add(n.VM, "vae", "", 1)
-			return make([]float32, h*w*p.vae.Scale()*p.vae.Scale()*p.vae.OutChannels), nil
-		})
+		if tiled {
+			err = tiles.Each(shape[2], shape[3], decode)
+		} else {
+			err = decode(0, 0, shape[2], shape[3])
+		}
 		if err != nil {
 			return nil, err
 		}

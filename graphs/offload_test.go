@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/bounded"
 	"github.com/euryale-ml/euryale/offload"
 )
 
@@ -51,10 +52,7 @@ func TestOneHash(t *testing.T) {
 				offload.Sequential(offload.Keep("unet.mid_block"), offload.Exclude("text_encoder")),
 			}
 			low, high := offload.Smallest(inv), peak(t, inv, offload.None())
-			budgets := 64
-			if testing.Short() {
-				budgets = 6
-			}
+			budgets := bounded.Some(64, 5)
 			for i := range budgets {
 				strategies = append(strategies, offload.Auto(low+(high-low)*i/(budgets-1)))
 			}

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
@@ -24,7 +27,8 @@ type TextToImage struct {
 	opt  options
 
 	xl         bool
-	zeroEmpty  bool // force_zeros_for_empty_prompt
+	guidance   float32 // the default of requests
+	zeroEmpty  bool    // force_zeros_for_empty_prompt
 	encoders   []encoder
 	unet       unet.Config
 	vae        vae.Config
@@ -63,7 +67,7 @@ type options struct {
 	before, after func(HookEvent)
 }
 
-// WithThreads sets the number of threads; 0, the default, takes one per core.
+// WithThreads sets the number of threads, at most 1,024; 0, the default, takes one per core.
 func WithThreads(n int) Option { return func(o *options) { o.threads = n } }
 
 // WithScheduler overrides the model's scheduler for requests that name none: a diffusers class name or a
@@ -133,7 +137,8 @@ func (p *TextToImage) read(m *loader.Model) error {
 		}
 		return err != nil
 	}
-	p.zeroEmpty = m.IndexValue("force_zeros_for_empty_prompt") == true
+	failed(p.readIndex(m))
+	failed(p.readGuidance(m))
 	p.encoders = []encoder{{component: "text_encoder"}}
 	if p.xl {
 		p.encoders = append(p.encoders, encoder{component: "text_encoder_2"})
@@ -145,6 +150,9 @@ func (p *TextToImage) read(m *loader.Model) error {
 	if !failed(err) {
 		p.unet, err = unet.ParseConfig(file, raw)
 		failed(err)
+		if !p.xl {
+			failed(patchOldUNet(file, &p.unet))
+		}
 	}
 	if raw, file, err = p.component(m, "vae", "AutoencoderKL"); !failed(err) {
 		p.vae, err = vae.ParseConfig(file, raw)
@@ -163,7 +171,45 @@ func (p *TextToImage) read(m *loader.Model) error {
 	if len(errs) == 0 {
 		failed(p.dryBuild())
 	}
-	return errors.Join(errs...)
+	return badmodel.Join(errs...)
+}
+
+// readIndex reads the settings of model_index.json, which are arguments of the pipeline's constructor.
+func (p *TextToImage) readIndex(m *loader.Model) error {
+	const zeros, watermark = "force_zeros_for_empty_prompt", "add_watermarker"
+	v, there := m.IndexValue(zeros)
+	set, isBool := v.(bool)
+	if p.zeroEmpty = set || !there; there && !isBool && v != nil {
+		return &badmodel.Error{File: "model_index.json", Field: zeros, Got: badmodel.Quote(fmt.Sprint(v)), Want: "true or false"}
+	}
+	if v, _ := m.IndexValue(watermark); p.xl && v != nil && v != false {
+		return &badmodel.Error{File: "model_index.json", Field: watermark, Got: badmodel.Quote(fmt.Sprint(v)),
+			Want: "false or null: pictures get no watermark"}
+	}
+	return nil
+}
+
+// guidanceKey is our own key of model_index.json, for models whose pictures want another guidance scale than is usual.
+// diffusers has no place for one, and ignores keys that begin with an underscore.
+const guidanceKey = "_euryale_guidance_scale"
+
+// readGuidance finds the guidance scale of requests that name none.
+func (p *TextToImage) readGuidance(m *loader.Model) error {
+	p.guidance = 7.5
+	if p.xl {
+		p.guidance = 5
+	}
+	v, there := m.IndexValue(guidanceKey)
+	if !there {
+		return nil
+	}
+	n, ok := v.(float64)
+	if !ok || !(n >= 1 && n <= maxGuidance) {
+		return &badmodel.Error{File: "model_index.json", Field: guidanceKey, Got: badmodel.Quote(fmt.Sprint(v)),
+			Want: fmt.Sprintf("a number from 1 to %d", maxGuidance)}
+	}
+	p.guidance = float32(n)
+	return nil
 }
 
 // component reads the config of a component and notes its weights.
@@ -188,13 +234,43 @@ func (p *TextToImage) component(m *loader.Model, name string, classes ...string)
 	return raw, file, err
 }
 
+// patchOldUNet is what StableDiffusionPipeline does to UNets saved before diffusers 0.9.0: a size below 64, which the
+// default was once, is raised to 64.
+func patchOldUNet(file string, cfg *unet.Config) error {
+	if cfg.Version == "" {
+		return nil
+	}
+	// What follows the numbers, .dev0 or rc1, is not compared.
+	release := pythonRelease.FindStringSubmatch(cfg.Version)
+	if release == nil {
+		return &badmodel.Error{File: file, Field: "_diffusers_version", Got: badmodel.Quote(cfg.Version), Want: "a version, 0.34.0 say"}
+	}
+	major, _ := strconv.Atoi(release[1])
+	minor, _ := strconv.Atoi(release[2])
+	if len(cfg.SampleSize) == 1 && cfg.SampleSize[0] < 64 && major == 0 && minor < 9 {
+		cfg.SampleSize = []int{64}
+	}
+	return nil
+}
+
+// pythonRelease is the beginning of a version of a Python package.
+var pythonRelease = regexp.MustCompile(`^\s*v?(\d{1,4})(?:\.(\d{1,4}))?(?:\D|$)`)
+
 func (p *TextToImage) readEncoder(m *loader.Model, e *encoder) error {
-	raw, file, err := p.component(m, e.component, "CLIPTextModel", "CLIPTextModelWithProjection")
+	// Without projection the hidden states are the first of a text model's results, which is what SD 1 and 2 take.
+	classes := []string{"CLIPTextModel"}
+	if p.xl {
+		classes = append(classes, "CLIPTextModelWithProjection")
+	}
+	raw, file, err := p.component(m, e.component, classes...)
 	if err != nil {
 		return err
 	}
 	if e.cfg, err = textenc.ParseConfig(file, raw); err != nil {
 		return err
+	}
+	if e.cfg.UseMask && !p.xl {
+		return &badmodel.Error{File: file, Field: "use_attention_mask", Got: "true", Want: "false, the only value implemented"}
 	}
 	c, _ := m.Component(e.component)
 	e.projection = c.Class == "CLIPTextModelWithProjection"
@@ -231,41 +307,48 @@ func (p *TextToImage) fit() error {
 	bad("unet/config.json", "in_channels", p.unet.InChannels, "the vae's latent_channels", p.vae.LatentChannels)
 	bad("unet/config.json", "out_channels", p.unet.OutChannels, "in_channels", p.unet.InChannels)
 	bad("vae/config.json", "out_channels", p.vae.OutChannels, "red, green and blue:", 3)
-	switch last := p.encoders[len(p.encoders)-1]; {
+	switch pooled := p.pooledEncoder(); {
 	case p.xl && !p.unet.TextTime:
 		errs = append(errs, &badmodel.Error{File: "unet/config.json", Field: "addition_embed_type", Got: "not set", Want: "text_time"})
 	case p.unet.TextTime && !p.xl:
 		errs = append(errs, &badmodel.Error{File: "unet/config.json", Field: "addition_embed_type", Got: "text_time", Want: "null in a StableDiffusionPipeline"})
-	case p.xl && !last.projection:
-		errs = append(errs, &badmodel.Error{File: "model_index.json", Field: last.component, Got: "CLIPTextModel", Want: "CLIPTextModelWithProjection"})
+	case p.xl && pooled < 0:
+		errs = append(errs, &badmodel.Error{File: "model_index.json", Field: "text_encoder_2", Got: "CLIPTextModel", Want: "CLIPTextModelWithProjection"})
 	case p.xl:
-		bad(last.component+"/config.json", "projection_dim", last.cfg.ProjectionDim, "the unet's pooled width", p.unet.PooledDim())
+		e := p.encoders[pooled]
+		bad(e.component+"/config.json", "projection_dim", e.cfg.ProjectionDim, "the unet's pooled width", p.unet.PooledDim())
 	}
 	return errors.Join(errs...)
+}
+
+// pooledEncoder is the encoder whose pooled state SDXL's UNet is told: the first with a projection; -1 if none has one.
+func (p *TextToImage) pooledEncoder() int {
+	return slices.IndexFunc(p.encoders, func(e encoder) bool { return p.xl && e.projection })
 }
 
 // dryBuild builds every graph at a small size, which checks the shape of every weight.
 func (p *TextToImage) dryBuild() error {
 	var errs []error
-	check := func(component string, build func(s layers.Scope) error) {
-		if err := build(layers.NewScope(G.NewGraph(), component, p.parameters[component])); err != nil {
-			errs = append(errs, err)
+	check := func(component string, explain func(layers.Params) error, build func(s layers.Scope) error) {
+		w := p.parameters[component]
+		if err := build(layers.NewScope(G.NewGraph(), component, w)); err != nil {
+			errs = append(errs, explain(w), err)
 		}
 	}
-	for _, e := range p.encoders {
-		check(e.component, func(s layers.Scope) error {
-			_, _, err := e.build(s, 1, textOptions{norm: true, pooled: e.projection})
+	for i, e := range p.encoders {
+		check(e.component, e.cfg.Explain, func(s layers.Scope) error {
+			_, _, err := e.build(s, 1, textOptions{norm: true, pooled: i == p.pooledEncoder()})
 			return err
 		})
 	}
 	// The smallest latents that can be halved once per block.
 	side := 1 << bits.Len(uint(len(p.unet.BlockOutChannels)))
-	check("unet", func(s layers.Scope) error {
+	check("unet", p.unet.Explain, func(s layers.Scope) error {
 		_, err := unet.Build(s, p.unet, unet.NewInputs(s, p.unet, 1, side, side, 2))
 		return err
 	})
-	check("vae", func(s layers.Scope) error { _, _, err := p.buildDecoder(s, 8, 8); return err })
-	return errors.Join(errs...)
+	check("vae", p.vae.Explain, func(s layers.Scope) error { _, _, err := p.buildDecoder(s, 8, 8); return err })
+	return badmodel.Join(errs...)
 }
 
 // network is a compiled graph and the memory its inputs are read from.

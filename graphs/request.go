@@ -15,7 +15,7 @@ import (
 // the model's default.
 type Request struct {
 	Prompt         string
-	NegativePrompt string // what the picture should not be; empty is diffusers' None
+	NegativePrompt string // with guidance: what the picture should not be; empty is diffusers' None
 
 	// Prompt2 and NegativePrompt2 are for SDXL's second text encoder; empty takes Prompt and NegativePrompt.
 	Prompt2         string
@@ -23,11 +23,11 @@ type Request struct {
 
 	Height, Width      int     // pixels; the default is what the model was trained for
 	NumInferenceSteps  int     // default 50
-	GuidanceScale      float32 // default 7.5, SDXL 5; 1 or less switches guidance off
-	GuidanceRescale    float32 // share of the guided prediction scaled back to its spread (arXiv 2305.08891)
+	GuidanceScale      float32 // default 7.5, SDXL 5, the embedded model 3; 1 or less switches guidance off
+	GuidanceRescale    float32 // with guidance: share of the prediction scaled back to its spread (arXiv 2305.08891)
 	NumImagesPerPrompt int     // default 1
 	ClipSkip           int     // layers left out at the end of the text encoder
-	Eta                float32 // noise added by DDIM, 0 to 1
+	Eta                float32 // noise added by DDIM, 0 to 1; others refuse it
 	Seed               *uint64 // see Seed; nil picks one and the result names it
 
 	// Scheduler overrides the model's: a diffusers class name or a short name such as "dpm++2m".
@@ -106,16 +106,15 @@ func (o *options) limited() Limits {
 // by itself.
 func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 	defer program.Recovered(&err)
-	side := p.unet.SampleSize * p.vae.Scale()
-	guidance := float32(7.5)
-	if p.xl {
-		guidance = 5
+	if side := p.unet.SampleSize; len(side) > 0 {
+		orDefault(&r.Height, side[0]*p.vae.Scale())
+		orDefault(&r.Width, side[len(side)-1]*p.vae.Scale())
+	} else if r.Height == 0 || r.Width == 0 {
+		return r, &RequestError{"height", "and width are needed: unet/config.json has no sample_size"}
 	}
-	orDefault(&r.Height, side)
-	orDefault(&r.Width, side)
 	orDefault(&r.NumInferenceSteps, 50)
 	orDefault(&r.NumImagesPerPrompt, 1)
-	orDefault(&r.GuidanceScale, guidance)
+	orDefault(&r.GuidanceScale, p.guidance)
 	orDefault(&r.Prompt2, r.Prompt)
 	orDefault(&r.NegativePrompt2, r.NegativePrompt)
 	orDefault(&r.Scheduler, p.opt.scheduler)
@@ -136,6 +135,24 @@ func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 			return r, err
 		}
 	}
+	if err := p.checkNumbers(r); err != nil {
+		return r, err
+	}
+	if err := p.checkUse(r); err != nil {
+		return r, err
+	}
+	return r, p.checkTensors(r)
+}
+
+// maxGuidance bounds the guidance scale, maxPixels a size that SDXL is told: float32, which it is told in, holds every
+// whole number up to it.
+const (
+	maxGuidance = 1000
+	maxPixels   = 1 << 24
+)
+
+// checkNumbers bounds what a request asks for by what it costs, and by what is a number.
+func (p *TextToImage) checkNumbers(r Request) error {
 	limits := p.opt.limited()
 	layers := p.encoders[0].cfg.Layers
 	for _, e := range p.encoders {
@@ -152,16 +169,34 @@ func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 	}{
 		{"num_inference_steps", float64(r.NumInferenceSteps), 1, float64(limits.Steps), ", the limit Steps"},
 		{"num_images_per_prompt", float64(r.NumImagesPerPrompt), 1, float64(limits.Images), ", the limit Images"},
-		{"guidance_scale", float64(r.GuidanceScale), -1000, 1000, ""},
+		{"guidance_scale", float64(r.GuidanceScale), -maxGuidance, maxGuidance, ""},
 		{"guidance_rescale", float64(r.GuidanceRescale), 0, 1, ""},
 		{"clip_skip", float64(r.ClipSkip), 0, float64(layers), ""},
 		{"eta", float64(r.Eta), 0, 1, ""},
+		{"original_size", float64(r.OriginalSize[0]), 0, maxPixels, ""}, {"original_size", float64(r.OriginalSize[1]), 0, maxPixels, ""},
+		{"target_size", float64(r.TargetSize[0]), 0, maxPixels, ""}, {"target_size", float64(r.TargetSize[1]), 0, maxPixels, ""},
+		{"crops_coords_top_left", float64(r.CropsCoordsTopLeft[0]), -maxPixels, maxPixels, ""},
+		{"crops_coords_top_left", float64(r.CropsCoordsTopLeft[1]), -maxPixels, maxPixels, ""},
 	} {
 		if !(f.v >= f.low && f.v <= f.up) {
-			return r, &RequestError{f.field, fmt.Sprintf("is %g, want %g to %g%s", f.v, f.low, f.up, f.limit)}
+			return &RequestError{f.field, fmt.Sprintf("is %g, want %g to %g%s", f.v, f.low, f.up, f.limit)}
 		}
 	}
-	return r, p.checkTensors(r)
+	return nil
+}
+
+// checkUse refuses what would be taken and do nothing.
+func (p *TextToImage) checkUse(r Request) error {
+	m, err := newMethod(p.scheduler, r.Scheduler)
+	switch {
+	case err != nil:
+		return err
+	case r.Eta != 0 && m.Name() != "DDIMScheduler":
+		return &RequestError{"eta", fmt.Sprintf("is %g, which %s has no use for; DDIMScheduler has", r.Eta, m.Name())}
+	case r.GuidanceRescale != 0 && r.GuidanceScale <= 1:
+		return &RequestError{"guidance_rescale", fmt.Sprintf("is %g, but guidance_scale %g switches guidance off", r.GuidanceRescale, r.GuidanceScale)}
+	}
+	return nil
 }
 
 func orDefault[T comparable](v *T, def T) {

@@ -20,6 +20,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/golden"
 	"github.com/euryale-ml/euryale/internal/torchrand"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/offload"
 	"gorgonia.org/tensor"
 )
 
@@ -44,8 +45,18 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"num_inference_steps is 1e+06", graphs.Request{NumInferenceSteps: 1000000}},
 		{"num_images_per_prompt is 65", graphs.Request{NumImagesPerPrompt: 65}},
 		{"guidance_scale is NaN", graphs.Request{GuidanceScale: nan}},
+		{"guidance_scale is +Inf", graphs.Request{GuidanceScale: float32(math.Inf(1))}},
 		{"guidance_rescale is 1.5", graphs.Request{GuidanceRescale: 1.5}},
+		{"guidance_rescale is NaN", graphs.Request{GuidanceRescale: nan}},
+		{"guidance_rescale is 0.5, but guidance_scale 1 switches guidance off", graphs.Request{GuidanceRescale: 0.5, GuidanceScale: 1}},
 		{"eta is -1", graphs.Request{Eta: -1}},
+		{"eta is NaN", graphs.Request{Eta: nan}},
+		{"eta is 0.5, which EulerDiscreteScheduler has no use for", graphs.Request{Eta: 0.5, Scheduler: "euler"}},
+		{"original_size is 1.6777217e+07", graphs.Request{OriginalSize: [2]int{1<<24 + 1, 8}}},
+		{"target_size is -8", graphs.Request{TargetSize: [2]int{8, -8}}},
+		{"crops_coords_top_left is", graphs.Request{CropsCoordsTopLeft: [2]int{0, math.MinInt}}},
+		{"is more than 8192, the limit Side", graphs.Request{Height: math.MaxInt}},
+		{"want 1 to 64, the limit Images", graphs.Request{NumImagesPerPrompt: math.MaxInt}},
 		{"clip_skip is 4, want 0 to 3", graphs.Request{ClipSkip: 4}},
 		{`scheduler "heun" is not one of ddim`, graphs.Request{Scheduler: "heun"}},
 		{"prompt is not UTF-8 at byte 1", graphs.Request{Prompt: "a\xff"}},
@@ -66,6 +77,65 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	_, err := xl.Generate(t.Context(), graphs.Request{PromptEmbeds: floats(1, 9, 56)})
 	if !errors.As(err, new(*graphs.RequestError)) || !strings.Contains(err.Error(), "pooled_prompt_embeds is needed") {
 		t.Errorf("SDXL without pooled embeddings: %v", err)
+	}
+}
+
+// Threads are bounded, and the scale of guidance is the model's where its index names one.
+func TestThreadsAndGuidanceOfTheModel(t *testing.T) {
+	for _, n := range []int{-1, 1025, math.MaxInt} {
+		m, err := loader.Tiny()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := graphs.NewTextToImage(m, graphs.WithThreads(n)); !errors.As(err, new(*graphs.RequestError)) || !strings.Contains(err.Error(), "want 1 to 1024") {
+			t.Errorf("%d threads: %v", n, err)
+		}
+	}
+	const plain, key = `"_class_name": "StableDiffusionPipeline",`, ` "_euryale_guidance_scale": `
+	for value, want := range map[string]float32{"": 7.5, "null": 7.5, "3": 3, "1.5": 1.5, "0": 0, "-1": 0, "1e9": 0, `"3"`: 0, "[3]": 0} {
+		fsys := goldenFS(t, "sd1")
+		index := string(fsys["model_index.json"].Data)
+		if value != "" {
+			index = strings.Replace(index, plain, plain+key+value+",", 1)
+		}
+		fsys["model_index.json"].Data = []byte(index)
+		m, err := loader.OpenFS(fsys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := graphs.NewTextToImage(m)
+		if want == 0 {
+			var e *loader.Error
+			if !errors.As(err, &e) || e.Field != "_euryale_guidance_scale" {
+				t.Errorf("guidance %s: %v", value, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := p.Resolve(graphs.Request{}); err != nil || r.GuidanceScale != want {
+			t.Errorf("guidance %q: %v, %v, want %v", value, r.GuidanceScale, err, want)
+		}
+		p.Close()
+	}
+	m, err := loader.Tiny()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := graphs.NewTextToImage(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if r, err := p.Resolve(graphs.Request{}); err != nil || r.GuidanceScale != 3 {
+		t.Errorf("the embedded model: %v, %v", r.GuidanceScale, err)
+	}
+	// Tiles of a size for toys, of the largest pictures: more parts than are planned.
+	toy := openGolden(t, "sd1", graphs.WithVAETiling())
+	_, _, err = toy.Plan(graphs.Request{Height: 8192, Width: 8192, NumImagesPerPrompt: 64}, offload.Model())
+	if !errors.As(err, new(*graphs.RequestError)) || !strings.Contains(err.Error(), "parts that are planned") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -183,7 +183,7 @@ func (p *TextToImage) embed(ctx context.Context, sides []side, warnings *[]strin
 // textOptions says what is wanted of encoder k when skip layers are left out.
 func (p *TextToImage) textOptions(k, skip int) textOptions {
 	if p.xl {
-		return textOptions{skip: skip + 1, pooled: k == 1} // the last layer but one, as it is
+		return textOptions{skip: skip + 1, pooled: k == p.pooledEncoder()} // the last layer but one, as it is
 	}
 	return textOptions{skip: skip, norm: true}
 }

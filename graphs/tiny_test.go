@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/bounded"
 	"github.com/euryale-ml/euryale/internal/scenes"
 	"github.com/euryale-ml/euryale/loader"
 )
@@ -29,10 +30,7 @@ func TestEmbeddedModelDrawsWhatItIsAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	pairs := 96
-	if testing.Short() {
-		pairs = 12
-	}
+	pairs := bounded.Some(96, 12)
 	held := scenes.Held()
 	sheet := image.NewNRGBA(image.Rect(0, 0, 12*64, pairs/12*64))
 	colours, shapes := 0, 0

@@ -49,7 +49,7 @@ type vmOptions struct {
 	device  DeviceOption
 }
 
-// WithVMThreads sets the number of threads; 0, the default, takes one per core.
+// WithVMThreads sets the number of threads, at most 1,024; 0, the default, takes one per core.
 func WithVMThreads(n int) VMOption { return func(o *vmOptions) { o.threads = n } }
 
 // WithModel reads the leaves whose names are a component's name, a dot and a checkpoint key

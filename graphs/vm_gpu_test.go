@@ -121,9 +121,9 @@ func TestDeviceReadsWeightsAsActivations(t *testing.T) {
 	needDevice(t)
 	m, w := tinyUNet(t)
 	const name = "time_embedding.linear_1.weight"
-	shape, _, ok := w.Shape(name)
-	if !ok {
-		t.Fatal("no weight ", name)
+	shape, _, err := w.Shape(name)
+	if err != nil {
+		t.Fatal(name, err)
 	}
 	sum := func(opts ...graphs.VMOption) []float32 {
 		g := G.NewGraph()

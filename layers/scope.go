@@ -3,6 +3,7 @@ package layers
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	G "gorgonia.org/gorgonia"
@@ -11,8 +12,9 @@ import (
 
 // Params says which weights exist. A checkpoint is one; Declared, which takes what a model asks for, another.
 type Params interface {
-	// Shape returns the shape of a weight and the file that holds it.
-	Shape(name string) (shape []int, file string, ok bool)
+	// Shape returns the shape of a weight and the file that holds it, or why it cannot be had: fs.ErrNotExist if there is
+	// no such weight.
+	Shape(name string) (shape []int, file string, err error)
 }
 
 // Declared is a Params for models without a checkpoint: every weight exists in the shape asked for. It
@@ -20,9 +22,12 @@ type Params interface {
 type Declared map[string][]int
 
 // Shape is of a weight already asked for; Scope adds those that are not.
-func (d Declared) Shape(name string) ([]int, string, bool) {
+func (d Declared) Shape(name string) ([]int, string, error) {
 	s, ok := d[name]
-	return s, "", ok
+	if !ok {
+		return nil, "", fs.ErrNotExist
+	}
+	return s, "", nil
 }
 
 // Scope is a place in the graph and the matching place in the checkpoint. The path of code that builds a
@@ -67,13 +72,15 @@ func (s Scope) Name() string {
 // that Err can list them all.
 func (s Scope) Weight(name string, shape ...int) *G.Node {
 	key := s.Sub(name)
-	found, file, ok := s.params.Shape(key.path)
-	if d, grows := s.params.(Declared); grows && !ok {
-		d[key.path], found, ok = shape, shape, true
+	found, file, err := s.params.Shape(key.path)
+	if d, grows := s.params.(Declared); grows && err != nil {
+		d[key.path], found, err = shape, shape, nil
 	}
 	switch {
-	case !ok:
+	case errors.Is(err, fs.ErrNotExist):
 		s.problem(&badmodel.Error{File: s.component, Tensor: key.path, Got: "the weight is missing", Want: fmt.Sprint(shape)})
+	case err != nil:
+		s.problem(err)
 	case !tensor.Shape(found).Eq(tensor.Shape(shape)):
 		s.problem(&badmodel.Error{File: file, Tensor: key.path, Got: fmt.Sprintf("shape %v", found), Want: fmt.Sprint(shape)})
 	}
@@ -82,8 +89,8 @@ func (s Scope) Weight(name string, shape ...int) *G.Node {
 
 // Has reports whether the checkpoint holds a weight here.
 func (s Scope) Has(name string) bool {
-	_, _, ok := s.params.Shape(s.Sub(name).path)
-	return ok
+	_, _, err := s.params.Shape(s.Sub(name).path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // maxProblems ends the building of a graph: a config may ask for millions of layers that no checkpoint has.
@@ -91,7 +98,7 @@ const maxProblems = 1000
 
 func (s Scope) problem(err error) {
 	if len(*s.problems) == maxProblems {
-		err = fmt.Errorf("%s: more than %d weights are missing or of another shape; the rest was not looked at", s.component, maxProblems)
+		err = fmt.Errorf("%s: more than %d weights are missing or of another shape", s.component, maxProblems)
 	}
 	if !s.hopeless() {
 		*s.problems = append(*s.problems, err)
@@ -100,8 +107,8 @@ func (s Scope) problem(err error) {
 
 func (s Scope) hopeless() bool { return len(*s.problems) > maxProblems }
 
-// Err joins the problems with weights met so far.
-func (s Scope) Err() error { return errors.Join(*s.problems...) }
+// Err joins the problems with weights met so far, of which it lists the first ten.
+func (s Scope) Err() error { return badmodel.Join(*s.problems...) }
 
 // Input adds a leaf the user binds before each run.
 func (s Scope) Input(name string, dt tensor.Dtype, shape ...int) *G.Node {

@@ -5,11 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 )
 
@@ -80,7 +75,11 @@ func openFile(fsys fs.FS, name string) (diskFile, error) {
 }
 
 func openError(name string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	var link *linkError
+	switch {
+	case errors.As(err, &link):
+		return &Error{File: name, Got: "cannot be opened", Err: link}
+	case errors.Is(err, fs.ErrNotExist):
 		return &Error{File: name, Got: "missing", Err: fs.ErrNotExist}
 	}
 	return &Error{File: name, Got: "cannot be opened", Err: err}
@@ -98,53 +97,4 @@ func describe(m fs.FileMode) string {
 		return "a device"
 	}
 	return "not a regular file"
-}
-
-// dirFS is a folder below an os.Root, which no path or link leads out of.
-type dirFS struct {
-	root *os.Root
-	dir  string
-}
-
-// openDir opens a folder. In the download cache of Hugging Face a model is
-// models--org--name/snapshots/revision, whose files are links to models--org--name/blobs; there the root is
-// models--org--name.
-func openDir(dir string) (dirFS, error) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return dirFS{}, err
-	}
-	if st, err := os.Stat(abs); err != nil {
-		return dirFS{}, openError(dir, err)
-	} else if !st.IsDir() {
-		return dirFS{}, &Error{File: dir, Got: "not a folder", Want: "a model folder in the diffusers layout"}
-	}
-	root, sub := abs, "."
-	if snapshots := filepath.Dir(abs); filepath.Base(snapshots) == "snapshots" {
-		if model := filepath.Dir(snapshots); strings.HasPrefix(filepath.Base(model), "models--") {
-			root, sub = model, path.Join("snapshots", filepath.Base(abs))
-		}
-	}
-	r, err := os.OpenRoot(root)
-	if err != nil {
-		return dirFS{}, openError(dir, err)
-	}
-	return dirFS{r, sub}, nil
-}
-
-// Open implements fs.FS.
-func (d dirFS) Open(name string) (fs.File, error) {
-	if !fs.ValidPath(name) {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
-	}
-	// A pipe put in a file's place after it was looked at must not block.
-	return d.root.OpenFile(filepath.FromSlash(path.Join(d.dir, name)), os.O_RDONLY|syscall.O_NONBLOCK, 0)
-}
-
-// Stat implements fs.StatFS.
-func (d dirFS) Stat(name string) (fs.FileInfo, error) {
-	if !fs.ValidPath(name) {
-		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrInvalid}
-	}
-	return d.root.Stat(filepath.FromSlash(path.Join(d.dir, name)))
 }

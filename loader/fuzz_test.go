@@ -36,15 +36,15 @@ func FuzzHeader(f *testing.F) {
 		at := 8 + int64(binary.LittleEndian.Uint64(raw))
 		names := map[string]bool{}
 		for _, x := range tensors {
-			size := big.NewInt(int64(x.DType.Size()))
+			size := big.NewInt(int64(storedBits[x.Stored]))
 			for _, n := range x.Shape {
 				size.Mul(size, big.NewInt(int64(n)))
 			}
-			if names[x.Name] || x.begin != at || size.Cmp(big.NewInt(x.Bytes)) != 0 {
+			if names[x.Name] || x.begin != at || size.Cmp(big.NewInt(8*x.stored())) != 0 {
 				t.Fatalf("tensor %q %v %v: %d bytes at %d, the last ended at %d", x.Name, x.DType, x.Shape, x.Bytes, x.begin, at)
 			}
 			names[x.Name] = true
-			at += x.Bytes
+			at += x.stored()
 		}
 		if at != int64(len(raw)) {
 			t.Fatalf("tensors end at %d, the file at %d", at, len(raw))

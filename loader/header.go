@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
@@ -17,13 +18,22 @@ import (
 
 // TensorInfo describes a stored tensor.
 type TensorInfo struct {
-	Name  string
-	DType dtype.Type
-	Shape []int
-	Bytes int64
-	File  string // path inside the model
-	begin int64  // in the file
-	in    diskFile
+	Name   string
+	DType  dtype.Type // as ReadTensor gives it; dtype.Invalid if it does not
+	Stored string     // the type in the file, as the format spells it
+	Shape  []int
+	Bytes  int64  // as ReadTensor gives it
+	File   string // path inside the model
+	begin  int64  // in the file
+	in     diskFile
+}
+
+// stored is the number of bytes in the file.
+func (t TensorInfo) stored() int64 {
+	if t.Stored == "F64" {
+		return 2 * t.Bytes
+	}
+	return t.Bytes
 }
 
 // storedBits is the closed list of element types of the format and their sizes.
@@ -33,26 +43,30 @@ var storedBits = map[string]uint64{
 	"C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }
 
-// supported are the element types that can be read.
+// supported are the element types that can be read. Tensors of other types may lie in a file, and are not.
 var supported = map[string]dtype.Type{
 	"F32": dtype.F32, "F16": dtype.F16, "BF16": dtype.BF16, "I32": dtype.I32, "I64": dtype.I64,
+	"F64": dtype.F32, // as a model in float32 has it
 }
 
 // readHeader reads the header of a safetensors file (https://github.com/huggingface/safetensors#format) and
 // checks all of it: the rules of the reference implementation, and no key twice, which that does not check.
 func readHeader(f io.ReaderAt, length int64, name string, limits Limits) ([]TensorInfo, error) {
 	bad := func(field, got, want string) error { return &Error{File: name, Field: field, Got: got, Want: want} }
-	var first [8]byte
-	if length < int64(len(first)) {
+	var first [9]byte
+	if length < 8 {
 		return nil, bad("", fmt.Sprintf("%d bytes", length), "a safetensors file, of 8 bytes or more")
 	}
-	if n, err := readFull(f, first[:], 0); err != nil {
+	if n, err := readFull(f, first[:min(length, 9)], 0); err != nil {
 		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d", n), Err: err}
 	}
-	if what := otherFormat(first[:]); what != "" {
-		return nil, bad("", what, "a safetensors file")
-	}
 	n := binary.LittleEndian.Uint64(first[:])
+	// The length may begin with the bytes that another format begins with, but then no header follows.
+	if header := strings.IndexByte("{ \t\r\n", first[8]) >= 0 && n <= uint64(length-8); !header {
+		if what := otherFormat(first[:]); what != "" {
+			return nil, bad("", what, "a safetensors file")
+		}
+	}
 	switch {
 	case n > uint64(limits.Header):
 		return nil, bad("header length", fmt.Sprint(n), atMost(limits.Header, "Header"))
@@ -84,10 +98,10 @@ func readHeader(f io.ReaderAt, length int64, name string, limits Limits) ([]Tens
 // otherFormat recognises by its first bytes what people have in place of a safetensors file.
 func otherFormat(first []byte) string {
 	for _, f := range []struct{ magic, what string }{
-		{"version ", "a Git LFS pointer; fetch the file itself with \"git lfs pull\""},
+		{lfsPointer, lfsHint},
 		{"GGUF", "a GGUF file"},
-		{"PK\x03\x04", "a zip archive, perhaps a pickled checkpoint; convert it with diffusers: save_pretrained(folder, safe_serialization=True)"},
-		{"\x80\x02", "a pickle; convert it with diffusers: save_pretrained(folder, safe_serialization=True)"},
+		{"PK\x03\x04", "a zip archive, perhaps a pickled checkpoint; " + convert},
+		{"\x80\x02", "a pickle; " + convert},
 	} {
 		if bytes.HasPrefix(first, []byte(f.magic)) {
 			return f.what
@@ -96,12 +110,18 @@ func otherFormat(first []byte) string {
 	return ""
 }
 
+// A Git LFS pointer is what a clone without LFS has in place of a file (https://git-lfs.com, specification 1).
+const (
+	lfsPointer = "version "
+	lfsHint    = "a Git LFS pointer; fetch the file itself with \"git lfs pull\""
+)
+
 // layOut checks that the tensors fill the data exactly, without holes or overlaps, and makes their offsets
 // those of the file.
 func layOut(tensors []TensorInfo, data, length int64, name string) error {
 	sort.SliceStable(tensors, func(i, j int) bool {
 		a, b := tensors[i], tensors[j]
-		return a.begin < b.begin || a.begin == b.begin && a.Bytes < b.Bytes
+		return a.begin < b.begin || a.begin == b.begin && a.stored() < b.stored()
 	})
 	at := int64(0)
 	for i := range tensors {
@@ -109,9 +129,9 @@ func layOut(tensors []TensorInfo, data, length int64, name string) error {
 		if t.begin != at {
 			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("begins at %d", t.begin), Want: fmt.Sprint(at)}
 		}
-		end, ok := size.Of(at).Add(size.Of(t.Bytes)).Int()
+		end, ok := size.Of(at).Add(size.Of(t.stored())).Int()
 		if !ok {
-			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("%d bytes at %d", t.Bytes, at), Want: fmt.Sprintf("an end of at most %d", int64(size.Max))}
+			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("%d bytes at %d", t.stored(), at), Want: fmt.Sprintf("an end of at most %d", int64(size.Max))}
 		}
 		at = int64(end)
 		t.begin += data
@@ -195,8 +215,6 @@ func entry(d strictjson.Decoder, limits Limits) (t TensorInfo, err error) {
 		return t, errors.New("shape is missing")
 	case len(offsets) != 2 || offsets[1] < offsets[0] || offsets[1] > size.Max:
 		return t, fmt.Errorf("data_offsets %v, want begin and end, at most %d", offsets, int64(size.Max))
-	case supported[stored] == dtype.Invalid:
-		return t, fmt.Errorf("stored as %s, want F32, F16 or BF16", stored)
 	}
 	bytes, ok := size.Product(shape...).Mul(size.Of(width)).Bytes().Int()
 	switch {
@@ -210,6 +228,10 @@ func entry(d strictjson.Decoder, limits Limits) (t TensorInfo, err error) {
 	for _, n := range shape {
 		t.Shape = append(t.Shape, int(n)) // below size.Max and, but for tensors of no elements, below bytes
 	}
-	t.DType, t.Bytes, t.begin = supported[stored], int64(bytes), int64(offsets[0])
+	t.DType, t.Stored = supported[stored], stored
+	t.Bytes, t.begin = int64(bytes), int64(offsets[0])
+	if stored == "F64" {
+		t.Bytes /= 2
+	}
 	return t, nil
 }

@@ -30,6 +30,7 @@ type Error = badmodel.Error
 type Model struct {
 	fsys       fs.FS
 	variant    string
+	linksInto  []string
 	class      string
 	index      map[string]json.RawMessage
 	components []*Component
@@ -46,43 +47,55 @@ func WithVariant(name string) Option { return func(m *Model) { m.variant = name 
 
 const indexFile = "model_index.json"
 
-// Open opens a folder. Symbolic links must stay inside it, or inside the download cache if it is a snapshot
-// there.
+// Open opens a folder. Symbolic links must stay inside it, inside the download cache if it is a snapshot there, or lead
+// into a folder of WithLinksInto: see Note [Which links are followed].
 func Open(dir string, opts ...Option) (*Model, error) {
-	fsys, err := openDir(dir)
+	m := newModel(opts)
+	fsys, err := openDir(dir, m.linksInto)
 	if err != nil {
 		return nil, err
 	}
-	m, err := open(fsys, fsys.root.Close, opts)
-	if err != nil {
-		fsys.root.Close()
+	m.fsys, m.close = fsys, fsys.close
+	if err := m.open(); err != nil {
+		fsys.close()
+		return nil, err
 	}
-	return m, err
+	return m, nil
 }
 
 // OpenFS opens a folder in a file system whose files implement io.ReaderAt, as embed.FS and os.DirFS do.
 func OpenFS(fsys fs.FS, opts ...Option) (*Model, error) {
-	return open(fsys, func() error { return nil }, opts)
-}
-
-func open(fsys fs.FS, close func() error, opts []Option) (*Model, error) {
-	if err := hostmem.Check(); err != nil {
+	m := newModel(opts)
+	m.fsys, m.close = fsys, func() error { return nil }
+	if err := m.open(); err != nil {
 		return nil, err
 	}
-	m := &Model{fsys: fsys, close: close, limits: DefaultLimits()}
+	return m, nil
+}
+
+func newModel(opts []Option) *Model {
+	m := &Model{limits: DefaultLimits()}
 	for _, o := range opts {
 		o(m)
 	}
+	return m
+}
+
+func (m *Model) open() error {
+	if err := hostmem.Check(); err != nil {
+		return err
+	}
 	raw, err := m.readJSON(indexFile)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := json.Unmarshal(raw, &m.index); err != nil || m.index == nil {
-		return nil, &Error{File: indexFile, Got: "not a JSON object", Err: err}
+		return &Error{File: indexFile, Got: "not a JSON object", Err: err}
 	}
 	if err := json.Unmarshal(m.index["_class_name"], &m.class); err != nil {
-		return nil, &Error{File: indexFile, Field: "_class_name", Got: "missing or not a string", Want: "a diffusers pipeline class"}
+		return &Error{File: indexFile, Field: "_class_name", Got: "missing or not a string", Want: "a diffusers pipeline class"}
 	}
+	m.class = strings.TrimPrefix(m.class, "Flax")
 	for _, key := range slices.Sorted(maps.Keys(m.index)) {
 		raw := m.index[key]
 		// Every pair of strings is a component; other values are settings.
@@ -91,11 +104,12 @@ func open(fsys fs.FS, close func() error, opts []Option) (*Model, error) {
 			continue
 		}
 		if !fs.ValidPath(key) || strings.ContainsAny(key, `/\`) || key == "." {
-			return nil, &Error{File: indexFile, Field: badmodel.Quote(key), Got: "not a folder's name"}
+			return &Error{File: indexFile, Field: badmodel.Quote(key), Got: "not a folder's name"}
 		}
-		m.components = append(m.components, &Component{Name: key, Library: *pair[0], Class: *pair[1], m: m})
+		// Classes that Flax's checkpoints name are PyTorch's for diffusers too.
+		m.components = append(m.components, &Component{Name: key, Library: *pair[0], Class: strings.TrimPrefix(*pair[1], "Flax"), m: m})
 	}
-	return m, nil
+	return nil
 }
 
 // Class is the diffusers class of the pipeline.
@@ -118,13 +132,13 @@ func (m *Model) Component(name string) (*Component, error) {
 	return nil, &Error{File: indexFile, Field: name, Got: "no such component"}
 }
 
-// IndexValue is a setting in model_index.json as encoding/json gives it, nil if it is not there.
-func (m *Model) IndexValue(key string) any {
-	var v any
-	if json.Unmarshal(m.index[key], &v) != nil {
-		return nil
+// IndexValue is a setting in model_index.json as encoding/json gives it, and false if it is not there.
+func (m *Model) IndexValue(key string) (v any, ok bool) {
+	raw, ok := m.index[key]
+	if !ok || json.Unmarshal(raw, &v) != nil {
+		return nil, false
 	}
-	return v
+	return v, true
 }
 
 // Close closes the folder and every file of it that is open. Reading weights afterwards is an error.
@@ -185,19 +199,20 @@ func (m *Model) read(name string, most int64, limit string) ([]byte, error) {
 	if err := f.changed(); err != nil {
 		return nil, &Error{File: name, Err: err}
 	}
-	if bytes.HasPrefix(raw, []byte("version https://git-lfs")) {
-		return nil, &Error{File: name, Got: otherFormat(raw)}
+	if bytes.HasPrefix(raw, []byte(lfsPointer+"https://git-lfs")) {
+		return nil, &Error{File: name, Got: lfsHint}
 	}
 	return raw, nil
 }
 
-// readJSON reads a config and checks that it is not nested beyond reason.
+// readJSON reads a config and checks that it is not nested beyond reason. NaN and the infinities, which Python writes, come
+// as strictjson.Plain has them.
 func (m *Model) readJSON(name string) ([]byte, error) {
 	raw, err := m.read(name, m.limits.Config, "Config")
 	if err != nil {
 		return nil, err
 	}
-	if !json.Valid(raw) {
+	if raw = strictjson.Plain(raw); !json.Valid(raw) {
 		return nil, &Error{File: name, Got: "not JSON"}
 	}
 	if _, depth := strictjson.Extent(raw); depth > m.limits.Nesting {

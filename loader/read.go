@@ -2,10 +2,12 @@ package loader
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
+	"math"
 	"sync"
 	"syscall"
 )
@@ -42,7 +44,7 @@ type reader struct {
 	buffers sync.Pool // of *[readChunk]byte
 }
 
-// read fills dst with a tensor, in chunks.
+// read fills dst with a tensor, in chunks. Float64 is narrowed to float32.
 func (r *reader) read(ctx context.Context, t TensorInfo, dst []byte) error {
 	r.mu.Lock()
 	if r.sums == nil {
@@ -50,17 +52,29 @@ func (r *reader) read(ctx context.Context, t TensorInfo, dst []byte) error {
 	}
 	r.mu.Unlock()
 	sum := uint64(0)
-	for at := int64(0); at < int64(len(dst)); {
+	var wide []byte
+	stored := t.stored()
+	if stored != t.Bytes {
+		wide = make([]byte, min(stored, readChunk))
+	}
+	for at := int64(0); at < stored; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		chunk := dst[at:min(int64(len(dst)), at+readChunk)]
-		n, err := r.chunk(ctx, t.in, chunk, t.begin+at)
+		n := min(stored-at, readChunk)
+		chunk := wide[:min(n, int64(len(wide)))]
+		if wide == nil {
+			chunk = dst[at:][:n]
+		}
+		got, err := r.chunk(ctx, t.in, chunk, t.begin+at)
 		if err != nil && err == ctx.Err() {
 			return err
 		}
 		if err != nil {
-			return &Error{File: t.File, Tensor: t.Name, Got: fmt.Sprintf("reading stopped at byte %d", t.begin+at+int64(n)), Err: err}
+			return &Error{File: t.File, Tensor: t.Name, Got: fmt.Sprintf("reading stopped at byte %d", t.begin+at+int64(got)), Err: err}
+		}
+		if wide != nil {
+			narrow(dst[at/2:], chunk)
 		}
 		sum = sum*0x9e3779b97f4a7c15 ^ maphash.Bytes(r.seed, chunk)
 		at += int64(len(chunk))
@@ -72,6 +86,14 @@ func (r *reader) read(ctx context.Context, t TensorInfo, dst []byte) error {
 	}
 	r.sums[t.Name] = sum
 	return nil
+}
+
+// narrow rounds float64 to float32, both little-endian.
+func narrow(dst, src []byte) {
+	for i := range len(src) / 8 {
+		f := float32(math.Float64frombits(binary.LittleEndian.Uint64(src[8*i:])))
+		binary.LittleEndian.PutUint32(dst[4*i:], math.Float32bits(f))
+	}
 }
 
 // chunk fills dst, unless the context ends first. The read is then left to itself: a disk may take its time to

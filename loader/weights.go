@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
@@ -53,35 +54,101 @@ func (c *Component) HasWeights() bool {
 	return err == nil
 }
 
-// weightsFile finds the safetensors file or the index of a sharded one. Three ways of naming a variant's index
-// are about.
+// weightsFile finds the safetensors file or the index of a sharded one, in the order in which the component's library
+// looks for them: diffusers takes an index before a single file, transformers after it.
 func (c *Component) weightsFile() (string, error) {
 	variants := []string{"", "fp16"}
 	if c.m.variant != "" {
 		variants = []string{c.m.variant, ""}
 	}
 	for _, v := range variants {
-		for _, base := range []string{"diffusion_pytorch_model", "model"} {
-			names := []string{base + ".safetensors", base + ".safetensors.index.json"}
-			if v != "" {
-				names = []string{base + "." + v + ".safetensors", base + ".safetensors.index." + v + ".json",
-					base + "." + v + ".safetensors.index.json"}
-			}
-			for _, name := range names {
-				if name = path.Join(c.Name, name); exists(c.m.fsys, name) {
-					return name, nil
-				}
+		for _, name := range c.weightsNames(v) {
+			if name = path.Join(c.Name, name); exists(c.m.fsys, name) {
+				return name, nil
 			}
 		}
 	}
-	for _, name := range []string{"diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.bin",
-		"pytorch_model.fp16.bin", "model.ckpt"} {
-		if name = path.Join(c.Name, name); exists(c.m.fsys, name) {
-			return "", &Error{File: name, Got: "a pickle, which can run code when loaded",
-				Want: "safetensors; convert it with diffusers: save_pretrained(folder, safe_serialization=True)"}
+	return "", c.noWeights()
+}
+
+// weightsNames are the names that weights of a variant may have. There are three ways of naming a variant's index.
+func (c *Component) weightsNames(variant string) (names []string) {
+	bases := []string{"diffusion_pytorch_model", "model"}
+	if c.Library == "transformers" {
+		slices.Reverse(bases)
+	}
+	for _, base := range bases {
+		single := []string{base + ".safetensors"}
+		index := []string{base + ".safetensors.index.json"}
+		if variant != "" {
+			single = []string{base + "." + variant + ".safetensors"}
+			index = []string{base + ".safetensors.index." + variant + ".json", base + "." + variant + ".safetensors.index.json"}
+		}
+		if c.Library == "transformers" {
+			names = append(append(names, single...), index...)
+		} else {
+			names = append(append(names, index...), single...)
 		}
 	}
-	return "", &Error{File: c.Name, Got: "no weights", Want: "diffusion_pytorch_model.safetensors or model.safetensors", Err: fs.ErrNotExist}
+	return names
+}
+
+// noWeights says what lies there in place of weights.
+func (c *Component) noWeights() error {
+	entries, _ := fs.ReadDir(c.m.fsys, c.Name)
+	var variants []string
+	for _, e := range entries {
+		name := e.Name()
+		if v, ok := variantOf(name); ok && !slices.Contains(variants, v) {
+			variants = append(variants, v)
+		}
+	}
+	if len(variants) > 0 {
+		return &Error{File: c.Name, Got: "only weights of the variants " + badmodel.Quote(strings.Join(variants, ", ")),
+			Want: "one of them to be chosen (-variant, loader.WithVariant)", Err: fs.ErrNotExist}
+	}
+	for _, other := range otherWeights {
+		for _, e := range entries {
+			if ok, _ := path.Match(other.pattern, e.Name()); ok {
+				return &Error{File: path.Join(c.Name, e.Name()), Got: other.what, Want: "safetensors; " + other.remedy}
+			}
+		}
+	}
+	return &Error{File: c.Name, Got: "no weights", Want: "diffusion_pytorch_model.safetensors or model.safetensors", Err: fs.ErrNotExist}
+}
+
+// otherWeights are files in other formats.
+var otherWeights = []struct{ pattern, what, remedy string }{
+	{"*.bin", pickle, convert}, {"*.ckpt", pickle, convert}, {"*.pt", pickle, convert}, {"*.pth", pickle, convert},
+	{"*.msgpack", "weights of Flax", "convert them with diffusers: from_pretrained(folder, from_flax=True), then save_pretrained(folder)"},
+	{"*.onnx", "a network in ONNX's format", "the model in the diffusers layout has it"},
+	{"*.h5", "weights of TensorFlow", "convert them with transformers: from_pretrained(folder, from_tf=True), then save_pretrained(folder)"},
+	{"*.gguf", "weights in GGUF's format", "the model in the diffusers layout has them"},
+}
+
+const (
+	pickle  = "a pickle, which can run code when loaded"
+	convert = "convert it with diffusers: save_pretrained(folder, safe_serialization=True)"
+)
+
+// variantOf is the variant in the name of a weights file or of its index.
+func variantOf(name string) (string, bool) {
+	for _, base := range []string{"diffusion_pytorch_model.", "model."} {
+		rest, ok := strings.CutPrefix(name, base)
+		if !ok {
+			continue
+		}
+		if v, ok := strings.CutSuffix(rest, ".safetensors"); ok {
+			return v, true
+		}
+		if v, ok := strings.CutSuffix(rest, ".safetensors.index.json"); ok {
+			return v, true
+		}
+		if v, ok := strings.CutPrefix(strings.TrimSuffix(rest, ".json"), "safetensors.index."); ok {
+			return v, true
+		}
+	}
+	return "", false
 }
 
 func exists(fsys fs.FS, name string) bool {
@@ -199,10 +266,17 @@ func (w *Weights) Info(name string) (TensorInfo, bool) {
 	return t, ok
 }
 
-// Shape is the shape of a tensor and the file that holds it. It makes Weights a layers.Params.
-func (w *Weights) Shape(name string) (shape []int, file string, ok bool) {
+// Shape is the shape of a tensor and the file that holds it; fs.ErrNotExist if there is none, and an *Error if its type
+// is not one that weights are computed with. It makes Weights a layers.Params.
+func (w *Weights) Shape(name string) (shape []int, file string, err error) {
 	t, ok := w.tensors[name]
-	return t.Shape, t.File, ok
+	switch {
+	case !ok:
+		return nil, "", fs.ErrNotExist
+	case !t.DType.Float():
+		return nil, "", &Error{File: t.File, Tensor: name, Got: "stored as " + t.Stored, Want: "F32, F16, BF16 or F64"}
+	}
+	return t.Shape, t.File, nil
 }
 
 // ReadTensor fills dst, of the tensor's Bytes, unless the context ends first.
@@ -213,6 +287,9 @@ func (w *Weights) ReadTensor(ctx context.Context, name string, dst []byte) error
 	}
 	if int64(len(dst)) != t.Bytes {
 		return fmt.Errorf("tensor %s is of %d bytes, the buffer of %d", badmodel.Quote(name), t.Bytes, len(dst))
+	}
+	if t.DType == dtype.Invalid {
+		return &Error{File: t.File, Tensor: name, Got: "stored as " + t.Stored, Want: "F32, F16, BF16, F64, I32 or I64"}
 	}
 	err := w.reader.read(ctx, t, dst)
 	if err != nil && err == ctx.Err() {

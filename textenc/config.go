@@ -20,12 +20,17 @@ type Config struct {
 	ProjectionDim int // projection_dim
 	Activation    string
 	LayerNormEps  float32
-	EOS           int // eos_token_id: the position that is pooled
+	EOS           int  // eos_token_id: the position that is pooled
+	UseMask       bool // use_attention_mask: padding is not attended to, in Stable Diffusion 1 and 2
+
+	file string
 }
 
 // ParseConfig reads config.json and reports every problem at once. file is its name in errors.
 func ParseConfig(file string, raw []byte) (Config, error) {
-	c := hfconfig.Parse(file, raw)
+	// A folder may hold the config of all of CLIP, whose text_config is then read, as transformers does.
+	c := hfconfig.Parse(file, raw).Within("text_config")
+	c.Optional("projection_dim") // which only a model with a projection reads
 	cfg := Config{
 		VocabSize:     c.Int("vocab_size", 49408, 1, 1<<20),
 		Hidden:        c.Int("hidden_size", 512, 1, 1<<14),
@@ -37,6 +42,8 @@ func ParseConfig(file string, raw []byte) (Config, error) {
 		Activation:    c.String("hidden_act", "quick_gelu", "quick_gelu", "gelu"),
 		LayerNormEps:  float32(c.Float("layer_norm_eps", 1e-5, 0, 1)),
 		EOS:           c.Int("eos_token_id", 49407, 0, 1<<20),
+		UseMask:       c.Bool("use_attention_mask", false),
+		file:          file,
 	}
 	if cfg.Hidden%cfg.Heads != 0 {
 		c.Bad("num_attention_heads", fmt.Sprint(cfg.Heads), fmt.Sprintf("a divisor of hidden_size %d", cfg.Hidden))

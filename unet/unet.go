@@ -55,8 +55,10 @@ func Build(s layers.Scope, cfg Config, in Inputs) (*G.Node, error) {
 			return nil, err
 		}
 	}
-	if h, err = b.mid(s.Sub("mid_block"), h); err != nil {
-		return nil, err
+	if cfg.MidBlockType != "" {
+		if h, err = b.mid(s.Sub("mid_block"), h); err != nil {
+			return nil, err
+		}
 	}
 	for i := range cfg.BlockOutChannels {
 		if h, skips, err = b.up(s.Sub("up_blocks", i), i, h, skips); err != nil {
@@ -82,6 +84,9 @@ func timeEmbedding(s layers.Scope, cfg Config, in Inputs) (*G.Node, error) {
 		emb = emb.Add(s.On(in.Pooled).Concat(ids).
 			Linear("add_embedding.linear_1", 4*c).SiLU().Linear("add_embedding.linear_2", 4*c))
 	}
+	if cfg.TimeActivation {
+		emb = emb.SiLU()
+	}
 	return emb.SiLU().Node()
 }
 
@@ -96,12 +101,12 @@ func (b builder) res(s layers.Scope, x *G.Node, out int) (*G.Node, error) {
 func (b builder) down(s layers.Scope, i int, h *G.Node, skips []*G.Node) (*G.Node, []*G.Node, error) {
 	var err error
 	c := b.cfg.BlockOutChannels[i]
-	for j := range b.cfg.LayersPerBlock {
+	for j := range b.cfg.LayersPerBlock[i] {
 		if h, err = b.res(s.Sub("resnets", j), h, c); err != nil {
 			return nil, nil, err
 		}
 		if b.cfg.DownBlockTypes[i] == "CrossAttnDownBlock2D" {
-			if h, err = b.transformer(s.Sub("attentions", j), h, b.cfg.Heads[i], b.cfg.TransformerLayers[i]); err != nil {
+			if h, err = b.transformer(s.Sub("attentions", j), h, b.cfg.Heads[i], b.cfg.DownDepths[i][j]); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -116,17 +121,17 @@ func (b builder) down(s layers.Scope, i int, h *G.Node, skips []*G.Node) (*G.Nod
 	return h, skips, nil
 }
 
-// mid is UNetMidBlock2DCrossAttn.
+// mid is UNetMidBlock2DCrossAttn or, of one residual block alone, UNetMidBlock2D.
 //
 //	x, result [B H W C]
 func (b builder) mid(s layers.Scope, h *G.Node) (*G.Node, error) {
 	n := len(b.cfg.BlockOutChannels) - 1
 	c := b.cfg.BlockOutChannels[n]
 	h, err := b.res(s.Sub("resnets", 0), h, c)
-	if err != nil {
-		return nil, err
+	if err != nil || b.cfg.MidBlockType == plainMid {
+		return h, err
 	}
-	h, err = b.transformer(s.Sub("attentions", 0), h, b.cfg.Heads[n], b.cfg.TransformerLayers[n])
+	h, err = b.transformer(s.Sub("attentions", 0), h, b.cfg.Heads[n], b.cfg.DownDepths[n][0])
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +144,8 @@ func (b builder) mid(s layers.Scope, h *G.Node) (*G.Node, error) {
 //	result [B 2H 2W C']   [B H W C'] in the last block
 func (b builder) up(s layers.Scope, i int, h *G.Node, skips []*G.Node) (*G.Node, []*G.Node, error) {
 	c := reversed(b.cfg.BlockOutChannels)[i]
-	heads, depth := reversed(b.cfg.Heads)[i], reversed(b.cfg.TransformerLayers)[i]
-	for j := range b.cfg.LayersPerBlock + 1 {
+	heads, depths := reversed(b.cfg.Heads)[i], b.cfg.UpDepths[i]
+	for j, depth := range depths {
 		skip := skips[len(skips)-1]
 		skips = skips[:len(skips)-1]
 		x, err := s.Sub("resnets", j).On(h).Concat(s.On(skip)).Node()

@@ -19,16 +19,19 @@ type Config struct {
 	NormGroups       int   // norm_num_groups
 	SampleSize       int   // sample_size: side of a tile of pixels
 	ScalingFactor    float32
-	ShiftFactor      float32
-	ForceUpcast      bool // force_upcast: never compute in fp16
-	QuantConv        bool // use_quant_conv
-	PostQuantConv    bool // use_post_quant_conv
-	MidAttention     bool // mid_block_add_attention
+	ShiftFactor      float32 // shift_factor, which the pipelines of Stable Diffusion 1, 2 and XL do not apply
+	ForceUpcast      bool    // force_upcast: never compute in fp16
+	QuantConv        bool    // use_quant_conv
+	PostQuantConv    bool    // use_post_quant_conv
+	MidAttention     bool    // mid_block_add_attention
+
+	file string
 }
 
 // ParseConfig reads config.json and reports every problem at once. file is its name in errors.
 func ParseConfig(file string, raw []byte) (Config, error) {
-	c := hfconfig.Parse(file, raw)
+	c := hfconfig.ParseDiffusers(file, raw)
+	c.Optional("shift_factor")
 	cfg := Config{
 		InChannels:       c.Int("in_channels", 3, 1, 256),
 		OutChannels:      c.Int("out_channels", 3, 1, 256),
@@ -36,13 +39,14 @@ func ParseConfig(file string, raw []byte) (Config, error) {
 		BlockOutChannels: c.Ints("block_out_channels", []int{64}, 1, 1<<14),
 		LayersPerBlock:   c.Int("layers_per_block", 1, 1, 64),
 		NormGroups:       c.Int("norm_num_groups", 32, 1, 1<<12),
-		SampleSize:       c.Int("sample_size", 32, 8, 8192),
+		SampleSize:       c.Ints("sample_size", []int{32}, 8, 8192)[0], // of a height and width the first, as in diffusers
 		ScalingFactor:    float32(c.Float("scaling_factor", 0.18215, 1e-6, 1e6)),
 		ShiftFactor:      float32(c.Float("shift_factor", 0, -1e6, 1e6)),
 		ForceUpcast:      c.Bool("force_upcast", true),
 		QuantConv:        c.Bool("use_quant_conv", true),
 		PostQuantConv:    c.Bool("use_post_quant_conv", true),
 		MidAttention:     c.Bool("mid_block_add_attention", true),
+		file:             file,
 	}
 	c.Fixed(map[string][]string{"act_fn": {`"silu"`, `"swish"`}, "latents_mean": {}, "latents_std": {}})
 	for _, blocks := range []struct{ field, class string }{

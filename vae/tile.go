@@ -30,36 +30,46 @@ func (t Tiles) Decode(out, z []float32, h, w, l int, decode func(z []float32, h,
 	// above holds the last Blend rows of the row of tiles over this one, before cropping; left the last
 	// Blend columns of the tile before.
 	var above, row []tile
-	for y := 0; y < h; y += t.Stride {
-		row = row[:0:0]
-		for x := 0; x < w; x += t.Stride {
-			th, tw := min(t.Latent, h-y), min(t.Latent, w-x)
-			in := make([]float32, 0, th*tw*l)
-			for i := range th {
-				in = append(in, z[((y+i)*w+x)*l:][:tw*l]...)
-			}
-			px, err := decode(in, th, tw)
-			if err != nil {
-				return err
-			}
-			cur := tile{append([]float32(nil), px...), th * t.scale, tw * t.scale, c}
-			k := len(row)
-			if above != nil {
-				cur.blendDown(above[k], t.Blend)
-			}
-			if k > 0 {
-				cur.blendRight(row[k-1], t.Blend)
-			}
-			row = append(row, cur)
-			oy, ox := y/t.Stride*t.Keep, k*t.Keep
-			for i := 0; i < min(cur.h, t.Keep) && oy+i < h*t.scale; i++ {
-				n := min(cur.w, t.Keep, width-ox)
-				if n > 0 {
-					copy(out[((oy+i)*width+ox)*c:][:n*c], cur.px[i*cur.w*c:])
-				}
+	return t.Each(h, w, func(y, x, th, tw int) error {
+		if x == 0 {
+			above, row = row, nil
+		}
+		in := make([]float32, 0, th*tw*l)
+		for i := range th {
+			in = append(in, z[((y+i)*w+x)*l:][:tw*l]...)
+		}
+		px, err := decode(in, th, tw)
+		if err != nil {
+			return err
+		}
+		cur := tile{append([]float32(nil), px...), th * t.scale, tw * t.scale, c}
+		k := len(row)
+		if above != nil {
+			cur.blendDown(above[k], t.Blend)
+		}
+		if k > 0 {
+			cur.blendRight(row[k-1], t.Blend)
+		}
+		row = append(row, cur)
+		oy, ox := y/t.Stride*t.Keep, k*t.Keep
+		for i := 0; i < min(cur.h, t.Keep) && oy+i < h*t.scale; i++ {
+			n := min(cur.w, t.Keep, width-ox)
+			if n > 0 {
+				copy(out[((oy+i)*width+ox)*c:][:n*c], cur.px[i*cur.w*c:])
 			}
 		}
-		above = row
+		return nil
+	})
+}
+
+// Each calls f with the place and the size of each tile of h by w latents, row by row.
+func (t Tiles) Each(h, w int, f func(y, x, th, tw int) error) error {
+	for y := 0; y < h; y += t.Stride {
+		for x := 0; x < w; x += t.Stride {
+			if err := f(y, x, min(t.Latent, h-y), min(t.Latent, w-x)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"runtime"
@@ -16,44 +15,73 @@ import (
 	xcpu "golang.org/x/sys/cpu"
 )
 
-func doctor(_ context.Context, args []string, stdout, stderr io.Writer) error {
-	fs := flag.NewFlagSet("euryale doctor", flag.ContinueOnError)
-	threads := fs.Int("threads", 0, "`threads`; default: one per core")
-	if err := parse(fs, args, stderr); err != nil {
-		return err
-	}
-	if *threads < 0 {
-		return fmt.Errorf("-threads is %d, want 1 or more", *threads)
-	}
-	p := cpu.NewPool(*threads)
+// machine is what doctor finds out.
+type machine struct {
+	Go       string   `json:"go"`
+	System   string   `json:"system"`
+	Threads  int      `json:"threads"`
+	Features []string `json:"cpu_features"`
+	Kernels  string   `json:"kernels"`
+	Free     *int64   `json:"free_memory_bytes"` // nil where it is not known
+	FMA      float64  `json:"fma_peak_gflops"`
+	SGEMM    float64  `json:"sgemm_gflops"`
+	Devices  []string `json:"devices"`
+}
+
+func defineDoctor(fs *flagSet) runner {
+	var threads int
+	var asJSON bool
+	fs.topic("Flags")
+	fs.whole(&threads, "threads", 1, cpu.MaxThreads, "`threads`; default: one per core")
+	fs.yes(&asJSON, "json", "print JSON")
+	return abandon(func(_ context.Context, stdout, _ io.Writer) error {
+		m := examine(threads)
+		if asJSON {
+			return indented(stdout, m)
+		}
+		m.print(stdout)
+		return nil
+	})
+}
+
+func examine(threads int) *machine {
+	p := cpu.NewPool(threads)
 	defer p.Close()
-	show := func(what, format string, a ...any) {
-		fmt.Fprintf(stdout, "%-14s %s\n", what, fmt.Sprintf(format, a...))
-	}
-	show("go", "%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	show("threads", "%d", p.Threads())
-	show("cpu features", "%s", features())
-	show("kernels", "%s", p.Kernels())
+	m := &machine{Go: runtime.Version(), System: runtime.GOOS + "/" + runtime.GOARCH, Threads: p.Threads(),
+		Features: features(), Kernels: p.Kernels(),
+		FMA: p.PeakFMA(), SGEMM: measureSgemm(p) / 1e9, Devices: []string{}}
 	if free, ok := sysmem.Available(); ok {
-		show("memory", "%d MiB free", free>>20)
+		m.Free = &free
+	}
+	for _, d := range cuda.Devices() {
+		m.Devices = append(m.Devices, fmt.Sprint(d))
+	}
+	return m
+}
+
+func (m *machine) print(w io.Writer) {
+	show := func(what, format string, a ...any) {
+		fmt.Fprintf(w, "%-14s %s\n", what, fmt.Sprintf(format, a...))
+	}
+	show("go", "%s %s", m.Go, m.System)
+	show("threads", "%d", m.Threads)
+	show("cpu features", "%s", strings.Join(m.Features, " "))
+	show("kernels", "%s", m.Kernels)
+	if m.Free != nil {
+		show("memory", "%d MiB free", *m.Free>>20)
 	} else {
 		show("memory", "not known on this system")
 	}
-	peak := p.PeakFMA()
-	show("fma peak", "%.1f GFLOP/s", peak)
-	sgemm := measureSgemm(p) / 1e9
-	show("sgemm", "%.1f GFLOP/s, %.2f of the peak", sgemm, sgemm/peak)
-	for _, d := range cuda.Devices() {
+	show("fma peak", "%.1f GFLOP/s", m.FMA)
+	show("sgemm", "%.1f GFLOP/s, %.2f of the peak", m.SGEMM, m.SGEMM/m.FMA)
+	for _, d := range m.Devices {
 		show("device", "%s", d)
 	}
-	return nil
 }
 
-func features() string {
-	if runtime.GOARCH != "amd64" {
-		return "not asked on " + runtime.GOARCH
-	}
-	var have []string
+// features are those of the processor that kernels ask for.
+func features() []string {
+	have := []string{}
 	for _, f := range []struct {
 		name string
 		has  bool
@@ -62,7 +90,7 @@ func features() string {
 			have = append(have, f.name)
 		}
 	}
-	return strings.Join(have, " ")
+	return have
 }
 
 // measureSgemm times the product of the shape that SD 1.5's widest attention has at 512x512.

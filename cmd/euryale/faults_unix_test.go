@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/euryale-ml/euryale/internal/bounded"
 )
 
 // drawing is a run of the command into a folder, how long it takes and what it writes.
@@ -50,7 +52,7 @@ func TestKilledRunsLeaveNothing(t *testing.T) {
 	start, takes, want := drawing(t, dir, 7)
 	rng := rand.New(rand.NewPCG(1, 2))
 	killed, before := 0, 0
-	for i := range some(100, 10) {
+	for i := range bounded.Some(100, 12) {
 		os.Remove(out)
 		if i%2 == 1 {
 			if err := os.WriteFile(out, old, 0o666); err != nil {
@@ -100,14 +102,15 @@ func TestKilledRunsLeaveNothing(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends the command at once, with its own exit code and without a picture.
+// Ctrl-C ends the command with its own exit code and without a picture. TestSignals has that it ends a run that would
+// take hours.
 func TestInterruptedRunsLeaveNothing(t *testing.T) {
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.png")
 	start, takes, want := drawing(t, dir, 7)
 	rng := rand.New(rand.NewPCG(3, 4))
-	cancelled, slowest := 0, time.Duration(0)
-	n := some(200, 10)
+	cancelled := 0
+	n := bounded.Some(200, 20)
 	for i := 0; cancelled < n; i++ {
 		if i == 3*n {
 			t.Fatalf("%d of %d were cancelled", cancelled, i)
@@ -118,10 +121,8 @@ func TestInterruptedRunsLeaveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Duration((0.1 + 0.8*rng.Float64()) * float64(takes)))
-		begin := time.Now()
 		cmd.Process.Signal(syscall.SIGINT)
 		cmd.Wait()
-		slowest = max(slowest, time.Since(begin))
 		got, err := os.ReadFile(out)
 		switch code := cmd.ProcessState.ExitCode(); {
 		case code == exitCancelled && os.IsNotExist(err) && strings.HasSuffix(output.String(), "euryale: cancelled\n"):
@@ -135,10 +136,7 @@ func TestInterruptedRunsLeaveNothing(t *testing.T) {
 			t.Fatalf("interrupt %d: exit code %d, %d bytes of picture, %v\n%s", i, code, len(got), err, output)
 		}
 	}
-	t.Logf("%d cancelled, the slowest in %v", cancelled, slowest)
-	if slowest > time.Second {
-		t.Errorf("one took %v", slowest)
-	}
+	t.Logf("%d cancelled", cancelled)
 	cmd, output := start()
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
@@ -187,7 +185,7 @@ func TestLimitsOfAddressSpace(t *testing.T) {
 			os.Remove(out)
 			var cmd *exec.Cmd
 			var output *bytes.Buffer
-			for tries := 0; tries == 0 || tries < 8 && strings.Contains(output.String(), "runtime.doInit("); tries++ { // ended before main
+			for tries := 0; tries == 0 || tries < 8 && cmd.ProcessState.ExitCode() == 2; tries++ { // ended before main, by the runtime
 				cmd, output = limited(enough+more, "generate", "-m", sd1, "-p", "a red circle", "--steps", "3", "-s", "7", "--threads", "1", "--offload", strategy, "-o", out)
 				cmd.Run()
 			}

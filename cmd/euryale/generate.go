@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -12,84 +11,83 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/loader"
 )
 
-// generateFlags are the flags of "euryale generate", named as those of stable-diffusion.cpp where it has them.
+// generateFlags are the flags of "euryale generate".
 type generateFlags struct {
-	model, output, latents, sampler string
-	threads                         int
-	device                          graphs.DeviceOption
-	seed                            int64
-	guidance, rescale, eta          float64
-	tiling, checks, json, quiet     bool
-	req                             graphs.Request
-	offload                         offloadFlags
+	requestFlags
+	prompt, output, latents string
+	threads                 int
+	seed                    seed
+	rescale                 float32
+	checks, json, quiet     bool
+	offload                 offloadFlags
+
+	req      graphs.Request
+	outputs  outputs
+	pictures []*output
 }
 
-func (f *generateFlags) parse(args []string, stderr io.Writer) error {
-	fs := flag.NewFlagSet("euryale generate", flag.ContinueOnError)
-	fs.StringVar(&f.model, "m", "", "model `folder` in the diffusers layout; default: the embedded model")
-	fs.StringVar(&f.req.Prompt, "p", "", "`prompt`")
-	fs.StringVar(&f.req.NegativePrompt, "n", "", "negative `prompt`")
-	fs.IntVar(&f.req.Width, "W", 0, "width in `pixels`; default: the model's")
-	fs.IntVar(&f.req.Height, "H", 0, "height in `pixels`; default: the model's")
-	fs.IntVar(&f.req.NumInferenceSteps, "steps", 0, "denoising steps; default 50")
-	fs.Float64Var(&f.guidance, "cfg-scale", 0, "guidance `scale`; 1 switches guidance off; default 7.5, SDXL 5, the embedded model 3")
-	fs.Float64Var(&f.rescale, "guidance-rescale", 0, "`share` of the guided prediction scaled back, 0 to 1")
-	fs.Float64Var(&f.eta, "eta", 0, "noise added by DDIM, 0 to 1")
-	fs.IntVar(&f.req.ClipSkip, "clip-skip", 0, "`layers` of the text encoder left out, as diffusers counts them")
-	fs.Int64Var(&f.seed, "s", -1, "`seed`; negative: a random one")
-	fs.StringVar(&f.output, "o", "output.png", "output `file`; with -batch further ones get -2, -3, ...")
-	fs.IntVar(&f.req.NumImagesPerPrompt, "batch", 1, "`pictures` to make")
-	fs.StringVar(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(graphs.Schedulers(), ", ")+"; default: the model's")
-	fs.IntVar(&f.threads, "threads", 0, "`threads`; default: one per core")
-	fs.StringVar(&f.device.Name, "device", "cpu", "`device` that computes: cpu, cuda:0, ...")
-	fs.StringVar(&f.device.DType, "dtype", "", "`type` a CUDA device computes in: f16, bf16, f32; default f16")
-	fs.BoolVar(&f.tiling, "vae-tiling", false, "decode large pictures in tiles: less memory")
-	fs.BoolVar(&f.checks, "check-finite", false, "end at the first operation whose result is infinite or not a number")
-	fs.StringVar(&f.latents, "latents-out", "", "also write the final latents to a safetensors `file`")
-	fs.BoolVar(&f.json, "json", false, "print a summary as JSON on standard output")
-	fs.BoolVar(&f.quiet, "quiet", false, "no progress")
-	f.offload.register(fs)
-	fs.StringVar(&f.offload.trace, "trace", "", "write when every call and copy ran, for Perfetto, to a `file`")
-	fs.BoolVar(&f.offload.dryRun, "dry-run", false, "show the plan and stop")
-	if err := parse(fs, args, stderr); err != nil {
-		return err
-	}
-	given := map[string]bool{}
-	fs.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
-	for _, name := range []string{"W", "H", "steps", "batch"} {
-		// In a Request zero means the default; on the command line someone wrote it.
-		if given[name] && fs.Lookup(name).Value.String() == "0" {
-			return fmt.Errorf("-%s is 0", name)
+func defineGenerate(fs *flagSet) runner {
+	f := newGenerate(fs)
+	return func(ctx context.Context, stdout, stderr io.Writer) error {
+		if err := f.check(fs); err != nil {
+			return err
 		}
+		return f.generate(ctx, stdout, stderr)
 	}
-	if !given["p"] {
+}
+
+// newGenerate registers the flags.
+func newGenerate(fs *flagSet) *generateFlags {
+	f := &generateFlags{seed: -1}
+	f.requestFlags.register(fs)
+	fs.text(&f.prompt, "p", "", "`prompt`")
+	fs.value(&f.seed, "s", "`seed`, 0 or more; default: a random one")
+	fs.real(&f.rescale, "guidance-rescale", "`share` of the guided prediction scaled back, 0 to 1")
+	fs.topic("Output")
+	fs.text(&f.output, "o", "output.png",
+		"output `file`: .png, .jpg or .webp; default output.png; further ones of -batch get -2, -3, ...; - is standard output", anyFile)
+	fs.text(&f.latents, "latents-out", "", "also write the final latents to a safetensors `file`", anyFile)
+	fs.yes(&f.json, "json", "print a summary, or with -dry-run the plan, as JSON on standard output")
+	fs.yes(&f.quiet, "quiet", "no progress")
+	fs.topic("Run")
+	fs.whole(&f.threads, "threads", 1, cpu.MaxThreads, "`threads`; default: one per core")
+	fs.yes(&f.checks, "check-finite", "end at the first operation whose result is infinite or not a number")
+	f.offload.register(fs)
+	fs.text(&f.offload.planIn, "plan-in", "", "run the plan of a `file`", anyFile)
+	fs.text(&f.offload.trace, "trace", "", "write when every call and copy ran, for Perfetto, to a `file`", anyFile)
+	fs.yes(&f.offload.dryRun, "dry-run",
+		"show the plan of the run that the other flags are for, and stop; nothing is drawn")
+	return f
+}
+
+// check refuses flags that do not go together, and makes a request of the others.
+func (f *generateFlags) check(fs *flagSet) (err error) {
+	if !fs.given("p") {
 		return fmt.Errorf("a prompt is needed: -p \"a red circle on a blue background\"")
-	}
-	if f.threads < 0 {
-		return fmt.Errorf("-threads is %d, want 1 or more", f.threads)
-	}
-	f.req.GuidanceScale, f.req.GuidanceRescale, f.req.Eta = float32(f.guidance), float32(f.rescale), float32(f.eta)
-	if given["cfg-scale"] && f.guidance == 0 {
-		f.req.GuidanceScale = 1 // no guidance, as in diffusers
 	}
 	if f.output == "" {
 		return errors.New("-o is empty; it names the file to write")
 	}
-	if f.model == "" && !given["cfg-scale"] {
-		f.req.GuidanceScale = embeddedGuidance
+	if _, err := formatOf(f.output); err != nil {
+		return err
 	}
+	f.offload.on = f.device
+	if err := refuse(fs, f.offload.useless(f.json)); err != nil {
+		return err
+	}
+	if f.req, err = f.request(fs); err != nil {
+		return err
+	}
+	f.req.Prompt, f.req.GuidanceRescale = f.prompt, f.rescale
 	if f.seed >= 0 {
 		f.req.Seed = graphs.Seed(uint64(f.seed))
 	}
 	return nil
 }
-
-// embeddedGuidance is the scale at which the embedded model's pictures are read; loader/tiny/check.py --guidance reads
-// them at others.
-const embeddedGuidance = 3
 
 // summary is what -json prints.
 type summary struct {
@@ -139,52 +137,55 @@ type offloadSummary struct {
 	Hidden    float64 `json:"hidden"`
 }
 
-func (s *offloadSummary) String() string {
-	return fmt.Sprintf("offload %s: %d MiB of device memory, %d MiB uploaded at %.2f GB/s, %.0f %% hidden", s.Strategy, (s.PeakBytes+1<<20-1)>>20, s.Uploaded>>20, s.GBps, 100*s.Hidden)
-}
-
-func generate(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var f generateFlags
-	if err := f.parse(args, stderr); err != nil {
-		return err
+func offloadOf(o *graphs.OffloadStats) *offloadSummary {
+	if o == nil {
+		return nil
 	}
-	for _, file := range []string{f.output, f.latents, f.offload.planOut} {
-		if err := writable(file); err != nil {
-			return err
+	s := &offloadSummary{Strategy: o.Strategy, PeakBytes: o.Peak, Uploaded: o.Uploaded, Hidden: o.Hidden()}
+	_, perPass := o.Plan.Uploaded(o.Inventory)
+	for i, n := range perPass {
+		if ph := &o.Inventory.Phases[i]; ph.Component == "unet" && ph.Name == "" {
+			s.PerStep = n
 		}
 	}
-	m, err := open(f.model)
-	if err != nil {
-		return err
+	if o.CopyTime > 0 {
+		s.GBps = float64(o.Uploaded) / o.CopyTime.Seconds() / 1e9
 	}
-	defer m.Close()
-	opts := []graphs.Option{graphs.WithThreads(f.threads), graphs.WithScheduler(f.sampler), graphs.WithDevice(f.device)}
-	if f.tiling {
-		opts = append(opts, graphs.WithVAETiling())
-	}
+	return s
+}
+
+func (s *offloadSummary) String() string {
+	return fmt.Sprintf("offload %s: %d MiB of device memory, %d MiB uploaded at %.2f GB/s, %.0f %% hidden", s.Strategy,
+		(s.PeakBytes+1<<20-1)>>20, s.Uploaded>>20, s.GBps, 100*s.Hidden)
+}
+
+func (f *generateFlags) generate(ctx context.Context, stdout, stderr io.Writer) error {
+	opts := []graphs.Option{graphs.WithThreads(f.threads), graphs.WithDevice(f.device)}
 	if f.checks {
 		opts = append(opts, graphs.WithFiniteChecks())
 	}
-	f.offload.on = f.device
 	more, err := f.offload.options()
 	if err != nil {
 		return err
 	}
-	p, err := graphs.NewTextToImage(m, append(opts, more...)...)
+	p, m, end, err := f.pipeline(append(opts, more...)...)
 	if err != nil {
 		return err
 	}
-	defer p.Close()
-	f.req, err = p.Resolve(f.req)
-	if err != nil {
+	defer end()
+	if f.req, err = p.Resolve(f.req); err != nil {
 		return err
 	}
-
-	if err := f.offload.check(p, f.req); err != nil {
-		return err
-	}
+	f.outputs.stdout = stdout
 	if f.offload.dryRun {
-		return f.offload.show(stdout, p, f.req)
+		f.outputs.claim("what is printed", "-")
+		return f.offload.show(ctx, stdout, p, f.req, &f.outputs, f.json)
+	}
+	if err := f.findOutputs(); err != nil {
+		return err
+	}
+	if err := f.offload.beforeRun(ctx, p, f.req); err != nil {
+		return err
 	}
 	bar := newProgress(stderr, f.quiet)
 	f.req.OnProgress = bar.step
@@ -197,65 +198,92 @@ func generate(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	for _, w := range res.Warnings {
 		fmt.Fprintln(stderr, "warning:", w)
 	}
-	s := summary{
-		Model: f.model, Class: m.Class(), Prompt: f.req.Prompt, Negative: f.req.NegativePrompt, Seed: res.Seed,
-		Sampler: f.req.Scheduler, Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
-		Guidance: f.req.GuidanceScale, Warnings: res.Warnings, Times: timesOf(res.Times),
-	}
-	if o := res.Offload; o != nil {
-		s.Offload = &offloadSummary{Strategy: o.Strategy, PeakBytes: o.Peak, Uploaded: o.Uploaded, Hidden: o.Hidden()}
-		_, perPass := o.Plan.Uploaded(o.Inventory)
-		for i, n := range perPass {
-			if ph := &o.Inventory.Phases[i]; ph.Component == "unet" && ph.Name == "" {
-				s.Offload.PerStep = n
-			}
-		}
-		if o.CopyTime > 0 {
-			s.Offload.GBps = float64(o.Uploaded) / o.CopyTime.Seconds() / 1e9
-		}
-	}
-	if s.Model == "" {
-		s.Model = "embedded"
-	}
-	if err := write(&f, &s, res); err != nil {
+	s := f.summary(m, res)
+	if err := f.write(ctx, s, res); err != nil {
 		return err
 	}
-	if err := f.offload.writeTrace(res.Offload); err != nil {
-		return err
-	}
-	s.Seconds = time.Since(start).Seconds()
-	s.PeakBytes = peakRSS()
+	s.Seconds, s.PeakBytes = time.Since(start).Seconds(), peakRSS()
 	if f.json {
 		e := json.NewEncoder(stdout)
 		e.SetIndent("", "  ")
 		return e.Encode(s)
 	}
-	fmt.Fprintf(stderr, "%s: seed %d, %d steps of %s, %.1f s\n", strings.Join(s.Files, ", "), s.Seed, s.Steps, s.Sampler, s.Seconds)
+	fmt.Fprintf(stderr, "%s: seed %d, %d steps of %s, %.1f s\n", strings.Join(s.Files, ", "), s.Seed, s.Steps, s.Sampler,
+		s.Seconds)
 	if s.Offload != nil {
 		fmt.Fprintln(stderr, s.Offload)
 	}
 	return nil
 }
 
-func write(f *generateFlags, s *summary, res *graphs.Result) error {
-	for i, img := range res.Images {
-		name := f.output
-		if i > 0 {
-			ext := filepath.Ext(name)
-			name = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(name, ext), i+1, ext)
+// findOutputs finds out before minutes of work whether everything can be written.
+func (f *generateFlags) findOutputs() error {
+	if f.json {
+		f.outputs.claim("-json", "-")
+	}
+	f.outputs.claim("-plan-in", f.offload.planIn)
+	first, err := f.outputs.add("-o", f.output)
+	if err != nil {
+		return err
+	}
+	f.pictures = []*output{first}
+	for i := 2; i <= f.req.NumImagesPerPrompt; i++ {
+		next := first
+		switch first.kind {
+		case regular:
+			ext := filepath.Ext(f.output)
+			if next, err = f.outputs.add("-batch", fmt.Sprintf("%s-%d%s", strings.TrimSuffix(f.output, ext), i,
+				ext)); err != nil {
+				return err
+			}
+		case stream:
+			return fmt.Errorf("-o %s takes one picture, not the %d of -batch", f.output, f.req.NumImagesPerPrompt)
 		}
-		if err := replace(name, func(w io.Writer) error { return encodePNG(w, img, parameters(s)) }); err != nil {
+		f.pictures = append(f.pictures, next)
+	}
+	if f.latents != "" {
+		if _, err := f.outputs.add("-latents-out", f.latents); err != nil {
 			return err
 		}
-		s.Files = append(s.Files, name)
 	}
-	if f.latents == "" {
-		return nil
+	return f.offload.findOutputs(&f.outputs)
+}
+
+func (f *generateFlags) summary(m *loader.Model, res *graphs.Result) *summary {
+	s := &summary{
+		Model: f.model, Class: m.Class(), Prompt: f.req.Prompt, Negative: f.req.NegativePrompt, Seed: res.Seed,
+		Sampler: f.req.Scheduler, Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
+		Guidance: f.req.GuidanceScale, Warnings: res.Warnings, Times: timesOf(res.Times), Offload: offloadOf(res.Offload),
 	}
-	s.Latents = f.latents
-	return replace(f.latents, func(w io.Writer) error {
-		return loader.WriteSafetensors(w, map[string]loader.Tensor{
-			"latents": {Shape: res.Latents.Shape(), F32: res.Latents.Float32s()},
-		})
-	})
+	if s.Model == "" {
+		s.Model = "embedded"
+	}
+	return s
+}
+
+func (f *generateFlags) write(ctx context.Context, s *summary, res *graphs.Result) error {
+	format, err := formatOf(f.output)
+	if err != nil {
+		return err
+	}
+	for i, img := range res.Images {
+		if err := f.pictures[i].write(ctx, func(w io.Writer) error {
+			return format.encode(w, img,
+				parameters(s))
+		}); err != nil {
+			return err
+		}
+		s.Files = append(s.Files, f.pictures[i].name)
+	}
+	if f.latents != "" {
+		s.Latents = f.latents
+		if err := f.outputs.write(ctx, "-latents-out", func(w io.Writer) error {
+			return loader.WriteSafetensors(w, map[string]loader.Tensor{
+				"latents": {Shape: res.Latents.Shape(), F32: res.Latents.Float32s()},
+			})
+		}); err != nil {
+			return err
+		}
+	}
+	return f.offload.afterRun(ctx, res.Offload)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"sort"
@@ -32,15 +31,18 @@ type layerInfo struct {
 	Bytes      int64    `json:"bytes"`
 }
 
-func inspect(_ context.Context, args []string, stdout, stderr io.Writer) error {
-	fs := flag.NewFlagSet("euryale inspect", flag.ContinueOnError)
-	model := fs.String("m", "", "model `folder` in the diffusers layout; default: the embedded model")
-	table := fs.Bool("layers", false, "list every layer")
-	asJSON := fs.Bool("json", false, "print JSON, layers included")
-	if err := parse(fs, args, stderr); err != nil {
-		return err
-	}
-	m, err := open(*model)
+func defineInspect(fs *flagSet) runner {
+	var model string
+	var layers, asJSON bool
+	fs.topic("Flags")
+	fs.text(&model, "m", "", "model `folder` in the diffusers layout; default: the embedded model", anyFolder)
+	fs.yes(&layers, "layers", "list every layer")
+	fs.yes(&asJSON, "json", "print JSON, layers included")
+	return abandon(func(_ context.Context, stdout, _ io.Writer) error { return inspect(stdout, model, layers, asJSON) })
+}
+
+func inspect(stdout io.Writer, model string, layers, asJSON bool) error {
+	m, err := open(model)
 	if err != nil {
 		return err
 	}
@@ -57,7 +59,7 @@ func inspect(_ context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		all = append(all, info)
 	}
-	if *asJSON {
+	if asJSON {
 		e := json.NewEncoder(stdout)
 		e.SetIndent("", "  ")
 		return e.Encode(struct {
@@ -66,7 +68,7 @@ func inspect(_ context.Context, args []string, stdout, stderr io.Writer) error {
 		}{m.Class(), all})
 	}
 	fmt.Fprintln(stdout, m.Class())
-	return printComponents(stdout, all, *table)
+	return printComponents(stdout, all, layers)
 }
 
 func (info *componentInfo) count(w *loader.Weights) {

@@ -5,123 +5,138 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
-	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
-	"github.com/euryale-ml/euryale/offload"
 )
 
-// Exit codes, for scripts.
-const (
-	exitUsage     = 1
-	exitModel     = 2
-	exitMemory    = 3
-	exitDevice    = 4
-	exitCancelled = 130
-)
-
+// command is a verb of the command line.
 type command struct {
 	name, summary string
-	run           func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+	// define registers the command's flags; what it returns runs the command when they are set.
+	define func(*flagSet) runner
 }
 
-var commands = []command{
-	{"generate", "make pictures from a prompt", generate},
-	{"plan", "show where weights would live, and how long a step would take", planCommand},
-	{"inspect", "show what a model consists of", inspect},
-	{"doctor", "show what this machine can do", doctor},
+type runner func(ctx context.Context, stdout, stderr io.Writer) error
+
+// abandon has a runner end with its context although it does not look at it. The process ends then, too.
+func abandon(run runner) runner {
+	return func(ctx context.Context, stdout, stderr io.Writer) error {
+		done := make(chan error, 1)
+		go func() { done <- safely(func() error { return run(ctx, stdout, stderr) }) }()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-done:
+			return err
+		}
+	}
+}
+
+func commands() []command {
+	return []command{
+		{"generate", "make pictures from a prompt", defineGenerate},
+		{"plan", "show where weights would live, and how long a step would take", definePlan},
+		{"inspect", "show what a model consists of", defineInspect},
+		{"doctor", "show what this machine can do", defineDoctor},
+		{"version", "show which version this is", defineVersion},
+		{"completion", "print a script that completes commands and flags in a shell", defineCompletion},
+	}
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{syscall.SIGTERM}
+	if !signal.Ignored(os.Interrupt) { // as under nohup, and in the background of a script
+		ends = append(ends, os.Interrupt)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	// The first Ctrl-C ends the run within one operation; a second one ends the process.
 	context.AfterFunc(ctx, stop)
+	// Writing to a pipe that nobody reads any more is then an error, and progress that nobody reads costs no picture.
+	signal.Ignore(syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // run is main with everything it touches as arguments.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	out := &sink{w: stdout}
+	err := safely(func() error { return dispatch(ctx, args, out, stderr) })
+	if err == nil {
+		err = out.err
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "euryale:", message(err))
+	}
+	return exitCode(err)
+}
+
+// safely calls f and makes an error of a panic.
+func safely(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &bug{v, debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
 		usage(stderr)
-		return exitUsage
-	}
-	for _, c := range commands {
-		if c.name != args[0] {
-			continue
-		}
-		err := c.run(ctx, args[1:], stdout, stderr)
-		if err != nil && !errors.Is(err, flag.ErrHelp) && !errors.As(err, new(flagError)) {
-			fmt.Fprintln(stderr, "euryale:", message(err))
-		}
-		return exitCode(err)
+		return errors.New("no command is given")
 	}
 	switch args[0] {
 	case "help", "-h", "-help", "--help":
-		usage(stdout)
-		return 0
+		if len(args) == 1 {
+			usage(stdout)
+			return nil
+		}
+		args = []string{args[1], "-h"}
+	case "-version", "--version":
+		args = append([]string{"version"}, args[1:]...)
 	}
-	fmt.Fprintf(stderr, "euryale: unknown command %q\n", args[0])
-	usage(stderr)
-	return exitUsage
+	for _, c := range commands() {
+		if c.name == args[0] {
+			fs := newFlagSet(c.name)
+			begin := c.define(fs)
+			if help, err := fs.parse(args[1:]); err != nil {
+				return err
+			} else if help {
+				fs.help(stdout, c.summary)
+				return nil
+			}
+			return begin(ctx, stdout, stderr)
+		}
+	}
+	return unknownCommand(args[0])
+}
+
+func unknownCommand(name string) error {
+	if strings.HasPrefix(name, "-") {
+		return fmt.Errorf("%s comes before a command; a command comes first: euryale generate %s", name, name)
+	}
+	var names []string
+	for _, c := range commands() {
+		names = append(names, c.name)
+	}
+	if near := nearest(name, names); near != "" {
+		return fmt.Errorf("unknown command %q; did you mean %s?", name, near)
+	}
+	return fmt.Errorf("unknown command %q; the commands are %s", name, strings.Join(names, ", "))
 }
 
 func usage(w io.Writer) {
 	fmt.Fprint(w, "usage: euryale <command> [flags]\n\n")
-	for _, c := range commands {
+	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\n\"euryale <command> -h\" shows a command's flags.\n")
-}
-
-func message(err error) string {
-	var p *graphs.PanicError
-	switch {
-	case errors.Is(err, context.Canceled):
-		return "cancelled"
-	case errors.As(err, &p):
-		return fmt.Sprintf("%v\nThis is a bug in Euryale; please report it with what follows.\n%s", err, p.Stack)
-	}
-	return err.Error()
-}
-
-func exitCode(err error) int {
-	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
-		return 0
-	case errors.Is(err, context.Canceled):
-		return exitCancelled
-	case errors.As(err, new(*graphs.MemoryError)), errors.As(err, new(*graphs.DeviceMemoryError)), errors.As(err, new(*offload.BudgetError)), errors.As(err, new(*offload.HostError)):
-		return exitMemory
-	case errors.As(err, new(*graphs.DeviceError)), errors.Is(err, graphs.ErrDeviceLost):
-		return exitDevice
-	case errors.As(err, new(*loader.Error)), errors.Is(err, graphs.ErrNonFinite):
-		return exitModel
-	}
-	return exitUsage
-}
-
-// flagError is a wrong flag that package flag has already reported.
-type flagError struct{ error }
-
-// parse reads flags and refuses what is left over.
-func parse(fs *flag.FlagSet, args []string, stderr io.Writer) error {
-	fs.SetOutput(stderr)
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return flagError{err}
-	}
-	if fs.NArg() > 0 {
-		return fmt.Errorf("%s does not take the argument %q; flags begin with a dash", fs.Name(), fs.Arg(0))
-	}
-	return nil
 }
 
 // open opens a model folder, or the embedded model.

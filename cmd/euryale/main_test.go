@@ -32,46 +32,64 @@ func TestExitCodesAndMessages(t *testing.T) {
 		want string
 	}{
 		{nil, exitUsage, "usage: euryale"},
+		{[]string{"genrate"}, exitUsage, "did you mean generate?"},
+		{[]string{"-p", "x"}, exitUsage, "a command comes first"},
+		{[]string{"help", "plan"}, 0, "-budget-curve"},
+		{[]string{"help", "x"}, exitUsage, `unknown command "x"`},
+		{[]string{"--version"}, 0, "euryale "},
 		{[]string{"help"}, 0, "generate"},
 		{[]string{"draw"}, exitUsage, `unknown command "draw"`},
 		{[]string{"generate", "-h"}, 0, "-cfg-scale"},
-		{[]string{"generate", "--frobnicate"}, exitUsage, "frobnicate"},
+		{[]string{"generate", "--frobnicate"}, exitUsage, "generate has no flag -frobnicate"},
+		{[]string{"generate", "--stpes", "3"}, exitUsage, "did you mean -steps?"},
+		{[]string{"generate", "--prompt", "x"}, exitUsage, "did you mean -p?"},
 		{[]string{"generate"}, exitUsage, "a prompt is needed"},
 		{[]string{"generate", "a", "cat"}, exitUsage, `does not take the argument "a"`},
-		{[]string{"generate", "-p", "x", "--steps", "many", "-o", out}, exitUsage, "steps"},
-		{[]string{"generate", "-p", "x", "--steps", "0", "-o", out}, exitUsage, "-steps is 0"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--steps", "-3", "-o", out}, exitUsage, "num_inference_steps is -3"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "-H", "500", "-o", out}, exitUsage, "height 500 is not a multiple of 8; nearest are 496 and 504"},
+		{[]string{"generate", "-p", "x", "--steps", "many", "-o", out}, exitUsage, "want a whole number"},
+		{[]string{"generate", "-p", "x", "--steps", "0", "-o", out}, exitUsage, "flag -steps: want 1 or more"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--steps", "-3", "-o", out}, exitUsage, "flag -steps: want 1 or more"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "-H", "500", "-o", out}, exitUsage,
+			"height 500 is not a multiple of 8; nearest are 496 and 504"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--sampler", "heun", "-o", out}, exitUsage, `"heun" is not one of ddim`},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--threads", "-1", "-o", out}, exitUsage, "-threads is -1"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "-o", filepath.Join(dir, "no", "out.png")}, exitUsage, "cannot write"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "-o", dir}, exitUsage, "is a folder"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--threads", "-1", "-o", out}, exitUsage,
+			"flag -threads: want 1 to 1024"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "-o", filepath.Join(dir, "no", "out.png")}, exitIO, "cannot write"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "-o", dir}, exitIO, "is a folder"},
 		{[]string{"generate", "-m", filepath.Join(dir, "none"), "-p", "x", "-o", out}, exitModel, "missing"},
 		{[]string{"generate", "-m", dir, "-p", "x", "-o", out}, exitModel, "model_index.json: missing"},
 		{[]string{"inspect", "-m", filepath.Join(dir, "none")}, exitModel, "missing"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--offload", "half", "-o", out}, exitUsage, `strategy "half" is not one of none`},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--offload", "half", "-o", out}, exitUsage,
+			`strategy "half" is not one of none`},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--offload", "auto", "-o", out}, exitUsage, "auto needs a budget"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--max-vram", "lots", "-o", out}, exitUsage, "is not a size"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--max-vram", "1KiB", "-o", out}, exitMemory, "the smallest that works is"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--max-ram", "1KiB", "-o", out}, exitMemory, "of host memory, the budget is 1 KiB"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--offload", "model", "--keep", "unet.mid", "-o", out}, exitUsage, "nearest are unet"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--keep", "unet", "-o", out}, exitUsage, "-keep needs -offload"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--plan-in", filepath.Join(dir, "none"), "-o", out}, exitUsage, "no such file"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--max-vram", "lots", "-o", out}, exitUsage, "want a size"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--max-vram", "2", "-o", out}, exitUsage,
+			"want a unit: 2GiB, 2MiB or 2B"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--max-vram", "1KiB", "-o", out}, exitMemory,
+			"the smallest that works is"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--max-ram", "1KiB", "-o", out}, exitMemory,
+			"of host memory, the budget is 1 KiB"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--offload", "sequential", "--keep", "unet.mid", "-o", out}, exitUsage,
+			"nearest are unet"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--keep", "unet", "-o", out}, exitUsage,
+			"-keep does nothing here: it needs -offload"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--plan-in", filepath.Join(dir, "none"), "-o", out}, exitIO,
+			"no such file"},
 		{[]string{"plan", "-m", sd1}, 0, "peak"},
 		{[]string{"plan", "-m", sd1, "--dtype", "f16"}, 0, "peak"},
 		{[]string{"plan", "-m", sd1, "--dtype", "f8"}, exitUsage, "f16, bf16, f32"},
 		{[]string{"plan", "-m", sd1, "--budget-curve", "5"}, 0, "MiB"},
-		{[]string{"plan", "-m", sd1, "--budget-curve", "1000000"}, exitUsage, "want 1 to 256"},
+		{[]string{"plan", "-m", sd1, "--budget-curve", "1000000"}, exitUsage, "flag -budget-curve: want 1 to 256"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--device", "cuda:x", "-o", out}, exitUsage, "is not cpu or cuda:N"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--dtype", "f16", "-o", out}, exitUsage, "for CUDA devices"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "--device", "cuda:9", "-o", out}, exitDevice, "cuda:9"},
 		{[]string{"plan", "-m", sd1, "--profile", "host"}, 0, "predicted on host-"},
 		{[]string{"plan", "-m", sd1, "--profile", "gtx"}, exitUsage, "no profile"},
 		{[]string{"inspect", "x"}, exitUsage, "does not take"},
-		{[]string{"doctor", "--gpu"}, exitUsage, "gpu"},
-		{[]string{"doctor", "--threads", "-3"}, exitUsage, "-threads is -3"},
+		{[]string{"doctor", "--gpu"}, exitUsage, "doctor has no flag -gpu"},
+		{[]string{"doctor", "--threads", "-3"}, exitUsage, "want 1 to 1024"},
 		{[]string{"generate", "-m", sd1, "-p", "x", "-o", ""}, exitUsage, "-o is empty"},
-		{[]string{"generate", "-m", sd1, "-p", "x", "--memory-plot", "x.svg", "-o", out}, exitUsage, "-memory-plot needs -offload"},
+		{[]string{"generate", "-m", sd1, "-p", "x", "--memory-plot", "x.svg", "-o", out}, exitUsage,
+			"-memory-plot does nothing here: it needs -offload"},
 	} {
 		code, stdout, stderr := euryale(t.Context(), c.args...)
 		if code != c.code || !strings.Contains(stdout+stderr, c.want) {
@@ -90,8 +108,10 @@ func TestExitCodesAndMessages(t *testing.T) {
 func TestGenerateWritesWhatItSays(t *testing.T) {
 	dir := t.TempDir()
 	out, latents := filepath.Join(dir, "out.png"), filepath.Join(dir, "latents.safetensors")
-	code, stdout, stderr := euryale(t.Context(), "generate", "-m", sd1, "-p", "a red circle — é", "-n", "a bar", "--steps", "2", "-s", "7",
-		"-W", "48", "-H", "40", "--batch", "2", "--sampler", "euler", "-o", out, "--latents-out", latents, "--json", "--check-finite")
+	code, stdout, stderr := euryale(t.Context(), "generate", "-m", sd1, "-p", "a red circle — é", "-n", "a bar",
+		"--steps", "2", "-s", "7",
+		"-W", "48", "-H", "40", "--batch", "2", "--sampler", "euler", "-o", out, "--latents-out", latents, "--json",
+		"--check-finite")
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
@@ -104,7 +124,8 @@ func TestGenerateWritesWhatItSays(t *testing.T) {
 		t.Errorf("%+v of %g s", v, s.Seconds)
 	}
 	second := filepath.Join(dir, "out-2.png")
-	if len(s.Files) != 2 || s.Files[0] != out || s.Files[1] != second || s.Seed != 7 || s.Steps != 2 || s.Width != 48 || s.Height != 40 || s.Sampler != "euler" {
+	if len(s.Files) != 2 || s.Files[0] != out || s.Files[1] != second || s.Seed != 7 || s.Steps != 2 || s.Width != 48 ||
+		s.Height != 40 || s.Sampler != "euler" {
 		t.Errorf("summary %+v", s)
 	}
 	for _, file := range s.Files {
@@ -116,11 +137,13 @@ func TestGenerateWritesWhatItSays(t *testing.T) {
 		if err != nil || img.Bounds().Dx() != 48 || img.Bounds().Dy() != 40 {
 			t.Errorf("%s: %v", file, err)
 		}
-		if !bytes.Contains(raw, []byte("iTXtparameters\x00\x00\x00\x00\x00a red circle — é\nNegative prompt: a bar\nSteps: 2, Sampler: euler, CFG scale: 7.5, Seed: 7, Size: 48x40")) {
+		if !bytes.Contains(raw,
+			[]byte("iTXtparameters\x00\x00\x00\x00\x00a red circle — é\nNegative prompt: a bar\nSteps: 2, Sampler: euler, CFG scale: 7.5, Seed: 7, Size: 48x40")) {
 			t.Errorf("%s: no parameters in the text chunk", file)
 		}
 	}
-	if raw, err := os.ReadFile(latents); err != nil || !bytes.Contains(raw, []byte(`"latents":{"dtype":"F32","shape":[2,4,10,12]`)) {
+	if raw, err := os.ReadFile(latents); err != nil || !bytes.Contains(raw,
+		[]byte(`"latents":{"dtype":"F32","shape":[2,4,10,12]`)) {
 		t.Errorf("latents: %v", err)
 	}
 	if !strings.Contains(stderr, "step 2/2") {
@@ -146,7 +169,8 @@ func TestCancelledRunsLeaveNothing(t *testing.T) {
 
 func TestInspectAndDoctor(t *testing.T) {
 	code, stdout, _ := euryale(t.Context(), "inspect", "-m", sd1, "--layers")
-	for _, want := range []string{"StableDiffusionPipeline", "UNet2DConditionModel", "unet.down_blocks.0.resnets.0.conv1", "weight F32 [16 16 3 3]"} {
+	for _, want := range []string{"StableDiffusionPipeline", "UNet2DConditionModel",
+		"unet.down_blocks.0.resnets.0.conv1", "weight F32 [16 16 3 3]"} {
 		if code != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("inspect: exit code %d, no %q in\n%.2000s", code, want, stdout)
 		}

@@ -1,140 +1,309 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
-	"time"
 )
 
-// writable finds out early, before minutes of work, whether a file can be written.
-func writable(file string) error {
-	if file == "" {
+// Note [Outputs]
+//
+// A regular file gets its name when it is complete, so that nobody sees half of it, however the process ends. Links are
+// followed: the file that a link leads to is replaced, in its own folder, and the link stays. An existing file keeps its
+// mode, a new one has what the umask leaves of 0666. What is no regular file is written as it is: devices, pipes, and
+// the descriptors of this process under any of their names, /dev/stdout for one, also when they are regular files,
+// since others write to them, too.
+
+// kind is how an output is written.
+type kind int
+
+const (
+	regular kind = iota
+	device       // takes any number of outputs
+	stream       // takes one
+)
+
+// output is something that a run writes to.
+type output struct {
+	flag, name string // as they were given
+	kind       kind
+	path       string      // with links followed; of a descriptor of this process the last one
+	fd         int         // that descriptor, or -1
+	std        io.Writer   // standard output, for the name "-"
+	there      fs.FileInfo // nil for a file that is yet to be made
+	inPlace    bool        // a file that can be written but not replaced: it is a mount point, or its folder is read-only
+}
+
+// outputs are those of a run. No two may be one file.
+type outputs struct {
+	all    []*output
+	stdout io.Writer
+}
+
+// add finds out where an output goes and whether it can be written.
+func (o *outputs) add(flag, name string) (*output, error) {
+	out, err := o.find(flag, name)
+	if err == nil {
+		err = out.check()
+	}
+	if err != nil {
+		return nil, &fileError{"cannot write " + name, err}
+	}
+	for _, other := range o.all {
+		if out.same(other) {
+			return nil, fmt.Errorf("%s %s and %s %s are one file", other.flag, other.name, flag, name)
+		}
+	}
+	o.all = append(o.all, out)
+	return out, nil
+}
+
+// claim keeps outputs from what something else reads or writes.
+func (o *outputs) claim(flag, name string) {
+	if name == "" {
+		return
+	}
+	if out, err := o.find(flag, name); err == nil {
+		o.all = append(o.all, out)
+	}
+}
+
+// write writes the output of a flag.
+func (o *outputs) write(ctx context.Context, flag string, fill func(io.Writer) error) error {
+	for _, out := range o.all {
+		if out.flag == flag {
+			return out.write(ctx, fill)
+		}
+	}
+	panic("no output was added for " + flag)
+}
+
+func (o *outputs) find(flag, name string) (*output, error) {
+	out := &output{flag: flag, name: name, fd: -1}
+	if name == "-" {
+		out.kind, out.fd, out.std = stream, 1, o.stdout
+		if f, ok := o.stdout.(*sink); ok {
+			if f, ok := f.w.(*os.File); ok {
+				out.there, _ = f.Stat()
+			}
+		}
+		return out, nil
+	}
+	if err := out.follow(name); err != nil {
+		return nil, err
+	}
+	if out.fd >= 0 {
+		f, err := duplicate(out.fd)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		out.kind = stream
+		out.there, err = f.Stat()
+		return out, err
+	}
+	st, err := os.Stat(out.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return out, nil
+	case err != nil:
+		return nil, bare(err)
+	case st.IsDir():
+		return nil, errors.New("it is a folder")
+	case st.Mode().IsRegular() && out.kind == regular:
+	case st.Mode()&fs.ModeDevice != 0:
+		out.kind = device
+	default:
+		out.kind = stream
+	}
+	out.there = st
+	return out, nil
+}
+
+// follow finds the path that a name leads to, whose last element may not exist, or the descriptor that it means.
+func (o *output) follow(name string) error {
+	const most = 40 // links, as Linux has it
+	for range most {
+		dir, base := filepath.Split(name)
+		if base == "" || base == "." || base == ".." {
+			return errors.New("it is a folder")
+		}
+		if dir == "" {
+			dir = "."
+		}
+		dir, err := filepath.EvalSymlinks(dir)
+		if err != nil {
+			return fmt.Errorf("folder %s: %w", filepath.Dir(name), bare(err))
+		}
+		o.path = filepath.Join(dir, base)
+		if fd, own := descriptor(o.path); own {
+			o.fd = fd
+			return nil
+		}
+		if ofOther(o.path) { // a link in name alone, to what another process has open
+			o.kind = stream
+			return nil
+		}
+		st, err := os.Lstat(o.path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && st.Mode()&fs.ModeSymlink == 0 {
+			return nil
+		}
+		if err != nil {
+			return bare(err)
+		}
+		if name, err = os.Readlink(o.path); err != nil {
+			return bare(err)
+		}
+		if !filepath.IsAbs(name) {
+			name = dir + string(filepath.Separator) + name // not joined, which would take ".." for what it is not
+		}
+	}
+	return errors.New("too many links")
+}
+
+// bare is an error without the path, which is in the message already.
+func bare(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// check finds out early, before minutes of work, whether an output can be written.
+func (o *output) check() error {
+	switch {
+	case o.std != nil:
+		return nil
+	case o.fd >= 0:
+		return canWrite(o.fd)
+	case o.kind != regular:
+		return nil // opening a pipe waits for who reads it
+	}
+	if o.there != nil {
+		f, err := os.OpenFile(o.path, os.O_WRONLY, 0)
+		if err != nil {
+			return bare(err)
+		}
+		f.Close()
+	}
+	dir := filepath.Dir(o.path)
+	t, err := newTemporary(dir)
+	switch {
+	case err != nil && o.there == nil:
+		return bare(err)
+	case err != nil:
+		o.inPlace = true
 		return nil
 	}
-	st, err := os.Stat(file)
-	switch {
-	case err == nil && st.IsDir():
-		return fmt.Errorf("%s is a folder", file)
-	case err == nil && !st.Mode().IsRegular():
-		return nil // a device or a pipe is written to as it is
-	}
-	t, err := newOutput(filepath.Dir(file))
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", file, err)
-	}
-	sweep(filepath.Dir(file))
+	sweep(dir)
 	return t.drop()
 }
 
-// replace writes a file and gives it its name when it is complete, so that nobody sees half of it.
-// What is there and no regular file, /dev/null say, stays what it is and is written to.
-func replace(file string, fill func(io.Writer) error) (err error) {
-	if st, err := os.Stat(file); err == nil && !st.Mode().IsRegular() {
-		f, err := os.OpenFile(file, os.O_WRONLY, 0)
+// same reports that two outputs would end up in one file.
+func (o *output) same(p *output) bool {
+	switch {
+	case o.fd >= 0 && o.fd == p.fd:
+		return true
+	case o.there != nil && p.there != nil:
+		// A device, such as a terminal or /dev/null, takes what several write to it.
+		return o.there.Mode()&fs.ModeDevice == 0 && os.SameFile(o.there, p.there)
+	}
+	return o.kind == regular && p.kind == regular && o.path == p.path
+}
+
+// write writes an output. It ends with ctx, also while it waits for who reads a pipe.
+func (o *output) write(ctx context.Context, fill func(io.Writer) error) error {
+	done := make(chan error, 1)
+	go func() { done <- safely(func() error { return o.fill(fill) }) }()
+	if o.kind != regular {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-done:
+			return o.failed(err)
+		}
+	}
+	return o.failed(<-done)
+}
+
+func (o *output) failed(err error) error {
+	if err == nil || errors.As(err, new(*fileError)) || errors.As(err, new(*bug)) {
+		return err
+	}
+	return &fileError{"cannot write " + o.name, bare(err)}
+}
+
+func (o *output) fill(fill func(io.Writer) error) error {
+	switch {
+	case o.std != nil:
+		return fill(o.std)
+	case o.fd >= 0:
+		f, err := duplicate(o.fd)
 		if err != nil {
 			return err
 		}
 		return errors.Join(fill(f), f.Close())
+	case o.kind != regular:
+		return o.overwrite(0, fill)
+	case !o.inPlace:
+		if err := o.replace(fill); err == nil || !errors.As(err, new(*namingError)) || o.there == nil {
+			return err
+		}
 	}
-	t, err := newOutput(filepath.Dir(file))
+	return o.overwrite(os.O_TRUNC, fill)
+}
+
+func (o *output) overwrite(flags int, fill func(io.Writer) error) error {
+	f, err := os.OpenFile(o.path, os.O_WRONLY|flags, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fill(f), f.Close())
+}
+
+// replace writes a file and gives it its name when it is complete.
+func (o *output) replace(fill func(io.Writer) error) (err error) {
+	t, err := newTemporary(filepath.Dir(o.path))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.drop()) }()
 	if err := fill(t); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	if err := t.Chmod(0o644); err != nil {
 		return err
 	}
-	return t.name(file)
-}
-
-// output is a file that is being written. Where the system has files without names it is one, which goes with its
-// process, however that ends; elsewhere it has a name of its own.
-type output struct {
-	*os.File
-	temporary string // its name, if it has one
-}
-
-const temporaryPrefix = ".euryale-"
-
-func newOutput(dir string) (*output, error) {
-	if f, err := unnamed(dir); err == nil {
-		return &output{File: f}, nil
-	}
-	f, err := os.CreateTemp(dir, fmt.Sprintf("%s%d-*", temporaryPrefix, os.Getpid()))
-	if err != nil {
-		return nil, err
-	}
-	return &output{f, f.Name()}, nil
-}
-
-// name gives the file its name, in place of what had it.
-func (o *output) name(file string) error {
-	if o.temporary == "" {
-		err := link(o.File, file)
-		if !errors.Is(err, fs.ErrExist) {
+	if o.there != nil {
+		if err := likeThat(t.File, o.there); err != nil {
 			return err
 		}
-		// Only a rename replaces a file, and it needs a name to begin with.
-		temporary := filepath.Join(filepath.Dir(file), fmt.Sprintf("%s%d-%d", temporaryPrefix, os.Getpid(), time.Now().UnixNano()))
-		if err := link(o.File, temporary); err != nil {
-			return err
-		}
-		o.temporary = temporary
 	}
-	if err := o.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(o.temporary, file); err != nil {
-		return err
-	}
-	o.temporary = ""
-	return nil
+	return t.name(o.path)
 }
 
-// drop ends the writing. Nothing is left but what was named.
-func (o *output) drop() (err error) {
-	if err = o.Close(); errors.Is(err, os.ErrClosed) {
-		err = nil
-	}
-	if o.temporary != "" {
-		err = errors.Join(err, os.Remove(o.temporary))
-	}
-	return err
-}
-
-// sweep removes what processes that were killed have left in a folder: files named after a process that is gone, and
-// others when they are an hour old, since writing takes less.
-func sweep(dir string) {
-	left, _ := os.ReadDir(dir)
-	for _, e := range left {
-		rest, ours := strings.CutPrefix(e.Name(), temporaryPrefix)
-		st, err := e.Info()
-		if !ours || err != nil || !st.Mode().IsRegular() {
-			continue
-		}
-		pid, _, _ := strings.Cut(rest, "-")
-		if n, err := strconv.Atoi(pid); err == nil && gone(n) || time.Since(st.ModTime()) > time.Hour {
-			os.Remove(filepath.Join(dir, e.Name()))
-		}
-	}
-}
-
-// gone reports that no process of that number is there.
-func gone(pid int) bool {
-	p, err := os.FindProcess(pid)
+// writeFile writes a file of the command's own.
+func writeFile(file string, fill func(io.Writer) error) error {
+	var o outputs
+	out, err := o.add("", file)
 	if err != nil {
-		return true
+		return err
 	}
-	defer p.Release()
-	return errors.Is(p.Signal(syscall.Signal(0)), os.ErrProcessDone)
+	return out.write(context.Background(), fill)
+}
+
+// magic is a folder in which the system keeps what a process has open.
+func magic(dir string) (pid string, ok bool) {
+	rest, ok := strings.CutPrefix(filepath.ToSlash(dir), "/proc/")
+	if !ok {
+		return "", false
+	}
+	parts := strings.Split(rest, "/") // N/fd or N/task/N/fd
+	if len(parts) == 4 && parts[1] == "task" {
+		parts = append(parts[:1], parts[3])
+	}
+	return parts[0], len(parts) == 2 && parts[1] == "fd"
 }

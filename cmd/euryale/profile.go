@@ -92,7 +92,7 @@ func measuredOnce(name string, measure func() (offload.Profile, error)) (offload
 	}
 	err = os.MkdirAll(filepath.Dir(file), 0o755)
 	if err == nil {
-		err = replace(file, func(w io.Writer) error { return indented(w, p) })
+		err = writeFile(file, func(w io.Writer) error { return indented(w, p) })
 	}
 	if err != nil {
 		slog.Warn("what was measured is not kept, and will be measured again", "error", err)

@@ -39,6 +39,10 @@ type job struct {
 	panic any
 }
 
+// MaxThreads is the most threads that a pool should have. Each takes a stack and, when it has worked, scratch memory of
+// up to some MiB; a machine of more processors gains nothing more for the sizes that pictures have.
+const MaxThreads = 1024
+
 // NewPool starts a pool; 0 threads means GOMAXPROCS.
 func NewPool(threads int) *Pool {
 	if threads <= 0 {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
 // Config is one file being read. Reading goes on after a problem, so that Err can report all of them.
@@ -21,11 +22,20 @@ type Config struct {
 	problems []error
 }
 
-// Parse reads the object in raw. file is its name in errors.
+// Parse reads the object in raw, which may have Python's literals. file is its name in errors.
 func Parse(file string, raw []byte) *Config {
 	c := &Config{file: file}
-	if err := json.Unmarshal(raw, &c.fields); err != nil {
+	if err := json.Unmarshal(strictjson.Plain(raw), &c.fields); err != nil {
 		c.problems = append(c.problems, &badmodel.Error{File: file, Got: "not a JSON object", Err: err})
+	}
+	return c
+}
+
+// ParseDiffusers is Parse for a config of diffusers, which leaves out the keys that _use_default_values lists.
+func ParseDiffusers(file string, raw []byte) *Config {
+	c := Parse(file, raw)
+	for _, f := range c.Strings("_use_default_values", nil) {
+		delete(c.fields, f)
 	}
 	return c
 }
@@ -38,19 +48,60 @@ func (c *Config) Bad(field, got, want string) {
 	c.problems = append(c.problems, &badmodel.Error{File: c.file, Field: field, Got: badmodel.Quote(got), Want: want})
 }
 
+// refuse records that a field's value, shown as JSON, is not what is wanted.
+func (c *Config) refuse(field, want string) {
+	got := strictjson.Text(c.fields[field])
+	if r := []rune(got); len(r) > 80 {
+		got = string(r[:80]) + "..."
+	}
+	c.problems = append(c.problems, &badmodel.Error{File: c.file, Field: field, Got: got, Want: want})
+}
+
 // Has reports whether the field is there and not null.
 func (c *Config) Has(field string) bool {
 	raw, ok := c.fields[field]
 	return ok && !bytes.Equal(raw, []byte("null"))
 }
 
+// Null reports whether the field is there and null. That is no default: Python passes None on, which only some arguments
+// take. Optional names those for which it means the same as absence.
+func (c *Config) Null(field string) bool {
+	raw, ok := c.fields[field]
+	return ok && bytes.Equal(raw, []byte("null"))
+}
+
+// Optional names fields whose null means what their absence means.
+func (c *Config) Optional(fields ...string) {
+	for _, f := range fields {
+		if c.Null(f) {
+			delete(c.fields, f)
+		}
+	}
+}
+
+// Within goes on in an object inside, if there is one.
+func (c *Config) Within(field string) *Config {
+	if raw, ok := c.fields[field]; ok {
+		return Parse(c.file, raw)
+	}
+	return c
+}
+
+// missing reports whether a field is absent, or null, which is then refused.
+func (c *Config) missing(field, want string) bool {
+	if c.Null(field) {
+		c.refuse(field, want)
+	}
+	return !c.Has(field)
+}
+
 // read decodes a field into v; false if it is absent or of another type.
 func (c *Config) read(field string, v any, want string) bool {
-	if !c.Has(field) {
+	if c.missing(field, want) {
 		return false
 	}
 	if err := json.Unmarshal(c.fields[field], v); err != nil {
-		c.Bad(field, string(c.fields[field]), want)
+		c.refuse(field, want)
 		return false
 	}
 	return true
@@ -75,7 +126,7 @@ func (c *Config) ints(field string, def []int, min, max int, list bool) []int {
 	if len(raw) > 0 && raw[0] == '[' {
 		if !list || !c.read(field, &got, "a list, each "+want) {
 			if !list {
-				c.Bad(field, string(raw), want)
+				c.refuse(field, want)
 			}
 			return def
 		}
@@ -93,7 +144,7 @@ func (c *Config) ints(field string, def []int, min, max int, list bool) []int {
 	for i, s := range got {
 		n, err := s.Int64()
 		if raw[0] == '"' || err != nil || n < int64(min) || n > int64(max) {
-			c.Bad(field, string(raw), want)
+			c.refuse(field, want)
 			return def
 		}
 		out[i] = int(n)
@@ -101,11 +152,11 @@ func (c *Config) ints(field string, def []int, min, max int, list bool) []int {
 	return out
 }
 
-// PerBlock reads one whole number per block, or one for all of them.
+// PerBlock reads a list of one whole number per block, or a number for all of them.
 func (c *Config) PerBlock(field string, def, blocks, min, max int) []int {
 	got := c.Ints(field, []int{def}, min, max)
-	if len(got) == 1 && blocks > 1 {
-		return slices.Repeat(got, blocks)
+	if !c.isList(field) {
+		return slices.Repeat(got[:1], blocks)
 	}
 	if len(got) != blocks {
 		c.Bad(field, fmt.Sprintf("%d entries", len(got)), fmt.Sprintf("one per block: %d", blocks))
@@ -114,44 +165,120 @@ func (c *Config) PerBlock(field string, def, blocks, min, max int) []int {
 	return got
 }
 
-// Float reads a finite number between min and max.
+func (c *Config) isList(field string) bool { return bytes.HasPrefix(bytes.TrimSpace(c.fields[field]), []byte("[")) }
+
+// Float reads a number between min and max, which may be infinite.
 func (c *Config) Float(field string, def, min, max float64) float64 {
-	var f float64
-	want := fmt.Sprintf("a number from %g to %g", min, max)
-	if !c.read(field, &f, want) {
+	want := fmt.Sprintf("a number from %s to %s", bound(min), bound(max))
+	if c.missing(field, want) {
 		return def
 	}
-	if !(f >= min && f <= max) || math.IsInf(f, 0) {
-		c.Bad(field, string(c.fields[field]), want)
-		return def
+	if f, ok := strictjson.Float(c.fields[field]); ok && f >= min && f <= max {
+		return f
 	}
-	return f
+	c.refuse(field, want)
+	return def
 }
 
-// Bool reads true or false.
+// bound is a number as JSON and Python have it.
+func bound(v float64) string {
+	if math.IsInf(v, 0) {
+		return strings.Replace(strings.Replace(fmt.Sprint(v), "Inf", "Infinity", 1), "+", "", 1)
+	}
+	return fmt.Sprintf("%g", v)
+}
+
+// Bool reads true or false. Null is false, as None is in a condition.
 func (c *Config) Bool(field string, def bool) bool {
+	if c.Null(field) {
+		return false
+	}
 	c.read(field, &def, "true or false")
 	return def
+}
+
+// Bools reads a list of true and false, or a single one as a list of one.
+func (c *Config) Bools(field string, def []bool) []bool {
+	const want = "true, false or a list of them"
+	var one bool
+	if !c.isList(field) {
+		if c.read(field, &one, want) {
+			return []bool{one}
+		}
+		return def
+	}
+	var list []bool
+	if !c.read(field, &list, want) {
+		return def
+	}
+	return list
+}
+
+// Lists reads, for each block, a list of at least as many whole numbers as lengths says, which is cut there, or a number
+// that stands for all of them. One number may stand for all blocks.
+func (c *Config) Lists(field string, def int, lengths []int, min, max int) [][]int {
+	if !c.isList(field) {
+		def = c.Int(field, def, min, max)
+	}
+	all := make([][]int, len(lengths))
+	for i, n := range lengths {
+		all[i] = slices.Repeat([]int{def}, n)
+	}
+	if !c.isList(field) {
+		return all
+	}
+	var blocks []json.RawMessage
+	if !c.read(field, &blocks, "a list") {
+		return all
+	}
+	if len(blocks) != len(lengths) {
+		c.Bad(field, fmt.Sprintf("%d entries", len(blocks)), fmt.Sprintf("one per block: %d", len(lengths)))
+		return all
+	}
+	for i, raw := range blocks {
+		var list []int
+		var one int
+		switch {
+		case json.Unmarshal(raw, &one) == nil && string(raw) != "null":
+			list = slices.Repeat([]int{one}, lengths[i])
+		case json.Unmarshal(raw, &list) != nil || len(list) < lengths[i]:
+			c.refuse(field, fmt.Sprintf("for each block a number, or a list of one for each of its layers: %v", lengths))
+			return all
+		}
+		list = list[:lengths[i]]
+		if slices.Min(list) < min || slices.Max(list) > max {
+			c.refuse(field, fmt.Sprintf("whole numbers from %d to %d", min, max))
+			return all
+		}
+		all[i] = list
+	}
+	return all
 }
 
 // String reads one of the allowed values; any, if none are given.
 func (c *Config) String(field, def string, allowed ...string) string {
 	got := def
 	if c.read(field, &got, "a string") && len(allowed) > 0 && !slices.Contains(allowed, got) {
-		c.Bad(field, got, "one of "+strings.Join(allowed, ", "))
+		c.refuse(field, "one of "+strings.Join(allowed, ", "))
 		return def
 	}
 	return got
 }
 
-// Strings reads a list of values, each one of allowed.
+// Nested reports whether a field is a list of lists.
+func (c *Config) Nested(field string) bool {
+	var list []json.RawMessage
+	return json.Unmarshal(c.fields[field], &list) == nil && slices.ContainsFunc(list, func(v json.RawMessage) bool { return v[0] == '[' })
+}
+
+// Strings reads a list of values, each one of allowed; any, if none are given.
 func (c *Config) Strings(field string, def []string, allowed ...string) []string {
 	var got []string
 	if !c.read(field, &got, "a list of strings") {
 		return def
 	}
 	for _, s := range got {
-		if !slices.Contains(allowed, s) {
+		if len(allowed) > 0 && !slices.Contains(allowed, s) {
 			c.Bad(field, s, "one of "+strings.Join(allowed, ", "))
 		}
 	}
@@ -162,20 +289,19 @@ func (c *Config) Strings(field string, def []string, allowed ...string) []string
 	return got
 }
 
-// Fixed checks fields of which only some values, written as JSON, are implemented. Null and absence pass: they
-// mean the default, which always is.
+// Fixed checks fields of which only some values, written as JSON, are implemented. Absence passes: it means the default,
+// which always is. A field without values may only be null.
 func (c *Config) Fixed(fields map[string][]string) {
 	for _, f := range slices.Sorted(mapKeys(fields)) {
-		if !c.Has(f) {
+		if !c.Has(f) && (!c.Null(f) || len(fields[f]) == 0) {
 			continue
 		}
-		var got bytes.Buffer
-		if err := json.Compact(&got, c.fields[f]); err != nil || !slices.Contains(fields[f], got.String()) {
+		if got := strictjson.Text(c.fields[f]); !slices.Contains(fields[f], got) {
 			want := strings.Join(fields[f], " or ")
 			if want == "" {
 				want = "null"
 			}
-			c.Bad(f, got.String(), want+", the only value implemented")
+			c.refuse(f, want+", the only value implemented")
 		}
 	}
 }

@@ -194,6 +194,9 @@ def main():
         pipe = StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=tok, unet=net, scheduler=sched, safety_checker=None,
                                        feature_extractor=None, requires_safety_checker=False)
         copy.deepcopy(pipe).to(torch.float16).save_pretrained(args.out)
+        # The scale at which the pictures are read; check.py --guidance reads them at others.
+        index = pathlib.Path(args.out) / "model_index.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"_euryale_guidance_scale": 3}, indent=2, sort_keys=True) + "\n")
 
     torch.manual_seed(1)
     train_unet(train, vae, tok, sched, args.steps, args.batch, torch.Generator().manual_seed(1), save)
