@@ -9,8 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
+
+	"github.com/euryale-ml/euryale/internal/bounded"
 )
 
 // corpus is testdata/hostile.json: what strings are made of, and the folders that make_hostile.py asks the references
@@ -202,10 +203,10 @@ func compareStrings(t *testing.T, dir string, n int, seed uint64) {
 }
 
 // Each character is dropped, composed, put into lower case and counted among letters, numbers, spaces or the rest as
-// the references do it.
+// the references do it. Where loops take samples, every eighth block is compared, from another one on for each folder.
 func TestEveryCharacter(t *testing.T) {
 	c := readCorpus(t)
-	for _, name := range []string{"sd1", "fast_json", "alone"} {
+	for first, name := range []string{"sd1", "fast_json", "alone"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tok, sums := c.tokenizer(t, name), readSums(t, filepath.Join("testdata", "crc", name+"_characters.bin"))
@@ -213,19 +214,13 @@ func TestEveryCharacter(t *testing.T) {
 				t.Fatalf("%d sums", len(sums))
 			}
 			var wrong []string
-			var mu sync.Mutex
-			var all sync.WaitGroup
-			for i, want := range sums {
-				all.Go(func() {
-					if got := c.sumOfBlock(t, tok, rune(256*i)); got != want {
-						mu.Lock()
-						defer mu.Unlock()
-						wrong = append(wrong, strconv.FormatInt(int64(256*i), 16))
-					}
-				})
+			step := bounded.Some(1, 8)
+			for i := first % step; i < len(sums); i += step {
+				if c.sumOfBlock(t, tok, rune(256*i)) != sums[i] {
+					wrong = append(wrong, strconv.FormatInt(int64(256*i), 16))
+				}
 			}
-			all.Wait()
-			if slices.Sort(wrong); len(wrong) > 0 {
+			if len(wrong) > 0 {
 				t.Errorf("%d blocks of 256 characters differ: U+%s", len(wrong), strings.Join(wrong[:min(len(wrong), 10)], ", U+"))
 			}
 		})

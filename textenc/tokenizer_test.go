@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,18 +22,26 @@ import (
 // merge makes, the special tokens.
 func published(t testing.TB) TokenizerFiles {
 	t.Helper()
-	f, err := os.Open("testdata/merges.txt.gz")
+	f, err := rebuilt()
 	if err != nil {
 		t.Fatal(err)
+	}
+	return f
+}
+
+var rebuilt = sync.OnceValues(func() (TokenizerFiles, error) {
+	f, err := os.Open("testdata/merges.txt.gz")
+	if err != nil {
+		return TokenizerFiles{}, err
 	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)
 	if err != nil {
-		t.Fatal(err)
+		return TokenizerFiles{}, err
 	}
 	merges, err := io.ReadAll(z)
 	if err != nil {
-		t.Fatal(err)
+		return TokenizerFiles{}, err
 	}
 	vocab := map[string]int{}
 	add := func(s string) { vocab[s] = len(vocab) }
@@ -51,11 +60,8 @@ func published(t testing.TB) TokenizerFiles {
 	add("<|startoftext|>")
 	add("<|endoftext|>")
 	raw, err := json.Marshal(vocab)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return TokenizerFiles{Dir: "tokenizer", Vocab: raw, Merges: merges, TokenizerConfig: []byte(`{"model_max_length": 77}`)}
-}
+	return TokenizerFiles{Dir: "tokenizer", Vocab: raw, Merges: merges, TokenizerConfig: []byte(`{"model_max_length": 77}`)}, err
+})
 
 // The ids are those of transformers for prompts of every kind.
 func TestIDsAreThoseOfTransformers(t *testing.T) {
