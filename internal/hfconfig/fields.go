@@ -8,8 +8,8 @@ import (
 )
 
 // AsPython has null mean what it means to a Python constructor that is called with it, as diffusers calls those of
-// schedulers: false to one that asks whether the value is true, and otherwise a value, not absence. Fixed then takes null
-// only where it is listed.
+// schedulers: false to one that asks whether the value is true, and otherwise a value, not absence. Fixed then takes
+// null only where it is listed.
 func (c *Config) AsPython() { c.python = true }
 
 // Keep forgets every field but those named.
