@@ -50,8 +50,8 @@ func openFS(t *testing.T, fsys fstest.MapFS, opts ...graphs.Option) *graphs.Text
 	return p
 }
 
-// A model whose own scheduler cannot be made opens, and runs with another one that is asked for: in the request or for the
-// whole pipeline. Without, the request fails and says what is the matter with the model.
+// A model whose own scheduler cannot be made opens, and runs with another one that is asked for: in the request or for
+// the whole pipeline. Without, the request fails and says what is the matter with the model.
 func TestAnotherSchedulerRescuesAModel(t *testing.T) {
 	asked := small()
 	asked.Scheduler = "ddim"
@@ -79,13 +79,13 @@ func TestAnotherSchedulerRescuesAModel(t *testing.T) {
 		{"the config is missing", schedulerConfig + ": missing", schedulerConfig + ": missing", func(f fstest.MapFS) {
 			delete(f, schedulerConfig)
 		}},
-		{"the config is no JSON", schedulerConfig + ": not JSON", "not JSON: taken is the noise of Stable Diffusion", func(f fstest.MapFS) {
+		{"the config is no JSON", schedulerConfig + ": not JSON", "not JSON: the noise of Stable Diffusion", func(f fstest.MapFS) {
 			f[schedulerConfig] = &fstest.MapFile{Data: []byte("version https://")}
 		}},
 		{"the config is no object", schedulerConfig + ": not a JSON object", "not a JSON object", func(f fstest.MapFS) {
 			f[schedulerConfig] = &fstest.MapFile{Data: []byte("[]")}
 		}},
-		{"there is no scheduler", "model_index.json: scheduler: no such component", "no such component: taken is", func(f fstest.MapFS) {
+		{"there is no scheduler", "model_index.json: scheduler: no such component", "no such component: the noise of", func(f fstest.MapFS) {
 			set(t, f, modelIndex, "scheduler", `[null, null]`)
 		}},
 	} {
@@ -145,8 +145,9 @@ func TestTheIndexNamesTheScheduler(t *testing.T) {
 	}
 }
 
-// Resolve is the same a second time: the model's own scheduler is not taken for one that was asked for, which is made from it
-// and may be another though the class is one. Here StableDiffusionPipeline had switched clipping off, which is then lost.
+// Resolve is the same a second time: the model's own scheduler is not taken for one that was asked for, which is made
+// from it and may be another though the class is one. Here StableDiffusionPipeline had switched clipping off, which is
+// then lost.
 func TestTheModelsOwnSchedulerIsNotMadeAnew(t *testing.T) {
 	fsys := goldenFS(t, "sd1")
 	set(t, fsys, modelIndex, "scheduler", `["diffusers", "DDIMScheduler"]`)
@@ -174,8 +175,8 @@ func TestTheModelsOwnSchedulerIsNotMadeAnew(t *testing.T) {
 	}
 }
 
-// Noise is drawn in every step in which diffusers draws it: of these steps the first adds none, its two sigmas being one, and
-// the others depend on whether it was drawn.
+// Noise is drawn in every step in which diffusers draws it: of these steps the first adds none, its two sigmas being
+// one, and the others depend on whether it was drawn.
 func TestNoiseIsDrawnWhereNoneIsAdded(t *testing.T) {
 	fsys := goldenFS(t, "sd1")
 	set(t, fsys, schedulerConfig, "num_train_timesteps", "20")

@@ -10,8 +10,9 @@ import (
 	"github.com/euryale-ml/euryale/internal/hfconfig"
 )
 
-// Scheduler takes latents from noise to picture. Names, formulas and the rounding of its schedule are those of diffusers
-// 0.34; a scheduler belongs to one run at a time. Each of them makes its steps of a few numbers: see layers.Step.
+// Scheduler takes latents from noise to picture. Names, formulas and the rounding of its schedule are those of
+// diffusers 0.34; a scheduler belongs to one run at a time. Each of them makes its steps of a few numbers: see
+// layers.Step.
 type Scheduler interface {
 	// Name is the diffusers class.
 	Name() string
@@ -41,8 +42,8 @@ type SchedulerConfig struct {
 	pipeline string // the class of the pipeline that holds the scheduler, or ""
 }
 
-// ParseSchedulerConfig checks a scheduler_config.json for the class that it names, and reports every problem at once. file
-// is its name in errors.
+// ParseSchedulerConfig checks a scheduler_config.json for the class that it names, and reports every problem at once.
+// file is its name in errors.
 func ParseSchedulerConfig(file string, raw []byte) (SchedulerConfig, error) {
 	c := hfconfig.Parse(file, raw)
 	cfg := SchedulerConfig{Class: c.String("_class_name", ""), file: file, raw: raw}
@@ -95,8 +96,8 @@ func classNames() []string {
 	return names
 }
 
-// NewScheduler makes the scheduler of a config, or another that is made from it, named as diffusers' class or by a short
-// name. Another is what diffusers' from_config makes of the config, also where it is of the same class.
+// NewScheduler makes the scheduler of a config, or another that is made from it, named as diffusers' class or by a
+// short name. Another is what diffusers' from_config makes of the config, also where it is of the same class.
 func NewScheduler(cfg SchedulerConfig, override string) (Scheduler, error) {
 	m, err := newMethod(cfg, override)
 	if err != nil {

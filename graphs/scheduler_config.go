@@ -11,15 +11,16 @@ import (
 //
 // diffusers makes a scheduler in three places, and a key of scheduler_config.json does not count in each of them alike.
 //
-// from_pretrained: the class is that of model_index.json. Its constructor takes the keys that it knows by name and its own
-// defaults for the others; keys of other classes are kept and have no effect. A key of value null is passed as None.
+// from_pretrained: the class is that of model_index.json. Its constructor takes the keys that it knows by name and its
+// own defaults for the others; keys of other classes are kept and have no effect. A key of value null is passed as
+// None.
 //
 // The pipeline's constructor: StableDiffusionPipeline has steps_offset be 1 and clip_sample false, whether the file had
 // another value or the class another default. StableDiffusionXLPipeline changes nothing.
 //
-// from_config(pipe.scheduler.config), which is what naming another scheduler means here: the new class takes what the file
-// had, with the pipeline's changes, of the keys that it knows. Keys that the file did not have take the new class's
-// defaults: what the pipeline changed there, and defaults of the first class, are lost.
+// from_config(pipe.scheduler.config), which is what naming another scheduler means here: the new class takes what the
+// file had, with the pipeline's changes, of the keys that it knows. Keys that the file did not have take the new
+// class's defaults: what the pipeline changed there, and defaults of the first class, are lost.
 
 // schedulerClass is a class of diffusers.
 type schedulerClass struct {
@@ -31,19 +32,22 @@ type schedulerClass struct {
 }
 
 // commonKeys are keys of every constructor.
-const commonKeys = "num_train_timesteps beta_start beta_end beta_schedule trained_betas prediction_type timestep_spacing steps_offset "
+const commonKeys = "num_train_timesteps beta_start beta_end beta_schedule trained_betas prediction_type " +
+	"timestep_spacing steps_offset "
 
 var schedulerClasses = map[string]schedulerClass{
 	"DDIMScheduler": {newDDIM, "clip_sample clip_sample_range set_alpha_to_one rescale_betas_zero_snr thresholding " +
 		"dynamic_thresholding_ratio sample_max_value", true},
 	"PNDMScheduler": {newPNDM, "skip_prk_steps set_alpha_to_one", false},
-	"EulerDiscreteScheduler": {newEuler, "interpolation_type use_karras_sigmas use_exponential_sigmas use_beta_sigmas sigma_min " +
-		"sigma_max timestep_type rescale_betas_zero_snr final_sigmas_type", false},
+	"EulerDiscreteScheduler": {newEuler, "interpolation_type use_karras_sigmas use_exponential_sigmas use_beta_sigmas " +
+		"sigma_min sigma_max timestep_type rescale_betas_zero_snr final_sigmas_type", false},
 	"EulerAncestralDiscreteScheduler": {newEulerAncestral, "rescale_betas_zero_snr", false},
-	// sigma_min and sigma_max are no keys of this constructor: the class looks for them among the keys that it only keeps.
-	"DPMSolverMultistepScheduler": {newDPM, "solver_order thresholding dynamic_thresholding_ratio sample_max_value algorithm_type " +
-		"solver_type lower_order_final euler_at_final use_karras_sigmas use_exponential_sigmas use_beta_sigmas use_lu_lambdas " +
-		"use_flow_sigmas flow_shift final_sigmas_type lambda_min_clipped variance_type rescale_betas_zero_snr sigma_min sigma_max", false},
+	// sigma_min and sigma_max are no keys of this constructor: the class looks for them among the keys that it only
+	// keeps.
+	"DPMSolverMultistepScheduler": {newDPM, "solver_order thresholding dynamic_thresholding_ratio sample_max_value " +
+		"algorithm_type solver_type lower_order_final euler_at_final use_karras_sigmas use_exponential_sigmas use_beta_sigmas " +
+		"use_lu_lambdas use_flow_sigmas flow_shift final_sigmas_type lambda_min_clipped variance_type rescale_betas_zero_snr " +
+		"sigma_min sigma_max", false},
 	"LCMScheduler": {newLCM, "original_inference_steps clip_sample clip_sample_range set_alpha_to_one thresholding " +
 		"dynamic_thresholding_ratio sample_max_value timestep_scaling rescale_betas_zero_snr", false},
 }
@@ -59,7 +63,8 @@ var rewritten = map[string]map[string][2][]string{
 	"UniPCMultistepScheduler":      {"solver_type": {{"midpoint", "heun", "logrho"}, {"bh2"}}},
 }
 
-// fields are what a class takes the config to hold. own says that it is the model's own scheduler, and not made from that.
+// fields are what a class takes the config to hold. own says that it is the model's own scheduler, and not made from
+// that.
 func (cfg SchedulerConfig) fields(kind schedulerClass, own bool) *hfconfig.Config {
 	c := hfconfig.Parse(cfg.file, cfg.raw)
 	c.Names("_class_name") // must be one or several, which does not matter

@@ -1,7 +1,6 @@
 package graphs
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
@@ -50,20 +49,22 @@ func (s *ddim) SetTimesteps(n int) error {
 func (s *ddim) step(i int, eta float32) layers.Step {
 	t := int(s.timesteps[i])
 	prev := t - s.n/s.steps
-	// In float32, as torch: with eta 1 what is left for the direction is a difference that is nearly nothing, and so is what
-	// rounding makes of it.
+	// In float32, as torch: with eta 1 what is left for the direction is a difference that is nearly nothing, and so
+	// is what rounding makes of it.
 	alpha, alphaPrev := float32(s.at(t)), float32(s.after(prev, s.alphaToOne))
 	beta, betaPrev := 1-alpha, 1-alphaPrev
 	variance := float32(betaPrev/beta) * (1 - alpha/alphaPrev)
 	sigma := eta * sqrt(variance)
 	left := betaPrev - float32(sigma*sigma)
 	if s.zeroSNR { // whose alphas are not torch's to the bit, so that the rounding is of no use: the same, multiplied out
-		left = float32(float64(betaPrev) * (1 - float64(eta)*float64(eta)*(1-float64(alpha)/float64(alphaPrev))/float64(beta)))
+		share := float64(eta) * float64(eta) * (1 - float64(alpha)/float64(alphaPrev)) / float64(beta)
+		left = float32(float64(betaPrev) * (1 - share))
 	}
 	direction := float64(sqrt(max(0, left)))
 
 	clean, noise := split(s.prediction, float64(sqrt(alpha)), float64(sqrt(beta)))
-	row := layers.Row{State: latents(direction * noise[0]), Output: direction * noise[1], Clean: float64(sqrt(alphaPrev)), Noise: float64(sigma)}
+	row := layers.Row{State: latents(direction * noise[0]), Output: direction * noise[1], Clean: float64(sqrt(alphaPrev)),
+		Noise: float64(sigma)}
 	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}, Draws: eta > 0}
 }
 
@@ -96,11 +97,11 @@ func (s *lcm) samples() int            { return 1 }
 
 func (s *lcm) SetTimesteps(n int) error {
 	if s.originalSteps > s.n {
-		return &RequestError{"num_inference_steps", fmt.Sprintf("cannot be chosen: the scheduler's original_inference_steps %d is more than its num_train_timesteps %d",
-			s.originalSteps, s.n)}
+		return stepsError("cannot be chosen: the scheduler's original_inference_steps %d is more than its num_train_timesteps %d",
+			s.originalSteps, s.n)
 	}
 	if n < 1 || n > s.originalSteps {
-		return &RequestError{"num_inference_steps", fmt.Sprintf("is %d, want 1 to the scheduler's original_inference_steps %d", n, s.originalSteps)}
+		return stepsError("is %d, want 1 to the scheduler's original_inference_steps %d", n, s.originalSteps)
 	}
 	every := s.n / s.originalSteps
 	s.timesteps = nil

@@ -1,7 +1,6 @@
 package graphs
 
 import (
-	"fmt"
 	"math"
 	"sort"
 
@@ -34,8 +33,8 @@ func newDPM(c *hfconfig.Config) method {
 		lambdaMin:       c.Float("lambda_min_clipped", math.Inf(-1), math.Inf(-1), math.Inf(1)),
 	}
 	algorithms := []string{`"dpmsolver++"`}
-	if s.finalSigmas == "sigma_min" {
-		algorithms = append(algorithms, `"deis"`) // taken for the first, but that the constructor refuses it with a final sigma of zero
+	if s.finalSigmas == "sigma_min" { // with zero the constructor refuses the second, and else takes it for the first
+		algorithms = append(algorithms, `"deis"`)
 	}
 	c.Fixed(map[string][]string{
 		"algorithm_type": algorithms, "variance_type": {"null"}, "thresholding": {"false", "null"},
@@ -75,15 +74,14 @@ func (s *dpm) SetTimesteps(n int) error {
 	return s.checkSolver(n)
 }
 
-// checkSolver refuses steps whose solver divides by the distance of two sigmas that are one, as those of timesteps beyond the
-// schedule's last are. diffusers then makes pictures of no numbers.
+// checkSolver refuses steps whose solver divides by the distance of two sigmas that are one, as those of timesteps
+// beyond the schedule's last are. diffusers then makes pictures of no numbers.
 func (s *dpm) checkSolver(n int) error {
 	for i := range s.timesteps {
 		row := s.step(i, 0).Rows[0]
 		for _, v := range []float64{row.State[0], row.State[1], row.Clean} {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return &RequestError{"num_inference_steps", fmt.Sprintf("%d gives two steps one sigma, %g, which this solver cannot take; "+
-					"want fewer steps", n, s.sigmas[i])}
+				return stepsError("%d gives two steps one sigma, %g, which this solver cannot take; want fewer steps", n, s.sigmas[i])
 			}
 		}
 	}

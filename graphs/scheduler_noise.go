@@ -17,10 +17,10 @@ type noiseSchedule struct {
 
 // Note [Rounding of the noise schedule]
 //
-// diffusers computes the schedule in float32. What is left of 1-alpha at the first timesteps is then a few bits, which steps
-// and sigmas show in the fifth digit, so these are the same bits here: those of torch on processors that have a fused
-// multiply-add. With rescale_betas_zero_snr that cannot be had, as torch's square root depends on the library behind it.
-// There all is in float64, so that the whole difference to diffusers is its own rounding.
+// diffusers computes the schedule in float32. What is left of 1-alpha at the first timesteps is then a few bits, which
+// steps and sigmas show in the fifth digit, so these are the same bits here: those of torch on processors that have a
+// fused multiply-add. With rescale_betas_zero_snr that cannot be had, as torch's square root depends on the library
+// behind it. There all is in float64, so that the whole difference to diffusers is its own rounding.
 
 const maxTrainTimesteps = 100000
 
@@ -84,7 +84,8 @@ func (s noiseSchedule) line(start, end float64, i int) float64 {
 	return s.round(end - step*float64(s.n-1-i))
 }
 
-// zeroTerminalSNR changes alphas_cumprod so that nothing of the signal is left at the end (algorithm 1 of arXiv 2305.08891).
+// zeroTerminalSNR changes alphas_cumprod so that nothing of the signal is left at the end (algorithm 1 of arXiv
+// 2305.08891).
 func zeroTerminalSNR(alphasCumprod []float64) {
 	first, last := math.Sqrt(alphasCumprod[0]), math.Sqrt(alphasCumprod[len(alphasCumprod)-1])
 	for i, a := range alphasCumprod {
@@ -93,8 +94,8 @@ func zeroTerminalSNR(alphasCumprod []float64) {
 	}
 }
 
-// sigmas is the noise in units of signal at each training timestep. The variance-exploding schedulers cannot take infinity, so
-// with zero SNR the last is that of 2^-24 (as in FP16).
+// sigmas is the noise in units of signal at each training timestep. The variance-exploding schedulers cannot take
+// infinity, so with zero SNR the last is that of 2^-24 (as in FP16).
 func (s noiseSchedule) sigmas() []float64 {
 	out := make([]float64, s.n)
 	for i, a := range s.alphasCumprod {
@@ -110,7 +111,7 @@ func (s noiseSchedule) sigmas() []float64 {
 	return out
 }
 
-// at is alphas_cumprod of a timestep. diffusers indexes a Python list, so -1 is the last, and trailing spacing can lead there.
+// at is alphas_cumprod of a timestep. Trailing spacing can lead to -1, which Python takes for the last.
 func (s noiseSchedule) at(t int) float64 {
 	if t < 0 {
 		t += s.n
@@ -129,9 +130,9 @@ func (s noiseSchedule) after(t int, alphaToOne bool) float64 {
 	return s.at(0)
 }
 
-// spaced picks training timesteps, from the last down, for n steps (table 2 of arXiv 2305.08891). linspace and leading pick
-// of the first top timesteps as many as are asked for. trailing goes down from top by steps of a fraction, as numpy's arange,
-// and then may end with one timestep more, which is -1. offset is for leading.
+// spaced picks training timesteps, from the last down, for n steps (table 2 of arXiv 2305.08891). linspace and leading
+// pick of the first top timesteps as many as are asked for. trailing goes down from top by steps of a fraction, as
+// numpy's arange, and then may end with one timestep more, which is -1. offset is for leading.
 func (s noiseSchedule) spaced(spacing string, n, points, top, offset int) []float64 {
 	t := make([]float64, points)
 	switch spacing {
@@ -159,8 +160,8 @@ func (s noiseSchedule) spaced(spacing string, n, points, top, offset int) []floa
 	return t
 }
 
-// arangeDown is numpy's arange(from, 0, -step). It takes the difference of its first two numbers for the step, which the
-// rounding of the second has changed.
+// arangeDown is numpy's arange(from, 0, -step). It takes the difference of its first two numbers for the step, which
+// the rounding of the second has changed.
 func arangeDown(from, step float64) []float64 {
 	t := make([]float64, int(math.Ceil(from/step)))
 	rounded := (from - step) - from
@@ -178,10 +179,15 @@ func rounded(t []float64) []float64 {
 	return t
 }
 
+// stepsError is a number of steps that cannot be taken.
+func stepsError(format string, a ...any) error {
+	return &RequestError{"num_inference_steps", fmt.Sprintf(format, a...)}
+}
+
 // checkSteps refuses what no class takes.
 func checkSteps(n int) error {
 	if n < 1 {
-		return &RequestError{"num_inference_steps", fmt.Sprintf("is %d, want at least 1", n)}
+		return stepsError("is %d, want at least 1", n)
 	}
 	return nil
 }
@@ -189,7 +195,7 @@ func checkSteps(n int) error {
 // checkStepsTrained refuses more steps than the model was trained with, as some classes do.
 func (s noiseSchedule) checkStepsTrained(n int) error {
 	if n < 1 || n > s.n {
-		return &RequestError{"num_inference_steps", fmt.Sprintf("is %d, want 1 to the scheduler's num_train_timesteps %d", n, s.n)}
+		return stepsError("is %d, want 1 to the scheduler's num_train_timesteps %d", n, s.n)
 	}
 	return nil
 }
@@ -197,20 +203,20 @@ func (s noiseSchedule) checkStepsTrained(n int) error {
 // checkIndex refuses a timestep that the noise schedule does not have, which an offset can give.
 func (s noiseSchedule) checkIndex(n int, t int) error {
 	if t < -s.n || t >= s.n {
-		return &RequestError{"num_inference_steps", fmt.Sprintf("%d gives the timestep %d, and the scheduler has 0 to %d", n, t, s.n-1)}
+		return stepsError("%d gives the timestep %d, and the scheduler has 0 to %d", n, t, s.n-1)
 	}
 	return nil
 }
 
-// checkFirst refuses schedules that begin with a timestep that comes again. diffusers then begins with the second of them
-// and fails after the last.
+// checkFirst refuses schedules that begin with a timestep that comes again. diffusers then begins with the second of
+// them and fails after the last.
 func checkFirst(n int, t []float32) error {
 	if len(t) == 0 {
-		return &RequestError{"num_inference_steps", fmt.Sprintf("%d gives no timestep at all", n)}
+		return stepsError("%d gives no timestep at all", n)
 	}
 	for _, v := range t[1:] {
 		if v == t[0] {
-			return &RequestError{"num_inference_steps", fmt.Sprintf("%d gives the first timestep, %g, twice, want fewer steps", n, v)}
+			return stepsError("%d gives the first timestep, %g, twice, want fewer steps", n, v)
 		}
 	}
 	return nil

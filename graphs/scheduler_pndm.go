@@ -2,7 +2,6 @@ package graphs
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 
@@ -43,8 +42,7 @@ func (s *pndm) SetTimesteps(n int) error {
 	s.timesteps = rounded(s.spaced(s.spacing, n, n, s.n, s.stepsOffset))
 	switch {
 	case !s.skipPRK && len(s.timesteps) < 4:
-		return &RequestError{"num_inference_steps", fmt.Sprintf("%d gives %d timesteps, want 4 at least without the scheduler's skip_prk_steps",
-			n, len(s.timesteps))}
+		return stepsError("%d gives %d timesteps, want 4 at least without the scheduler's skip_prk_steps", n, len(s.timesteps))
 	case !s.skipPRK:
 		s.setPRK()
 	case len(s.timesteps) > 1:

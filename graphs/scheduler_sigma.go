@@ -51,7 +51,9 @@ type karras struct {
 
 func readKarras(c *hfconfig.Config) karras {
 	k := karras{on: c.Is("use_karras_sigmas", "true")}
-	c.Fixed(map[string][]string{"use_karras_sigmas": {"false", "true"}, "use_exponential_sigmas": {"false"}, "use_beta_sigmas": {"false"}})
+	c.Fixed(map[string][]string{
+		"use_karras_sigmas": {"false", "true"}, "use_exponential_sigmas": {"false"}, "use_beta_sigmas": {"false"},
+	})
 	k.finalSigmas = c.String("final_sigmas_type", "zero", "zero", "sigma_min")
 	if k.on { // else they have no effect
 		k.low, k.high = bound(c, "sigma_min"), bound(c, "sigma_max")
@@ -97,8 +99,8 @@ func (k karras) last(all noiseSchedule) float64 {
 	return 0
 }
 
-// timestepsOf are the timesteps, between whole ones, that have these sigmas. diffusers takes logarithms of the schedule's in
-// float32.
+// timestepsOf are the timesteps, between whole ones, that have these sigmas. diffusers takes logarithms of the
+// schedule's in float32.
 func (s noiseSchedule) timestepsOf(sigmas []float64) []float64 {
 	logs := make([]float32, s.n)
 	for i, v := range s.sigmas() {
@@ -197,6 +199,6 @@ func (s *euler) step(i int, _ float32) layers.Step {
 		to = math.Sqrt(to*to - up*up)
 	}
 	row := layers.Row{State: latents(to / from), Clean: 1 - to/from, Noise: up}
-	return layers.Step{InputScale: float32(1 / math.Sqrt(from*from+1)), Clean: cleanSample(s.prediction, from), Clip: math.Inf(1),
-		Rows: []layers.Row{row}, Draws: s.ancestral}
+	return layers.Step{InputScale: float32(1 / math.Sqrt(from*from+1)), Clean: cleanSample(s.prediction, from),
+		Clip: math.Inf(1), Rows: []layers.Row{row}, Draws: s.ancestral}
 }

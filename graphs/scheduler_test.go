@@ -39,8 +39,8 @@ func (c schedulerCase) make(t *testing.T) Scheduler {
 	return s
 }
 
-// Every scheduler takes the way of diffusers', sample by sample, made from any config as diffusers makes it. The model stands
-// in for itself: noise of a known seed and a tenth of its input.
+// Every scheduler takes the way of diffusers', sample by sample, made from any config as diffusers makes it. The model
+// stands in for itself: noise of a known seed and a tenth of its input.
 func TestSchedulerTrajectories(t *testing.T) {
 	var cases []schedulerCase
 	golden.Manifest(t, "schedulers", &cases)
@@ -70,8 +70,8 @@ func TestSchedulerTrajectories(t *testing.T) {
 	}
 }
 
-// trajectory compares samples [steps+1 n], and what the generator of the steps' noise gives after them, which shows in how
-// many steps it was drawn.
+// trajectory compares samples [steps+1 n], and what the generator of the steps' noise gives after them, which shows in
+// how many steps it was drawn.
 func trajectory(t *testing.T, s Scheduler, want, next []float32, eta float32) {
 	t.Helper()
 	n := len(next)
@@ -105,7 +105,8 @@ func trajectory(t *testing.T, s Scheduler, want, next []float32, eta float32) {
 	}
 }
 
-// Every number of steps from 1 to 1000 has diffusers' timesteps, or is refused where diffusers fails or gives no numbers.
+// Every number of steps from 1 to 1000 has diffusers' timesteps, or is refused where diffusers fails or gives no
+// numbers.
 func TestEveryNumberOfSteps(t *testing.T) {
 	var cases []schedulerCase
 	golden.Manifest(t, "timesteps", &cases)
@@ -159,8 +160,8 @@ var without = map[string][]string{
 	"LCMScheduler":                {"dynamic_thresholding_ratio", "sample_max_value", "timestep_spacing", "steps_offset", "set_alpha_to_one"},
 }
 
-// A class takes the keys that diffusers' constructor takes, an absent key means its default, and every key has an effect or is
-// checked.
+// A class takes the keys that diffusers' constructor takes, an absent key means its default, and every key has an
+// effect or is checked.
 func TestSchedulerKeys(t *testing.T) {
 	var classes []struct{ Class, Defaults string }
 	golden.Manifest(t, "scheduler_keys", &classes)

@@ -64,6 +64,8 @@ def run(part, binary, args):
                     said[outcome, remark] += 1
                 if outcome == DIFFERENT and counts[outcome] <= args.show:
                     print(f"{DIFFERENT}: {remark}\n    {json.dumps(case)}", flush=True)
+            print(f"\r{part}: {sum(counts.values()):,}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
     for (outcome, remark), n in sorted(said.items()):
         if outcome != DIFFERENT:
             print(f"{outcome}: {remark} ({n})")

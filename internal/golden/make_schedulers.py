@@ -56,10 +56,10 @@ TRAJECTORIES = [
     case(ANCESTRAL, dict(**SD, num_train_timesteps=10, timestep_spacing="trailing"), 10),
     case(DDIM, dict(**SD, clip_sample=False, timestep_spacing="trailing"), 4, eta=1.0),
     # Trailing spacing with another timestep, -1, and with one that numpy rounds another way.
-    case(DDIM, dict(**SD, num_train_timesteps=100, clip_sample=False, timestep_spacing="trailing"), 61),
-    case(PNDM, dict(**SD, num_train_timesteps=100, skip_prk_steps=True, timestep_spacing="trailing"), 61),
-    case(EULER, dict(**SD, num_train_timesteps=100, use_karras_sigmas=True, timestep_spacing="trailing"), 61),
-    case(DPM, dict(**SD, num_train_timesteps=100, timestep_spacing="trailing"), 61),
+    case(DDIM, dict(**SD, clip_sample=False, timestep_spacing="trailing"), 61),
+    case(PNDM, dict(**SD, skip_prk_steps=True, timestep_spacing="trailing"), 61),
+    case(EULER, dict(**SD, use_karras_sigmas=True, timestep_spacing="trailing"), 61),
+    case(DPM, dict(**SD, timestep_spacing="trailing"), 61),
     case(DPM, dict(**SD, timestep_spacing="trailing"), 48),
     # More steps than timesteps.
     case(EULER, dict(**SD, num_train_timesteps=10), 15),

@@ -1,4 +1,5 @@
-// Command ours is Euryale's side of bench/differential: it reads cases, a line of JSON each, and answers each by a line.
+// Command ours is Euryale's side of bench/differential: it reads cases, a line of JSON each, and answers each by a
+// line.
 //
 //	ours part <cases >answers
 package main

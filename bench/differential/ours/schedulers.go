@@ -8,8 +8,8 @@ import (
 	"github.com/euryale-ml/euryale/internal/torchrand"
 )
 
-// schedulerCase is a scheduler and how many steps it takes with a model that stands in for itself: noise of a known seed,
-// and a tenth of its input.
+// schedulerCase is a scheduler and how many steps it takes with a model that stands in for itself: noise of a known
+// seed, and a tenth of its input.
 type schedulerCase struct {
 	Config   string // scheduler_config.json
 	Pipeline string // of model_index.json
