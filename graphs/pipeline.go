@@ -197,8 +197,8 @@ func (p *TextToImage) readGuidance(m *loader.Model) error {
 	if p.xl {
 		p.guidance = 5
 	}
-	v, there := m.IndexValue(guidanceKey)
-	if !there {
+	v, _ := m.IndexValue(guidanceKey)
+	if v == nil {
 		return nil
 	}
 	n, ok := v.(float64)

@@ -134,7 +134,7 @@ func TestPlanIsThatOfTheRun(t *testing.T) {
 	for _, model := range []string{"sd1", "sdxl"} {
 		for _, flags := range cases {
 			args := append([]string{"-m", filepath.Join(filepath.Dir(sd1), model), "-offload", "sequential", "-json", "-W",
-				"16", "-H", "16", "-steps", "2"}, strings.Fields(flags)...)
+				"16", "-H", "16", "-steps", "4"}, strings.Fields(flags)...)
 			for _, f := range args {
 				delete(missing, strings.TrimPrefix(f, "-"))
 			}
