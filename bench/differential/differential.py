@@ -9,6 +9,7 @@ JSON, by another line:
 
     cases()                yields cases, which are dicts of JSON values
     compare(case, answer)  -> (outcome, what is to be said of it or None)
+    prepare(case)          optional: makes what a case needs, before it is answered
 
 The outcomes, the last of which must not occur:
 
@@ -42,6 +43,8 @@ def work(job):
     """Answers and compares a chunk of cases."""
     part, binary, chunk = job
     module = importlib.import_module(part)
+    for c in chunk if hasattr(module, "prepare") else []:
+        module.prepare(c)
     lines = "".join(json.dumps(c) + "\n" for c in chunk)
     answers = subprocess.run([binary, part], input=lines, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(answers) == len(chunk), (len(answers), len(chunk))

@@ -36,7 +36,7 @@ def random_unet(rng, family):
     cross = [rng.random() < 0.6 for _ in range(n)]
     layers = [rng.randint(1, 2) for _ in range(n)]
     c = dict(
-        sample_size=pick(rng, 8, 10, [8, 12]) if family != "sdxl" else pick(rng, 8, 10), block_out_channels=channels, norm_num_groups=groups,
+        sample_size=pick(rng, 8, 16, [8, 16]) if family != "sdxl" else pick(rng, 8, 16), block_out_channels=channels, norm_num_groups=groups,
         down_block_types=["CrossAttnDownBlock2D" if x else "DownBlock2D" for x in cross],
         up_block_types=["CrossAttnUpBlock2D" if x else "UpBlock2D" for x in reversed(cross)],
         layers_per_block=pick(rng, layers, layers[0]), attention_head_dim=pick(rng, 2, [pick(rng, 1, 2, 4) for _ in range(n)]),
@@ -104,22 +104,27 @@ def random_request(rng, f):
     if rng.random() < 0.3:
         unit = max(8, 2 ** (len(f.json["vae/config.json"]["block_out_channels"]) - 1))
         r.update(height=unit * rng.randint(4, 8), width=unit * rng.randint(4, 8))
-    if rng.random() < 0.2:
+    if rng.random() < 0.2 and r["guidance_scale"] > 1:
         r["guidance_rescale"] = 0.5
     if f.family == "sdxl" and rng.random() < 0.3:
         r.update(prompt_2="a ring", original_size=[100, 120], crops_coords_top_left=[3, 5])
     return r
 
 
+FOLDERS = pathlib.Path(tempfile.gettempdir()) / "differential-models"
+
+
 def cases():
-    folders = pathlib.Path(tempfile.gettempdir()) / "differential-models"
-    shutil.rmtree(folders, ignore_errors=True)
     for seed in range(COUNT):
-        rng = random.Random(seed)
-        f = random_folder(rng)
-        at = folders / str(seed)
-        f.write(at)
-        yield dict(Seed=seed, Folder=str(at), Scheduler=f.scheduler, Arguments=random_request(rng, f))
+        yield dict(Seed=seed, Folder=str(FOLDERS / str(seed)))
+
+
+def prepare(c):
+    rng = random.Random(c["Seed"])
+    f = random_folder(rng)
+    shutil.rmtree(c["Folder"], ignore_errors=True)
+    f.write(pathlib.Path(c["Folder"]))
+    c.update(Scheduler=f.scheduler, Arguments=random_request(rng, f))
 
 
 def draw(c, dtype):
@@ -141,7 +146,8 @@ def draw(c, dtype):
 
 
 def call(pipe, c, generator, last):
-    return pipe(**c["Arguments"], generator=generator, output_type="np", callback_on_step_end=lambda p, n, t, d: last.update(d) or d).images
+    kw = {k: tuple(v) if isinstance(v, list) else v for k, v in c["Arguments"].items()}
+    return pipe(**kw, generator=generator, output_type="np", callback_on_step_end=lambda p, n, t, d: last.update(d) or d).images
 
 
 def rel(a, b):
@@ -155,7 +161,7 @@ def compare(c, a):
             latents, images = draw(c, torch.float32)
         except Exception as e:
             if a["Error"]:
-                return "refused", None
+                return "refused", a["Error"].splitlines()[0].partition(", want")[0][:60]
             return "DIFFERENT", f"diffusers refuses: {type(e).__name__}: {str(e)[:90]}"
         if not np.isfinite(latents).all():
             return ("not finite", None) if "finite" in a["Error"] else ("DIFFERENT", "diffusers' latents are not finite")
