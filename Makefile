@@ -147,3 +147,8 @@ gpu-bundle: build/stub/libcuda.so build/contract/contract
 	tar -C build/bundle -cf - . | xz -T1 --lzma2=preset=6,dict=192MiB >gpu-bundle/parts.tar.xz
 	cp bench/gpu/run.sh gpu-bundle
 	du -sm gpu-bundle
+
+# Cases by the ten thousand through Euryale and through diffusers; see the script. ARGS narrows it down.
+.PHONY: differential
+differential: .venv
+	$(PYTHON) bench/differential/differential.py $(ARGS)

@@ -13,10 +13,13 @@ type course struct {
 	method
 	timesteps []float32
 	steps     []layers.Step
-	noisy     bool // some step adds noise
+	noisy     bool // noise is drawn in some step
 }
 
 func (p *TextToImage) course(r Request) (*course, error) {
+	if err := p.checkScheduler(r); err != nil {
+		return nil, err
+	}
 	m, err := newMethod(p.scheduler, r.Scheduler)
 	if err != nil {
 		return nil, err
@@ -28,7 +31,7 @@ func (p *TextToImage) course(r Request) (*course, error) {
 	for i := range c.timesteps {
 		s := m.step(i, r.Eta)
 		s.Guidance, s.Rescale = r.GuidanceScale, r.GuidanceRescale
-		c.noisy = c.noisy || adds(s)
+		c.noisy = c.noisy || s.Draws
 		c.steps = append(c.steps, s)
 	}
 	return c, nil

@@ -73,7 +73,7 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 	if err := p.denoise(ctx, r, c, cond, latents, noise, times); err != nil {
 		return nil, err
 	}
-	res = &Result{Seed: *r.Seed, Steps: len(c.timesteps), Warnings: cond.warnings}
+	res = &Result{Seed: *r.Seed, Scheduler: c.Name(), Steps: len(c.timesteps), Warnings: append(cond.warnings, p.rescue.warnings...)}
 	res.Images, err = p.decode(ctx, r, latents)
 	times.Decode, times.Load = times.lap(), p.host.weights.Took()-times.took
 	res.Times = times.Times
@@ -125,7 +125,7 @@ func (p *TextToImage) denoise(ctx context.Context, r Request, c *course, cond co
 	for i, t := range c.timesteps {
 		n.step(i, t)
 		c.steps[i].Coefficients(n.in.step)
-		if adds(c.steps[i]) {
+		if c.steps[i].Draws {
 			fresh := make([]float32, len(latents))
 			noise.Randn(fresh)
 			eachImage(channelsLast, n.in.noise, fresh, shape)

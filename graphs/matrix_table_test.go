@@ -60,6 +60,17 @@ var sentences = []sentence{
 	{"sdxl: no first encoder", "text_encoder: no such component", false},
 	// transformers makes a layer of random numbers for one that is not there.
 	{"sd1: fewer layers than the config has", "num_hidden_layers: 3, want 2", false},
+	// Schedulers' settings that are not implemented.
+	{"*Scheduler trained_betas [*", "trained_betas: [0.01,0.01", false},
+	{"*Scheduler thresholding true", "thresholding: true, want false", false},
+	{"*Scheduler interpolation_type \"log_linear\"", `interpolation_type: "log_linear", want "linear"`, false},
+	{"*Scheduler use_exponential_sigmas true", "use_exponential_sigmas: true, want false", false},
+	{"*Scheduler solver_order 3", "solver_order: 3, want a whole number from 1 to 2", false},
+	{"*Scheduler prediction_type \"flow_prediction\"", `prediction_type: "flow_prediction", want one of epsilon`, false},
+	{"*Scheduler algorithm_type \"sde-dpmsolver++\"", `algorithm_type: "sde-dpmsolver++", want "dpmsolver++"`, false},
+	{"*Scheduler use_lu_lambdas true", "use_lu_lambdas: true, want false", false},
+	{"*Scheduler use_flow_sigmas true", "use_flow_sigmas: true, want false", false},
+	{"*: scheduler DDPMScheduler in the index*", "scheduler: DDPMScheduler, want one of", false},
 
 	// Settings without effect, and a size of which SDXL's pipeline makes a default that it cannot use.
 	{"*unet/config.json dropout null", "", true},

@@ -33,6 +33,7 @@ type TextToImage struct {
 	unet       unet.Config
 	vae        vae.Config
 	scheduler  SchedulerConfig
+	rescue     rescue                   // where the model's own scheduler cannot be made
 	parameters map[string]layers.Params // per component
 	networks   map[string]any           // compiled, by component and shape
 	session    *session                 // of the last request that was offloaded
@@ -70,8 +71,7 @@ type options struct {
 // WithThreads sets the number of threads, at most 1,024; 0, the default, takes one per core.
 func WithThreads(n int) Option { return func(o *options) { o.threads = n } }
 
-// WithScheduler overrides the model's scheduler for requests that name none: a diffusers class name or a
-// short name such as "dpm++2m".
+// WithScheduler overrides the model's scheduler for requests that name none; see Request.Scheduler.
 func WithScheduler(name string) Option { return func(o *options) { o.scheduler = name } }
 
 // WithVAETiling decodes pictures larger than the VAE's own size in overlapping tiles that are blended, as
@@ -128,7 +128,8 @@ func (p *TextToImage) open(m *loader.Model) (err error) {
 // from any goroutine, in OnStepEnd too, and more than once.
 func (p *TextToImage) Close() error { return p.host.close() }
 
-// read parses every config and checks the weights against them, collecting the problems.
+// read parses every config and checks the weights against them, collecting the problems. A scheduler that cannot be made is
+// no problem of the model yet: a request may name another.
 func (p *TextToImage) read(m *loader.Model) error {
 	var errs []error
 	failed := func(err error) bool {
@@ -158,18 +159,15 @@ func (p *TextToImage) read(m *loader.Model) error {
 		p.vae, err = vae.ParseConfig(file, raw)
 		failed(err)
 	}
-	if c, err := m.Component("scheduler"); !failed(err) {
-		if raw, err := c.File("scheduler_config.json"); !failed(err) {
-			p.scheduler, err = ParseSchedulerConfig("scheduler/scheduler_config.json", raw)
-			failed(err)
-			p.scheduler.stableDiffusion = !p.xl
-		}
-	}
+	p.readScheduler(m)
 	if len(errs) == 0 {
 		failed(p.fit())
 	}
 	if len(errs) == 0 {
 		failed(p.dryBuild())
+	}
+	if len(errs) > 0 {
+		failed(p.rescue.err)
 	}
 	return badmodel.Join(errs...)
 }
@@ -199,8 +197,8 @@ func (p *TextToImage) readGuidance(m *loader.Model) error {
 	if p.xl {
 		p.guidance = 5
 	}
-	v, there := m.IndexValue(guidanceKey)
-	if !there {
+	v, _ := m.IndexValue(guidanceKey)
+	if v == nil {
 		return nil
 	}
 	n, ok := v.(float64)

@@ -30,7 +30,8 @@ type Request struct {
 	Eta                float32 // noise added by DDIM, 0 to 1; others refuse it
 	Seed               *uint64 // see Seed; nil picks one and the result names it
 
-	// Scheduler overrides the model's: a diffusers class name or a short name such as "dpm++2m".
+	// Scheduler overrides the model's: a diffusers class name or a short name such as "dpm++2m". It is made from the
+	// model's as diffusers' from_config does it, also where it is of the same class.
 	Scheduler string
 
 	// Embeddings of the prompt, in place of Prompt: [1 S C], C being cross_attention_dim. The negative one, where
@@ -66,13 +67,14 @@ type Step struct {
 
 // Result is what Generate returns.
 type Result struct {
-	Images   []image.Image // NumImagesPerPrompt pictures, 8 bits per channel, sRGB
-	Latents  *tensor.Dense // [N 4 h w], before the VAE's scaling, as diffusers' output_type="latent"
-	Seed     uint64
-	Steps    int           // model evaluations
-	Warnings []string      // what was not done as asked, such as text cut off
-	Offload  *OffloadStats // nil without a strategy
-	Times    Times
+	Images    []image.Image // NumImagesPerPrompt pictures, 8 bits per channel, sRGB
+	Latents   *tensor.Dense // [N 4 h w], before the VAE's scaling, as diffusers' output_type="latent"
+	Seed      uint64
+	Scheduler string        // the diffusers class that ran
+	Steps     int           // model evaluations
+	Warnings  []string      // what was not done as asked, such as text cut off
+	Offload   *OffloadStats // nil without a strategy
+	Times     Times
 }
 
 // Seed is for Request.Seed.
@@ -102,8 +104,8 @@ func (o *options) limited() Limits {
 	return Limits{cmp.Or(l.Side, 8192), cmp.Or(l.Steps, 10000), cmp.Or(l.Images, 64), cmp.Or(l.Prompt, 64<<10)}
 }
 
-// Resolve fills in the model's defaults, a seed among them, and refuses what cannot be run. Generate does it
-// by itself.
+// Resolve fills in the model's defaults, a seed among them, and refuses what cannot be run. Scheduler stays empty for the
+// model's own. Generate does it by itself.
 func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 	defer program.Recovered(&err)
 	if side := p.unet.SampleSize; len(side) > 0 {
@@ -118,9 +120,11 @@ func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 	orDefault(&r.Prompt2, r.Prompt)
 	orDefault(&r.NegativePrompt2, r.NegativePrompt)
 	orDefault(&r.Scheduler, p.opt.scheduler)
-	orDefault(&r.Scheduler, p.scheduler.Class)
 	orDefault(&r.OriginalSize, [2]int{r.Height, r.Width})
 	orDefault(&r.TargetSize, [2]int{r.Height, r.Width})
+	if err := p.checkScheduler(r); err != nil {
+		return r, err
+	}
 	if r.Seed == nil {
 		var b [8]byte
 		rand.Read(b[:])

@@ -1,7 +1,6 @@
 package graphs
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
@@ -11,13 +10,20 @@ import (
 // ddim is DDIMScheduler (Song et al. 2020, arXiv 2010.02502).
 type ddim struct {
 	noiseSchedule
-	*schedulerParams
-	steps     int
-	timesteps []float64
+	schedulerParams
+	clipping
+	alphaToOne bool // set_alpha_to_one
+	steps      int
+	timesteps  []float64
 }
 
-func newDDIM(n noiseSchedule, _ *hfconfig.Config, p *schedulerParams) method {
-	return &ddim{noiseSchedule: n, schedulerParams: p}
+func newDDIM(c *hfconfig.Config) method {
+	return &ddim{
+		noiseSchedule:   readNoise(c, 0.0001, 0.02, "linear"),
+		schedulerParams: readParams(c, "leading", "epsilon", "v_prediction", "sample"),
+		clipping:        readClipping(c, true),
+		alphaToOne:      c.Bool("set_alpha_to_one", true),
+	}
 }
 
 func (s *ddim) Name() string            { return "DDIMScheduler" }
@@ -26,22 +32,14 @@ func (s *ddim) InitNoiseSigma() float32 { return 1 }
 func (s *ddim) samples() int            { return 1 }
 
 func (s *ddim) SetTimesteps(n int) error {
-	s.steps = n
-	if err := s.checkSteps(n); err != nil {
+	if err := s.checkStepsTrained(n); err != nil {
 		return err
 	}
-	s.timesteps = s.spaced(s.spacing, n, n, s.stepsOffset)
-	for i := range s.timesteps {
-		s.timesteps[i] = math.RoundToEven(s.timesteps[i])
-	}
-	return s.checkTimesteps(s.timesteps)
-}
-
-// checkTimesteps refuses timesteps past the end, which an offset can give.
-func (s noiseSchedule) checkTimesteps(t []float64) error {
-	for _, v := range t {
-		if v < 0 || int(v) >= s.n {
-			return &RequestError{"num_inference_steps", fmt.Sprintf("%d gives the timestep %g, beyond the scheduler's %d", len(t), v, s.n)}
+	s.steps = n
+	s.timesteps = rounded(s.spaced(s.spacing, n, n, s.n, s.stepsOffset))
+	for _, t := range s.timesteps {
+		if err := s.checkIndex(n, int(t)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -51,32 +49,45 @@ func (s noiseSchedule) checkTimesteps(t []float64) error {
 func (s *ddim) step(i int, eta float32) layers.Step {
 	t := int(s.timesteps[i])
 	prev := t - s.n/s.steps
-	// In float32, as torch: with eta 1 the direction is the root of a difference that is nearly nothing.
-	alpha, alphaPrev := float32(s.at(t, s.alphaToOne)), float32(s.at(prev, s.alphaToOne))
-	beta := 1 - alpha
-	variance := float32((1-alphaPrev)/beta) * (1 - alpha/alphaPrev)
+	// In float32, as torch: with eta 1 what is left for the direction is a difference that is nearly nothing, and so
+	// is what rounding makes of it.
+	alpha, alphaPrev := float32(s.at(t)), float32(s.after(prev, s.alphaToOne))
+	beta, betaPrev := 1-alpha, 1-alphaPrev
+	variance := float32(betaPrev/beta) * (1 - alpha/alphaPrev)
 	sigma := eta * sqrt(variance)
+	left := betaPrev - float32(sigma*sigma)
+	if s.zeroSNR { // whose alphas are not torch's to the bit, so that the rounding is of no use: the same, multiplied out
+		share := float64(eta) * float64(eta) * (1 - float64(alpha)/float64(alphaPrev)) / float64(beta)
+		left = float32(float64(betaPrev) * (1 - share))
+	}
+	direction := float64(sqrt(max(0, left)))
 
 	clean, noise := split(s.prediction, float64(sqrt(alpha)), float64(sqrt(beta)))
-	direction := float64(sqrt(max(0, 1-alphaPrev-float32(sigma*sigma))))
-	row := layers.Row{State: latents(direction * noise[0]), Output: direction * noise[1], Clean: float64(sqrt(alphaPrev)), Noise: float64(sigma)}
-	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}}
+	row := layers.Row{State: latents(direction * noise[0]), Output: direction * noise[1], Clean: float64(sqrt(alphaPrev)),
+		Noise: float64(sigma)}
+	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}, Draws: eta > 0}
 }
 
 func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
 
-// lcm is LCMScheduler (Luo et al. 2023, arXiv 2310.04378).
+// lcm is LCMScheduler (Luo et al. 2023, arXiv 2310.04378). Its timestep_spacing and steps_offset mean nothing.
 type lcm struct {
 	noiseSchedule
-	*schedulerParams
+	clipping
+	prediction    string
 	originalSteps int     // original_inference_steps
 	scaling       float64 // timestep_scaling
 	timesteps     []float64
 }
 
-func newLCM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) method {
-	return &lcm{noiseSchedule: n, schedulerParams: p, originalSteps: c.Int("original_inference_steps", 50, 1, n.n),
-		scaling: c.Float("timestep_scaling", 10, 1e-3, 1e6)}
+func newLCM(c *hfconfig.Config) method {
+	return &lcm{
+		noiseSchedule: readNoise(c, 0.00085, 0.012, "scaled_linear"),
+		clipping:      readClipping(c, false),
+		prediction:    c.String("prediction_type", "epsilon", "epsilon", "v_prediction", "sample"),
+		originalSteps: c.Int("original_inference_steps", 50, 1, maxTrainTimesteps),
+		scaling:       c.Float("timestep_scaling", 10, 1e-3, 1e6),
+	}
 }
 
 func (s *lcm) Name() string            { return "LCMScheduler" }
@@ -85,8 +96,12 @@ func (s *lcm) InitNoiseSigma() float32 { return 1 }
 func (s *lcm) samples() int            { return 1 }
 
 func (s *lcm) SetTimesteps(n int) error {
+	if s.originalSteps > s.n {
+		return stepsError("cannot be chosen: the scheduler's original_inference_steps %d is more than its num_train_timesteps %d",
+			s.originalSteps, s.n)
+	}
 	if n < 1 || n > s.originalSteps {
-		return &RequestError{"num_inference_steps", fmt.Sprintf("is %d, want 1 to the scheduler's original_inference_steps %d", n, s.originalSteps)}
+		return stepsError("is %d, want 1 to the scheduler's original_inference_steps %d", n, s.originalSteps)
 	}
 	every := s.n / s.originalSteps
 	s.timesteps = nil
@@ -104,13 +119,13 @@ func (s *lcm) step(i int, _ float32) layers.Step {
 	scaled := t * s.scaling
 	skip := sigmaData * sigmaData / (scaled*scaled + sigmaData*sigmaData)
 	keep := scaled / math.Sqrt(scaled*scaled+sigmaData*sigmaData)
-	alpha := s.at(int(t), s.alphaToOne)
+	alpha := s.at(int(t))
 	clean, _ := split(s.prediction, math.Sqrt(alpha), math.Sqrt(1-alpha))
-	next, noise := 1.0, 0.0
-	if i+1 < len(s.timesteps) {
-		alpha = s.at(int(s.timesteps[i+1]), s.alphaToOne)
+	next, noise, last := 1.0, 0.0, i+1 == len(s.timesteps)
+	if !last {
+		alpha = s.at(int(s.timesteps[i+1]))
 		next, noise = math.Sqrt(alpha), math.Sqrt(1-alpha)
 	}
 	row := layers.Row{State: latents(next * skip), Clean: next * keep, Noise: noise}
-	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}}
+	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}, Draws: !last}
 }

@@ -11,142 +11,218 @@ import (
 type noiseSchedule struct {
 	n             int // num_train_timesteps
 	schedule      string
-	alphasCumprod []float32 // the share of signal, squared
+	alphasCumprod []float64 // the share of signal, squared
 	zeroSNR       bool
 }
 
-func newNoiseSchedule(c *hfconfig.Config, beta [2]float64, schedule string) noiseSchedule {
+// Note [Rounding of the noise schedule]
+//
+// diffusers computes the schedule in float32. What is left of 1-alpha at the first timesteps is then a few bits, which
+// steps and sigmas show in the fifth digit, so these are the same bits here: those of torch on processors that have a
+// fused multiply-add. With rescale_betas_zero_snr that cannot be had, as torch's square root depends on the library
+// behind it. There all is in float64, so that the whole difference to diffusers is its own rounding.
+
+const maxTrainTimesteps = 100000
+
+// readNoise reads the keys of a class whose defaults these are.
+func readNoise(c *hfconfig.Config, start, end float64, schedule string) noiseSchedule {
 	s := noiseSchedule{
-		n:        c.Int("num_train_timesteps", 1000, 1, 100000),
+		n:        c.Int("num_train_timesteps", 1000, 2, maxTrainTimesteps),
 		schedule: c.String("beta_schedule", schedule, "linear", "scaled_linear", "squaredcos_cap_v2"),
 		zeroSNR:  c.Bool("rescale_betas_zero_snr", false),
 	}
-	start, end := c.Float("beta_start", beta[0], 1e-9, 0.999), c.Float("beta_end", beta[1], 1e-9, 0.999)
-	betas := s.betas(start, end)
-	if s.zeroSNR {
-		betas = zeroTerminalSNR(betas)
+	c.Fixed(map[string][]string{"trained_betas": {"null"}})
+	if s.schedule != "squaredcos_cap_v2" { // which has none
+		start, end = c.Float("beta_start", start, 1e-9, 0.999), c.Float("beta_end", end, 1e-9, 0.999)
 	}
-	s.alphasCumprod = cumprodOfAlphas(betas)
+	prod := 1.0
+	for _, b := range s.betas(start, end) {
+		prod *= s.round(1 - b) // torch adds up float32 products in double precision
+		s.alphasCumprod = append(s.alphasCumprod, s.round(prod))
+	}
+	if s.zeroSNR {
+		zeroTerminalSNR(s.alphasCumprod)
+	}
 	return s
 }
 
-func (s noiseSchedule) betas(start, end float64) []float32 {
-	betas := make([]float32, s.n)
-	line := func(a, b float64, i int) float32 {
-		if s.n == 1 {
-			return float32(a)
-		}
-		return float32(a + (b-a)*float64(i)/float64(s.n-1))
+// round is of a number of the schedule; see Note [Rounding of the noise schedule].
+func (s noiseSchedule) round(x float64) float64 {
+	if s.zeroSNR {
+		return x
 	}
+	return float64(float32(x))
+}
+
+func (s noiseSchedule) betas(start, end float64) []float64 {
+	betas := make([]float64, s.n)
 	for i := range betas {
 		switch s.schedule {
 		case "linear":
-			betas[i] = line(start, end, i)
+			betas[i] = s.line(start, end, i)
 		case "scaled_linear":
-			v := line(math.Sqrt(start), math.Sqrt(end), i)
-			betas[i] = v * v
+			v := s.line(math.Sqrt(start), math.Sqrt(end), i)
+			betas[i] = s.round(v * v)
 		case "squaredcos_cap_v2": // Nichol and Dhariwal 2021
 			bar := func(t float64) float64 {
 				c := math.Cos((t + 0.008) / 1.008 * math.Pi / 2)
 				return c * c
 			}
-			betas[i] = float32(min(1-bar(float64(i+1)/float64(s.n))/bar(float64(i)/float64(s.n)), 0.999))
+			betas[i] = s.round(min(1-bar(float64(i+1)/float64(s.n))/bar(float64(i)/float64(s.n)), 0.999))
 		}
 	}
 	return betas
 }
 
-// cumprodOfAlphas multiplies up 1-beta. torch adds up float32 products in double precision.
-func cumprodOfAlphas(betas []float32) []float32 {
-	out, prod := make([]float32, len(betas)), 1.0
-	for i, b := range betas {
-		prod *= float64(1 - b)
-		out[i] = float32(prod)
+// line is the i-th number of torch.linspace: counted from both ends to the middle, and rounded once.
+func (s noiseSchedule) line(start, end float64, i int) float64 {
+	start, end = s.round(start), s.round(end)
+	step := s.round(s.round(end-start) / float64(s.n-1))
+	if i < s.n/2 {
+		return s.round(start + step*float64(i))
 	}
-	return out
+	return s.round(end - step*float64(s.n-1-i))
 }
 
-// zeroTerminalSNR changes betas so that nothing of the signal is left at the end (algorithm 1 of arXiv
+// zeroTerminalSNR changes alphas_cumprod so that nothing of the signal is left at the end (algorithm 1 of arXiv
 // 2305.08891).
-func zeroTerminalSNR(betas []float32) []float32 {
-	bar := cumprodOfAlphas(betas)
-	root := make([]float32, len(bar))
-	for i, a := range bar {
-		root[i] = float32(math.Sqrt(float64(a)))
+func zeroTerminalSNR(alphasCumprod []float64) {
+	first, last := math.Sqrt(alphasCumprod[0]), math.Sqrt(alphasCumprod[len(alphasCumprod)-1])
+	for i, a := range alphasCumprod {
+		v := (math.Sqrt(a) - last) * (first / (first - last))
+		alphasCumprod[i] = v * v
 	}
-	first, last := root[0], root[len(root)-1]
-	for i := range root {
-		root[i] = (root[i] - last) * (first / (first - last))
-		bar[i] = root[i] * root[i]
-	}
-	out := make([]float32, len(betas))
-	out[0] = 1 - bar[0]
-	for i := 1; i < len(out); i++ {
-		out[i] = 1 - bar[i]/bar[i-1]
-	}
-	return out
 }
 
-// sigmas is the noise in units of signal at each training timestep. The variance-exploding schedulers cannot
-// take infinity, so with zero SNR the last is that of 2^-24 (as in FP16).
+// sigmas is the noise in units of signal at each training timestep. The variance-exploding schedulers cannot take
+// infinity, so with zero SNR the last is that of 2^-24 (as in FP16).
 func (s noiseSchedule) sigmas() []float64 {
 	out := make([]float64, s.n)
 	for i, a := range s.alphasCumprod {
-		if s.zeroSNR && i == s.n-1 {
-			a = 1.0 / (1 << 24)
+		switch b := float32(a); {
+		case !s.zeroSNR:
+			out[i] = float64(sqrt((1 - b) / b))
+		case i == s.n-1:
+			out[i] = 1 << 12 // the root of 2^24 - 1, as torch rounds it
+		default:
+			out[i] = math.Sqrt((1 - a) / a)
 		}
-		out[i] = float64(float32(math.Sqrt(float64((1 - a) / a))))
 	}
 	return out
 }
 
-// at is alphas_cumprod of a timestep, or what stands before the first.
-func (s noiseSchedule) at(t int, alphaToOne bool) float64 {
+// at is alphas_cumprod of a timestep. Trailing spacing can lead to -1, which Python takes for the last.
+func (s noiseSchedule) at(t int) float64 {
+	if t < 0 {
+		t += s.n
+	}
+	return s.alphasCumprod[t]
+}
+
+// after is alphas_cumprod of the timestep that a step leads to, or what stands before the first.
+func (s noiseSchedule) after(t int, alphaToOne bool) float64 {
 	switch {
 	case t >= 0:
-		return float64(s.alphasCumprod[t])
+		return s.at(t)
 	case alphaToOne:
 		return 1
 	}
-	return float64(s.alphasCumprod[0])
+	return s.at(0)
 }
 
-// spaced picks n of the training timesteps, from the last down (table 2 of arXiv 2305.08891). In linspace and
-// leading more than n points may be laid and the lowest dropped.
-func (s noiseSchedule) spaced(spacing string, n, points, offset int) []float64 {
-	t := make([]float64, 0, points)
+// spaced picks training timesteps, from the last down, for n steps (table 2 of arXiv 2305.08891). linspace and leading
+// pick of the first top timesteps as many as are asked for. trailing goes down from top by steps of a fraction, as
+// numpy's arange, and then may end with one timestep more, which is -1. offset is for leading.
+func (s noiseSchedule) spaced(spacing string, n, points, top, offset int) []float64 {
+	t := make([]float64, points)
 	switch spacing {
 	case "linspace":
-		for i := points - 1; i >= 0; i-- {
-			v := 0.0
-			if points > 1 {
-				v = float64(i) * (float64(s.n-1) / float64(points-1))
-			}
-			t = append(t, v)
+		step := 0.0
+		if points > 1 {
+			step = float64(top-1) / float64(points-1)
+		}
+		for i := range t {
+			t[points-1-i] = float64(i) * step
+		}
+		if points > 1 {
+			t[0] = float64(top - 1)
 		}
 	case "leading":
-		for i := points - 1; i >= 0; i-- {
-			t = append(t, float64(i*(s.n/points)+offset))
+		for i := range t {
+			t[points-1-i] = float64(i*(top/points) + offset)
 		}
 	case "trailing":
-		step := float64(s.n) / float64(n)
-		for i := range int(math.Ceil(float64(s.n) / step)) {
-			t = append(t, math.RoundToEven(float64(s.n)-float64(i)*step)-1)
+		t = arangeDown(float64(top), float64(s.n)/float64(n))
+		for i, v := range t {
+			t[i] = math.RoundToEven(v) - 1
 		}
-		return t
 	}
-	return t[:n]
+	return t
 }
 
-// checkSteps refuses more steps than the model was trained with, as diffusers does.
-func (s noiseSchedule) checkSteps(n int) error {
-	if n < 1 || n > s.n {
-		return &RequestError{"num_inference_steps", fmt.Sprintf("is %d, want 1 to the scheduler's num_train_timesteps %d", n, s.n)}
+// arangeDown is numpy's arange(from, 0, -step). It takes the difference of its first two numbers for the step, which
+// the rounding of the second has changed.
+func arangeDown(from, step float64) []float64 {
+	t := make([]float64, int(math.Ceil(from/step)))
+	rounded := (from - step) - from
+	for i := range t {
+		t[i] = from + float64(float64(i)*rounded) // the conversion keeps the two operations from being fused
+	}
+	return t
+}
+
+// rounded are timesteps as numpy rounds them to whole numbers.
+func rounded(t []float64) []float64 {
+	for i, v := range t {
+		t[i] = math.RoundToEven(v)
+	}
+	return t
+}
+
+// stepsError is a number of steps that cannot be taken.
+func stepsError(format string, a ...any) error {
+	return &RequestError{"num_inference_steps", fmt.Sprintf(format, a...)}
+}
+
+// checkSteps refuses what no class takes.
+func checkSteps(n int) error {
+	if n < 1 {
+		return stepsError("is %d, want at least 1", n)
 	}
 	return nil
 }
 
-// float32s converts timesteps.
+// checkStepsTrained refuses more steps than the model was trained with, as some classes do.
+func (s noiseSchedule) checkStepsTrained(n int) error {
+	if n < 1 || n > s.n {
+		return stepsError("is %d, want 1 to the scheduler's num_train_timesteps %d", n, s.n)
+	}
+	return nil
+}
+
+// checkIndex refuses a timestep that the noise schedule does not have, which an offset can give.
+func (s noiseSchedule) checkIndex(n int, t int) error {
+	if t < -s.n || t >= s.n {
+		return stepsError("%d gives the timestep %d, and the scheduler has 0 to %d", n, t, s.n-1)
+	}
+	return nil
+}
+
+// checkFirst refuses schedules that begin with a timestep that comes again. diffusers then begins with the second of
+// them and fails after the last.
+func checkFirst(n int, t []float32) error {
+	if len(t) == 0 {
+		return stepsError("%d gives no timestep at all", n)
+	}
+	for _, v := range t[1:] {
+		if v == t[0] {
+			return stepsError("%d gives the first timestep, %g, twice, want fewer steps", n, v)
+		}
+	}
+	return nil
+}
+
+// float32s rounds numbers to float32.
 func float32s(t []float64) []float32 {
 	out := make([]float32, len(t))
 	for i, v := range t {

@@ -1,6 +1,7 @@
 package graphs
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -12,19 +13,21 @@ import (
 // Runge-Kutta steps unless skip_prk_steps is set.
 type pndm struct {
 	noiseSchedule
-	*schedulerParams
-	skipPRK   bool
-	steps     int
-	prk       int // timesteps that belong to Runge-Kutta steps
-	timesteps []float64
+	schedulerParams
+	skipPRK    bool // skip_prk_steps
+	alphaToOne bool // set_alpha_to_one
+	steps      int
+	prk        int // timesteps that belong to Runge-Kutta steps
+	timesteps  []float64
 }
 
-func newPNDM(n noiseSchedule, c *hfconfig.Config, p *schedulerParams) method {
-	s := &pndm{noiseSchedule: n, schedulerParams: p, skipPRK: c.Bool("skip_prk_steps", false)}
-	if p.prediction == "sample" {
-		c.Bad("prediction_type", p.prediction, "epsilon or v_prediction with PNDMScheduler")
+func newPNDM(c *hfconfig.Config) method {
+	return &pndm{
+		noiseSchedule:   readNoise(c, 0.0001, 0.02, "linear"),
+		schedulerParams: readParams(c, "leading", "epsilon", "v_prediction"),
+		skipPRK:         c.Bool("skip_prk_steps", false),
+		alphaToOne:      c.Bool("set_alpha_to_one", false),
 	}
-	return s
 }
 
 func (s *pndm) Name() string            { return "PNDMScheduler" }
@@ -32,37 +35,36 @@ func (s *pndm) Timesteps() []float32    { return float32s(s.timesteps) }
 func (s *pndm) InitNoiseSigma() float32 { return 1 }
 
 func (s *pndm) SetTimesteps(n int) error {
-	if err := s.checkSteps(n); err != nil {
+	if err := checkSteps(n); err != nil {
 		return err
 	}
-	s.steps = n
-	t := s.spaced(s.spacing, n, n, s.stepsOffset)
-	for i := range t {
-		t[i] = math.RoundToEven(t[i])
-	}
-	if err := s.checkTimesteps(t); err != nil {
-		return err
-	}
-	if s.skipPRK {
+	s.steps, s.prk = n, 0
+	s.timesteps = rounded(s.spaced(s.spacing, n, n, s.n, s.stepsOffset))
+	switch {
+	case !s.skipPRK && len(s.timesteps) < 4:
+		return stepsError("%d gives %d timesteps, want 4 at least without the scheduler's skip_prk_steps", n, len(s.timesteps))
+	case !s.skipPRK:
+		s.setPRK()
+	case len(s.timesteps) > 1:
 		// The second timestep comes twice: the first multistep is a predictor, then a corrector.
-		s.prk = 0
-		if n > 1 {
-			t = slices.Insert(slices.Clone(t), 1, t[1])
-		}
-		s.timesteps = t
-		return nil
+		s.timesteps = slices.Insert(s.timesteps, 1, s.timesteps[1])
 	}
-	return s.setPRK(t)
+	for i := range s.timesteps {
+		t, prev := s.span(i)
+		if err := cmp.Or(s.checkIndex(n, t), s.checkIndex(n, max(prev, -1))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // setPRK replaces the first three timesteps by four evaluations each, halfway ones twice.
-func (s *pndm) setPRK(t []float64) error {
-	first := slices.Clone(t[:min(4, len(t))])
+func (s *pndm) setPRK() {
+	first := slices.Clone(s.timesteps[:4])
 	slices.Reverse(first)
 	var points []float64 // ascending, each followed by the halfway point above it
-	half := float64(s.n / s.steps / 2)
 	for _, v := range first {
-		points = append(points, v, v+half)
+		points = append(points, v, v+float64(s.half()))
 	}
 	points = points[:len(points)-1]
 	var twice []float64
@@ -72,9 +74,28 @@ func (s *pndm) setPRK(t []float64) error {
 	twice = twice[1 : len(twice)-1]
 	slices.Reverse(twice)
 	s.prk = len(twice)
-	s.timesteps = append(twice, t[min(3, len(t)):]...)
-	return s.checkTimesteps(s.timesteps)
+	s.timesteps = append(twice, s.timesteps[3:]...)
 }
+
+// half is the halfway point of a step.
+func (s *pndm) half() int { return s.n / s.steps / 2 }
+
+// span is the timesteps between which step i goes.
+func (s *pndm) span(i int) (t, prev int) {
+	t = int(s.timesteps[i])
+	switch count := i - s.prk; {
+	case count < 0 && i%2 == 0:
+		return int(s.timesteps[i/4*4]), t - s.half()
+	case count < 0:
+		return int(s.timesteps[i/4*4]), t
+	case s.corrects(count):
+		return t + s.n/s.steps, t
+	}
+	return t, t - s.n/s.steps
+}
+
+// corrects reports whether a multistep is the first step again, with the mean of the outputs at both of its ends.
+func (s *pndm) corrects(count int) bool { return count == 1 && s.skipPRK }
 
 // The samples that are kept: model outputs from the newest on, the sample that a Runge-Kutta or the first multistep
 // began with, and the sum of a Runge-Kutta step.
@@ -96,11 +117,15 @@ func (s *pndm) step(i int, _ float32) layers.Step {
 	for k := range rows {
 		rows[k].State[k] = 1 // what is not changed is kept
 	}
+	var start int // the sample that the step begins with
+	var noise layers.Row
 	if i < s.prk {
-		s.rungeKutta(i, rows)
+		start, noise = s.rungeKutta(i, rows)
 	} else {
-		s.multistep(i-s.prk, rows)
+		start, noise = s.multistep(i-s.prk, rows)
 	}
+	t, prev := s.span(i)
+	rows[0] = s.transfer(start, noise, t, prev)
 	return layers.Step{InputScale: 1, Clean: [3]float64{1, 0, 1}, Clip: math.Inf(1), Rows: rows}
 }
 
@@ -116,17 +141,13 @@ func push(rows []layers.Row) {
 	}
 }
 
-func (s *pndm) rungeKutta(i int, rows []layers.Row) {
-	diff := 0
-	if i%2 == 0 {
-		diff = s.n / s.steps / 2
-	}
-	t, prev := int(s.timesteps[i/4*4]), int(s.timesteps[i])-diff
+func (s *pndm) rungeKutta(i int, rows []layers.Row) (start int, noise layers.Row) {
 	share := 1.0 / 3
 	if i%4 == 0 || i%4 == 3 {
 		share = 1.0 / 6
 	}
-	start, sum := pndmStart, layers.Row{Output: share}
+	start = pndmStart
+	sum := layers.Row{Output: share}
 	if i%4 == 0 {
 		start = 0
 		rows[pndmStart] = layers.Row{State: latents(1)}
@@ -135,48 +156,41 @@ func (s *pndm) rungeKutta(i int, rows []layers.Row) {
 		sum.State[pndmSum] = 1
 	}
 	rows[pndmSum] = sum
-	noise := layers.Row{Output: 1}
 	if i%4 == 3 {
-		noise = sum
+		return start, sum
 	}
-	rows[0] = s.transfer(start, noise, t, prev)
+	return start, layers.Row{Output: 1}
 }
 
 // mixes are what the multistep makes of model outputs, the newest first, when there are one, two, three and four of
 // them (Adams and Bashforth 1883).
 var mixes = [][]float64{{1}, {3.0 / 2, -1.0 / 2}, {23.0 / 12, -16.0 / 12, 5.0 / 12}, {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}}
 
-func (s *pndm) multistep(count int, rows []layers.Row) {
-	t := int(s.timesteps[s.prk+count])
-	prev := t - s.n/s.steps
-	start := 0
-	var noise layers.Row
-	if count == 1 && s.skipPRK {
-		// The corrector: the first step again, with the mean of the outputs at both of its ends.
-		prev, t = t, t+s.n/s.steps
-		start, noise.Output, noise.State[pndmOutputs] = pndmStart, 0.5, 0.5
-	} else {
-		known := s.prk/4 + count
-		if s.skipPRK && count > 1 {
-			known--
-		}
-		mix := mixes[min(known, 3)]
-		noise.Output = mix[0]
-		for k, v := range mix[1:] {
-			noise.State[pndmOutputs+k] = v
-		}
-		push(rows)
-		if count == 0 {
-			rows[pndmStart] = layers.Row{State: latents(1)}
-		}
+func (s *pndm) multistep(count int, rows []layers.Row) (start int, noise layers.Row) {
+	if s.corrects(count) {
+		noise.Output, noise.State[pndmOutputs] = 0.5, 0.5
+		return pndmStart, noise
 	}
-	rows[0] = s.transfer(start, noise, t, prev)
+	known := s.prk/4 + count
+	if s.skipPRK && count > 1 {
+		known--
+	}
+	mix := mixes[min(known, 3)]
+	noise.Output = mix[0]
+	for k, v := range mix[1:] {
+		noise.State[pndmOutputs+k] = v
+	}
+	push(rows)
+	if count == 0 {
+		rows[pndmStart] = layers.Row{State: latents(1)}
+	}
+	return 0, noise
 }
 
 // transfer is formula (9) of the paper: the sample at prev from the one at t, which the state has as start, and the
 // noise.
 func (s *pndm) transfer(start int, noise layers.Row, t, prev int) layers.Row {
-	alpha, alphaPrev := s.at(t, s.alphaToOne), s.at(prev, s.alphaToOne)
+	alpha, alphaPrev := s.at(t), s.after(prev, s.alphaToOne)
 	beta, betaPrev := 1-alpha, 1-alphaPrev
 	keep := math.Sqrt(alphaPrev / alpha)
 	shift := (alphaPrev - alpha) / (alpha*math.Sqrt(betaPrev) + math.Sqrt(alpha*beta*alphaPrev))

@@ -3,7 +3,6 @@ package graphs
 import (
 	"errors"
 	"math"
-	"slices"
 
 	"github.com/euryale-ml/euryale/layers"
 )
@@ -44,7 +43,7 @@ func (s *stepper) Step(modelOutput, sample []float32, step int, o StepOptions) e
 	copy(s.state, sample)
 	st := s.step(step, o.Eta)
 	var noise []float32
-	if adds(st) {
+	if st.Draws {
 		noise = make([]float32, len(sample))
 		o.Noise(noise)
 	}
@@ -53,11 +52,6 @@ func (s *stepper) Step(modelOutput, sample []float32, step int, o StepOptions) e
 	layers.ApplyStep(numbers, s.state, modelOutput, noise)
 	copy(sample, s.state)
 	return nil
-}
-
-// adds reports whether a step adds noise.
-func adds(s layers.Step) bool {
-	return slices.ContainsFunc(s.Rows, func(r layers.Row) bool { return r.Noise != 0 })
 }
 
 // split says what sample and model output contribute to the predicted clean sample, as layers.Step has it, and to the
@@ -73,9 +67,9 @@ func split(prediction string, a, b float64) (clean [3]float64, noise [2]float64)
 }
 
 // clipAt is the clip of a step.
-func (p *schedulerParams) clipAt() float64 {
-	if p.clip {
-		return p.clipRange
+func (c clipping) clipAt() float64 {
+	if c.clip {
+		return c.limit
 	}
 	return math.Inf(1)
 }

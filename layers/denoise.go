@@ -34,6 +34,7 @@ type Step struct {
 	Clean      [3]float64
 	Clip       float64 // infinite for none
 	Rows       []Row   // one per sample of the state
+	Draws      bool    // noise is drawn for the step, also where no row has a share of it
 }
 
 // Row makes one sample of the next state.

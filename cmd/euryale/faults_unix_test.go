@@ -52,7 +52,7 @@ func TestKilledRunsLeaveNothing(t *testing.T) {
 	start, takes, want := drawing(t, dir, 7)
 	rng := rand.New(rand.NewPCG(1, 2))
 	killed, before := 0, 0
-	for i := range bounded.Some(100, 12) {
+	for i := range bounded.Some(100, 8) {
 		os.Remove(out)
 		if i%2 == 1 {
 			if err := os.WriteFile(out, old, 0o666); err != nil {
@@ -110,7 +110,7 @@ func TestInterruptedRunsLeaveNothing(t *testing.T) {
 	start, takes, want := drawing(t, dir, 7)
 	rng := rand.New(rand.NewPCG(3, 4))
 	cancelled := 0
-	n := bounded.Some(200, 20)
+	n := bounded.Some(200, 12)
 	for i := 0; cancelled < n; i++ {
 		if i == 3*n {
 			t.Fatalf("%d of %d were cancelled", cancelled, i)

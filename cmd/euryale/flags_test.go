@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
 	"path/filepath"
 	"reflect"
 	"runtime/debug"
@@ -26,7 +28,7 @@ var generateWays = ways{
 
 // refusedByGenerate lists for every flag of generate the ways in which it would do nothing, and is refused.
 var refusedByGenerate = map[string]string{
-	"m none": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "",
+	"m none": "", "variant fp16": "", "links-into .": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "",
 	"sampler ddim": "", "eta 1": "",
 	"clip-skip 1": "", "batch 2": "", "vae-tiling": "", "p x": "", "s 1": "", "guidance-rescale 0.5": "",
 	"o a.png": "", "latents-out L": "", "json": "", "quiet": "", "threads 1": "", "check-finite": "",
@@ -44,7 +46,7 @@ var planWays = ways{
 
 // refusedByPlan lists the same for every flag of plan.
 var refusedByPlan = map[string]string{
-	"m none": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "",
+	"m none": "", "variant fp16": "", "links-into .": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "",
 	"sampler ddim": "", "eta 1": "",
 	"clip-skip 1": "", "batch 2": "", "vae-tiling": "",
 	"offload model": "c", "max-vram 4MiB": "c", "max-ram 1GiB": "c", "prefetch 64KiB": "anmvcjJp", "keep unet": "anmcjp",
@@ -121,6 +123,8 @@ func TestPlanIsThatOfTheRun(t *testing.T) {
 	}
 	delete(missing, "device") // there is one here
 	delete(missing, "dtype")
+	delete(missing, "variant") // which files are read, not what a picture takes
+	delete(missing, "links-into")
 	peaks := map[int]bool{}
 	cases := []string{"", "-W 48 -H 40", "-steps 3", "-cfg-scale 1", "-clip-skip 1", "-batch 2", "-eta 1 -sampler ddim",
 		"-vae-tiling -W 128 -H 128", "-n x"}
@@ -130,7 +134,7 @@ func TestPlanIsThatOfTheRun(t *testing.T) {
 	for _, model := range []string{"sd1", "sdxl"} {
 		for _, flags := range cases {
 			args := append([]string{"-m", filepath.Join(filepath.Dir(sd1), model), "-offload", "sequential", "-json", "-W",
-				"16", "-H", "16", "-steps", "2"}, strings.Fields(flags)...)
+				"16", "-H", "16", "-steps", "4"}, strings.Fields(flags)...)
 			for _, f := range args {
 				delete(missing, strings.TrimPrefix(f, "-"))
 			}
@@ -232,5 +236,38 @@ func TestFlagsAreTheRequest(t *testing.T) {
 	}
 	if err := f.check(fs); err == nil || !strings.Contains(err.Error(), "-n does nothing without guidance") {
 		t.Errorf("a negative prompt without guidance: %v", err)
+	}
+}
+
+// A folder whose weights are of variants, or lie elsewhere, says which flag helps, and the flag does.
+func TestVariantsAndLinks(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "model"), os.DirFS(sd1)); err != nil {
+		t.Fatal(err)
+	}
+	weights := filepath.Join(dir, "model", "unet", "diffusion_pytorch_model")
+	inspect := func(more ...string) (int, string) {
+		code, _, stderr := euryale(t.Context(), append([]string{"plan", "-m", filepath.Join(dir, "model"), "-steps", "1"}, more...)...)
+		return code, stderr
+	}
+	if err := os.Rename(weights+".safetensors", weights+".bf16.safetensors"); err != nil {
+		t.Fatal(err)
+	}
+	if code, stderr := inspect(); code != exitModel || !strings.Contains(stderr, "the variants bf16") || !strings.Contains(stderr, "-variant") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if code, stderr := inspect("-variant", "bf16"); code != 0 {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	disk := filepath.Join(dir, "disk")
+	if err := errors.Join(os.Mkdir(disk, 0o777), os.Rename(weights+".bf16.safetensors", filepath.Join(disk, "w")),
+		os.Symlink(filepath.Join(disk, "w"), weights+".safetensors")); err != nil {
+		t.Skip("no links here:", err)
+	}
+	if code, stderr := inspect(); code != exitModel || !strings.Contains(stderr, "-links-into "+disk) {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if code, stderr := inspect("-links-into", disk); code != 0 {
+		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -251,8 +252,8 @@ func (f *generateFlags) findOutputs() error {
 
 func (f *generateFlags) summary(m *loader.Model, res *graphs.Result) *summary {
 	s := &summary{
-		Model: f.model, Class: m.Class(), Prompt: f.req.Prompt, Negative: f.req.NegativePrompt, Seed: res.Seed,
-		Sampler: f.req.Scheduler, Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
+		Model: f.model.folder, Class: m.Class(), Prompt: f.req.Prompt, Negative: f.req.NegativePrompt, Seed: res.Seed,
+		Sampler: cmp.Or(f.req.Scheduler, res.Scheduler), Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
 		Guidance: f.req.GuidanceScale, Warnings: res.Warnings, Times: timesOf(res.Times), Offload: offloadOf(res.Offload),
 	}
 	if s.Model == "" {

@@ -32,17 +32,17 @@ type layerInfo struct {
 }
 
 func defineInspect(fs *flagSet) runner {
-	var model string
+	var model modelFlags
 	var layers, asJSON bool
 	fs.topic("Flags")
-	fs.text(&model, "m", "", "model `folder` in the diffusers layout; default: the embedded model", anyFolder)
+	model.register(fs)
 	fs.yes(&layers, "layers", "list every layer")
 	fs.yes(&asJSON, "json", "print JSON, layers included")
-	return abandon(func(_ context.Context, stdout, _ io.Writer) error { return inspect(stdout, model, layers, asJSON) })
+	return abandon(func(_ context.Context, stdout, _ io.Writer) error { return inspect(stdout, &model, layers, asJSON) })
 }
 
-func inspect(stdout io.Writer, model string, layers, asJSON bool) error {
-	m, err := open(model)
+func inspect(stdout io.Writer, model *modelFlags, layers, asJSON bool) error {
+	m, err := model.open()
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (info *componentInfo) count(w *loader.Weights) {
 		for _, d := range t.Shape {
 			n *= int64(d)
 		}
-		dtypes[t.DType.String()] = true
+		dtypes[t.Stored] = true
 		info.Parameters += n
 		info.Bytes += t.Bytes
 		info.Tensors++
@@ -92,7 +92,7 @@ func (info *componentInfo) count(w *loader.Weights) {
 			l = &layerInfo{Name: at}
 			layer[at] = l
 		}
-		l.Tensors = append(l.Tensors, fmt.Sprintf("%s %s %v", last, t.DType, t.Shape))
+		l.Tensors = append(l.Tensors, fmt.Sprintf("%s %s %v", last, t.Stored, t.Shape))
 		l.Parameters += n
 		l.Bytes += t.Bytes
 	}

@@ -139,10 +139,29 @@ func usage(w io.Writer) {
 	fmt.Fprint(w, "\n\"euryale <command> -h\" shows a command's flags.\n")
 }
 
-// open opens a model folder, or the embedded model.
-func open(path string) (*loader.Model, error) {
-	if path == "" {
-		return loader.Tiny()
+// modelFlags say which model is opened, and how.
+type modelFlags struct{ folder, variant, linksInto string }
+
+func (f *modelFlags) register(fs *flagSet) {
+	fs.text(&f.folder, "m", "", "model `folder` in the diffusers layout; default: the embedded model", anyFolder)
+	fs.text(&f.variant, "variant", "", "`variant` of the weights that is preferred: fp16, bf16, non_ema, ...")
+	fs.text(&f.linksInto, "links-into", "", "`folder` that links of the model's folder may lead into, too", anyFolder)
+}
+
+// open opens the folder, or the embedded model.
+func (f *modelFlags) open() (*loader.Model, error) {
+	var opts []loader.Option
+	if f.variant != "" {
+		opts = append(opts, loader.WithVariant(f.variant))
 	}
-	return loader.Open(path)
+	if f.linksInto != "" {
+		opts = append(opts, loader.WithLinksInto(f.linksInto))
+	}
+	switch {
+	case f.folder != "":
+		return loader.Open(f.folder, opts...)
+	case len(opts) > 0:
+		return nil, errors.New("-variant and -links-into are for a model folder: -m names one")
+	}
+	return loader.Tiny()
 }

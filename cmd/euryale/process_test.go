@@ -81,7 +81,7 @@ func TestHostileFoldersThroughTheCommand(t *testing.T) {
 	os.Remove(filepath.Join(out, "out.png"))
 	largest, longest, seen := int64(0), time.Duration(0), map[int]bool{}
 	for _, c := range hostile.Cases() {
-		if seen[c.Number()] && !bounded.Full() {
+		if !bounded.Full() && (seen[c.Number()] || c.Number()%3 != 0) {
 			continue
 		}
 		seen[c.Number()] = true

@@ -12,7 +12,8 @@ import (
 // requestFlags say which model draws what, and on which device, as far as a plan depends on it. A plan is thus for
 // the picture that the same flags of "generate" make. The names are those of stable-diffusion.cpp where it has them.
 type requestFlags struct {
-	model, sampler        string
+	model                 modelFlags
+	sampler               string
 	device                graphs.DeviceOption
 	guidance, eta         float32
 	width, height         int
@@ -23,7 +24,7 @@ type requestFlags struct {
 
 func (f *requestFlags) register(fs *flagSet) {
 	fs.topic("Model and device")
-	fs.text(&f.model, "m", "", "model `folder` in the diffusers layout; default: the embedded model", anyFolder)
+	f.model.register(fs)
 	fs.text(&f.device.Name, "device", "", "`device` that computes: cpu, the default, or cuda:0, ...", "cpu", "cuda:0")
 	fs.text(&f.device.DType, "dtype", "",
 		"`type` that a CUDA device computes in, default f16; plan takes it without a device, too", "f16", "bf16", "f32")
@@ -60,7 +61,7 @@ func (f *requestFlags) request(fs *flagSet) (graphs.Request, error) {
 // pipeline opens the model and makes a pipeline of it. close ends both.
 func (f *requestFlags) pipeline(opts ...graphs.Option) (p *graphs.TextToImage, m *loader.Model, close func() error,
 	err error) {
-	if m, err = open(f.model); err != nil {
+	if m, err = f.model.open(); err != nil {
 		return nil, nil, nil, err
 	}
 	if f.tiling {

@@ -24,6 +24,8 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+import make_schedulers
+
 HERE = pathlib.Path(__file__).parent
 OUT = HERE / "testdata"
 sys.path.insert(0, str(HERE.parent.parent / "loader" / "tiny"))
@@ -179,61 +181,6 @@ def pictures(pipes):
     return tensors, manifest
 
 
-SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-TRAJECTORIES = [  # class in the file, override, config, steps, eta
-    ("DDIMScheduler", None, {}, 10, 0),
-    ("DDIMScheduler", None, dict(**SD, clip_sample=False, set_alpha_to_one=False, steps_offset=1), 7, 0.5),
-    ("DDIMScheduler", None, dict(**SD, clip_sample=False, timestep_spacing="trailing", rescale_betas_zero_snr=True, prediction_type="v_prediction"), 9, 0),
-    ("DDIMScheduler", None, dict(beta_schedule="squaredcos_cap_v2", timestep_spacing="linspace", prediction_type="sample"), 6, 1),
-    ("PNDMScheduler", None, dict(**SD, skip_prk_steps=True, steps_offset=1), 10, 0),
-    ("PNDMScheduler", None, dict(skip_prk_steps=True, prediction_type="v_prediction", timestep_spacing="trailing", set_alpha_to_one=True), 6, 0),
-    ("PNDMScheduler", None, dict(**SD), 9, 0),
-    ("PNDMScheduler", None, dict(**SD, skip_prk_steps=True, timestep_spacing="linspace"), 1, 0),
-    ("EulerDiscreteScheduler", None, {}, 10, 0),
-    ("EulerDiscreteScheduler", None, dict(**SD, timestep_spacing="leading", steps_offset=1, prediction_type="v_prediction"), 8, 0),
-    ("EulerDiscreteScheduler", None, dict(**SD, use_karras_sigmas=True, timestep_spacing="trailing"), 8, 0),
-    ("EulerDiscreteScheduler", None, dict(**SD, rescale_betas_zero_snr=True, timestep_spacing="trailing", final_sigmas_type="sigma_min"), 5, 0),
-    ("EulerAncestralDiscreteScheduler", None, {}, 10, 0),
-    ("EulerAncestralDiscreteScheduler", None, dict(**SD, timestep_spacing="leading", steps_offset=1), 8, 0),
-    ("EulerAncestralDiscreteScheduler", None, dict(**SD, timestep_spacing="trailing", prediction_type="v_prediction"), 5, 0),
-    ("DPMSolverMultistepScheduler", None, {}, 20, 0),
-    ("DPMSolverMultistepScheduler", None, dict(**SD, use_karras_sigmas=True, steps_offset=1, timestep_spacing="leading"), 9, 0),
-    ("DPMSolverMultistepScheduler", None, dict(**SD, prediction_type="v_prediction", timestep_spacing="trailing", solver_type="heun"), 8, 0),
-    ("DPMSolverMultistepScheduler", None, dict(**SD, solver_order=1, final_sigmas_type="sigma_min", lower_order_final=False), 6, 0),
-    ("DPMSolverMultistepScheduler", None, dict(**SD, euler_at_final=True, rescale_betas_zero_snr=True, prediction_type="sample"), 16, 0),
-    ("LCMScheduler", None, {}, 4, 0),
-    ("LCMScheduler", None, dict(prediction_type="v_prediction", original_inference_steps=40, steps_offset=1), 7, 0),
-    ("LCMScheduler", None, dict(clip_sample=True, set_alpha_to_one=False, timestep_scaling=5.0), 1, 0),
-    ("PNDMScheduler", "DDIMScheduler", dict(**SD, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1), 5, 0),
-    ("PNDMScheduler", "DPMSolverMultistepScheduler", dict(**SD, skip_prk_steps=True, steps_offset=1), 12, 0),
-    ("DDIMScheduler", "EulerAncestralDiscreteScheduler", dict(**SD, clip_sample=False, steps_offset=1), 6, 0),
-]
-
-
-def trajectories():
-    tensors, manifest = {}, []
-    for i, (cls, override, config, steps, eta) in enumerate(TRAJECTORIES):
-        s = getattr(diffusers, cls)(**config)
-        if override:
-            s = getattr(diffusers, override).from_config(s.config)
-        s.set_timesteps(steps)
-        outputs, noise = torch.Generator().manual_seed(2), torch.Generator().manual_seed(3)
-        x, all_x = randn(1, 24) * s.init_noise_sigma, []
-        all_x.append(x)
-        for t in s.timesteps:
-            scaled = s.scale_model_input(x, t)
-            kw = {"generator": noise} if "generator" in s.step.__code__.co_varnames[: s.step.__code__.co_argcount] else {}
-            if cls == "DDIMScheduler" and not override:
-                kw["eta"] = eta
-            # What the model is given counts too.
-            x = s.step(0.9 * torch.randn(24, generator=outputs) + 0.1 * scaled, t, x, **kw).prev_sample
-            all_x.append(x)
-        tensors[f"{i}.timesteps"] = s.timesteps.float()
-        tensors[f"{i}.samples"] = torch.stack(all_x)
-        manifest.append(dict(config=dict(config, _class_name=cls), override=override or "", steps=steps, eta=eta))
-    return tensors, manifest
-
-
 def randn_bits():
     cases = []
     for seed in (0, 1, 42, 2**32 + 5, 0x7EDCBA9876543210):
@@ -261,9 +208,6 @@ def main():
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     dump(HERE.parent / "torchrand/testdata/randn.json", randn_bits())
-    tensors, manifest = trajectories()
-    save_file(tensors, OUT / "schedulers.safetensors")
-    dump(OUT / "schedulers.json", manifest)
     pipes = pipelines()
     for name, pipe in pipes.items():
         pipe.set_progress_bar_config(disable=True)
@@ -271,6 +215,7 @@ def main():
     tensors, manifest = pictures(pipes)
     save_file(tensors, OUT / "pictures.safetensors")
     dump(OUT / "pictures.json", manifest)
+    make_schedulers.write(OUT)
 
 
 if __name__ == "__main__":

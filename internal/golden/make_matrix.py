@@ -1,6 +1,6 @@
 """Makes matrix.json.gz: model folders whose configs are odd in one way each, and the latents that diffusers makes of them.
 
-    python internal/golden/make_matrix.py
+    python internal/golden/make_matrix.py [part of the names of the folders that are made anew]
 
 Each key of each config class is tried absent, null, at its default and at other values; so are files that are named,
 stored or divided in other ways, and configs of old versions. Weights are not kept: they follow from their names (see
@@ -33,6 +33,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 HERE = pathlib.Path(__file__).parent
+FILE = HERE / "testdata/matrix.json.gz"
 ABSENT = object()
 TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
@@ -285,7 +286,9 @@ def keys():
                         del config[key]
                     if name in ("DDIMScheduler", "LCMScheduler") and key != "clip_sample":
                         config["clip_sample"] = False
-                    case(f"{name} {key} {show(v)}", family, lambda f, c=config, n=name: (
+                    # Runge-Kutta steps take four at least.
+                    steps = arguments(num_inference_steps=5) if name == "PNDMScheduler" else arguments()
+                    case(f"{name} {key} {show(v)}", family, steps, lambda f, c=config, n=name: (
                         f.json.update({"scheduler/scheduler_config.json": c}), f.json["model_index.json"].update(scheduler=["diffusers", n])))
 
 
@@ -458,6 +461,8 @@ def main():
     requests()
     tokenizers()
     only = sys.argv[1] if len(sys.argv) > 1 else ""
+    old = json.loads(gzip.decompress(FILE.read_bytes())) if only else dict(files={}, cases=[])
+    before = {c["name"]: c for c in old["cases"]}
     files, out, seen = {}, [], set()
 
     def keep(content):
@@ -469,6 +474,9 @@ def main():
         assert name not in seen, name
         seen.add(name)
         if only not in name:
+            out.append(before[name])
+            for h in [*before[name]["files"].values(), *(w["header"] for w in before[name]["weights"].values())]:
+                files[h] = old["files"][h]
             continue
         f = build(family, edits)
         # Pictures take more room than latents; they differ where the VAE does.
@@ -479,10 +487,9 @@ def main():
             scheduler=f.scheduler or "", arguments=f.arguments, **result))
         print(f"{i + 1}/{len(CASES)} {name}: {result.get('refused', 'runs')}", flush=True)
     raw = json.dumps(dict(files=files, cases=out), sort_keys=True, separators=(",", ":")).encode()
-    if not only:
-        with open(HERE / "testdata/matrix.json.gz", "wb") as f, gzip.GzipFile(fileobj=f, mode="wb", compresslevel=9, mtime=0, filename="") as z:
-            z.write(raw)
-        print(len(out), "folders,", sum("refused" in c for c in out), "refused,", (HERE / "testdata/matrix.json.gz").stat().st_size, "bytes")
+    with open(FILE, "wb") as f, gzip.GzipFile(fileobj=f, mode="wb", compresslevel=9, mtime=0, filename="") as z:
+        z.write(raw)
+    print(len(out), "folders,", sum("refused" in c for c in out), "refused,", FILE.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":

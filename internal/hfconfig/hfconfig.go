@@ -19,14 +19,16 @@ import (
 type Config struct {
 	file     string
 	fields   map[string]json.RawMessage
+	asked    map[string]bool
 	problems []error
 }
 
 // Parse reads the object in raw, which may have Python's literals. file is its name in errors.
 func Parse(file string, raw []byte) *Config {
-	c := &Config{file: file}
-	if err := json.Unmarshal(strictjson.Plain(raw), &c.fields); err != nil {
+	c := &Config{file: file, asked: map[string]bool{}}
+	if err := json.Unmarshal(strictjson.Plain(raw), &c.fields); err != nil || c.fields == nil {
 		c.problems = append(c.problems, &badmodel.Error{File: file, Got: "not a JSON object", Err: err})
+		c.fields = map[string]json.RawMessage{}
 	}
 	return c
 }
@@ -59,6 +61,7 @@ func (c *Config) refuse(field, want string) {
 
 // Has reports whether the field is there and not null.
 func (c *Config) Has(field string) bool {
+	c.asked[field] = true
 	raw, ok := c.fields[field]
 	return ok && !bytes.Equal(raw, []byte("null"))
 }
@@ -66,8 +69,7 @@ func (c *Config) Has(field string) bool {
 // Null reports whether the field is there and null. That is no default: Python passes None on, which only some arguments
 // take. Optional names those for which it means the same as absence.
 func (c *Config) Null(field string) bool {
-	raw, ok := c.fields[field]
-	return ok && bytes.Equal(raw, []byte("null"))
+	return c.Is(field, "null")
 }
 
 // Optional names fields whose null means what their absence means.
@@ -165,7 +167,9 @@ func (c *Config) PerBlock(field string, def, blocks, min, max int) []int {
 	return got
 }
 
-func (c *Config) isList(field string) bool { return bytes.HasPrefix(bytes.TrimSpace(c.fields[field]), []byte("[")) }
+func (c *Config) isList(field string) bool {
+	return bytes.HasPrefix(bytes.TrimSpace(c.fields[field]), []byte("["))
+}
 
 // Float reads a number between min and max, which may be infinite.
 func (c *Config) Float(field string, def, min, max float64) float64 {
@@ -191,6 +195,7 @@ func bound(v float64) string {
 // Bool reads true or false. Null is false, as None is in a condition.
 func (c *Config) Bool(field string, def bool) bool {
 	if c.Null(field) {
+		c.asked[field] = true
 		return false
 	}
 	c.read(field, &def, "true or false")
@@ -297,11 +302,14 @@ func (c *Config) Fixed(fields map[string][]string) {
 			continue
 		}
 		if got := strictjson.Text(c.fields[f]); !slices.Contains(fields[f], got) {
-			want := strings.Join(fields[f], " or ")
-			if want == "" {
-				want = "null"
+			switch want := fields[f]; len(want) {
+			case 0:
+				c.refuse(f, "null, the only value implemented")
+			case 1:
+				c.refuse(f, want[0]+", the only value implemented")
+			default:
+				c.refuse(f, strings.Join(want, " or ")+", the only values implemented")
 			}
-			c.refuse(f, want+", the only value implemented")
 		}
 	}
 }

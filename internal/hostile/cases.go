@@ -181,7 +181,7 @@ var configs = func() (cases []Case) {
 		"block_out_channels: 24, want 16", unetWeights, "time_embedding.linear_1.weight", "down_blocks.0.resnets.0.conv1.weight", "\nand ", " more"}, false,
 		set(unetConfig, "block_out_channels", "[24, 48]")})
 	add("62 an unknown activation", textConfig, "hidden_act", `"relu"`, "hidden_act", "relu")
-	add("62 an unknown scheduler", scheduler, "_class_name", `"HeunDiscreteScheduler"`, "HeunDiscreteScheduler")
+	add("62 an unknown scheduler", modelIndex, "scheduler", `["diffusers", "HeunDiscreteScheduler"]`, "HeunDiscreteScheduler")
 	for _, v := range []string{"0", "1000000000000", "-1"} {
 		add("62 num_train_timesteps is "+v, scheduler, "num_train_timesteps", v, "num_train_timesteps")
 	}

@@ -12,9 +12,9 @@ import (
 
 // Note [Literals of Python]
 //
-// Python's json module writes NaN, Infinity and -Infinity, which JSON does not have, and reads them back. Plain replaces
-// them by numbers that JSON has and that no float64 holds, each by another: a decoder that does not know of them refuses
-// such a field as out of range, Float knows them, and Text shows them as they were written.
+// Python's json module writes NaN, Infinity and -Infinity, which JSON does not have, and reads them back. Plain
+// replaces them by numbers that JSON has and that no float64 holds, each by another: a decoder that does not know of
+// them refuses such a field as out of range, Float knows them, and Text shows them as they were written.
 
 // literals are in the order in which they are tried: the longest first.
 var literals = []struct{ python, plain string }{{"-Infinity", "-1e999999"}, {"Infinity", "1e999999"}, {"NaN", "1e888888"}}
@@ -32,7 +32,8 @@ func Text(raw []byte) string {
 		return strconv.Quote(string(raw))
 	}
 	var b strings.Builder
-	for _, r := range string(replace(line.Bytes(), func(i int) (string, string) { return literals[i].plain, literals[i].python })) {
+	text := replace(line.Bytes(), func(i int) (string, string) { return literals[i].plain, literals[i].python })
+	for _, r := range string(text) {
 		switch {
 		case strconv.IsPrint(r):
 			b.WriteRune(r)
@@ -99,5 +100,5 @@ func continues(raw []byte, i int) bool {
 		return false
 	}
 	b := raw[i]
-	return b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b == '+' || b == '-' || b == '.' || b == '_'
+	return b >= '0' && b <= '9' || b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || bytes.IndexByte([]byte("+-._"), b) >= 0
 }
