@@ -15,7 +15,8 @@ func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
 		raw  []byte
 	}{{vocabFile, f.Vocab}, {mergesFile, f.Merges}} {
 		if part.raw == nil {
-			return &badmodel.Error{File: t.file(part.name), Got: "missing", Want: "it, or " + tokenizerFile, Err: fs.ErrNotExist}
+			return &badmodel.Error{File: t.file(part.name), Got: "missing", Want: "it, or " + tokenizerFile,
+				Err: fs.ErrNotExist}
 		}
 	}
 	if key := "model_input_names"; s.init.has(key) {
