@@ -221,7 +221,8 @@ func TestEveryCharacter(t *testing.T) {
 				}
 			}
 			if len(wrong) > 0 {
-				t.Errorf("%d blocks of 256 characters differ: U+%s", len(wrong), strings.Join(wrong[:min(len(wrong), 10)], ", U+"))
+				some := strings.Join(wrong[:min(len(wrong), 10)], ", U+")
+				t.Errorf("%d blocks of 256 characters differ: U+%s", len(wrong), some)
 			}
 		})
 	}

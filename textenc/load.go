@@ -61,7 +61,8 @@ func (t *Tokenizer) readVocab(file string, raw []byte, most int) error {
 		return &badmodel.Error{File: file, Got: "not an object of tokens and ids", Err: err}
 	}
 	if len(t.vocab) != n {
-		return &badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens, %d of them different", n, len(t.vocab)), Want: "each once"}
+		return &badmodel.Error{File: file,
+			Got: fmt.Sprintf("%d tokens, %d of them different", n, len(t.vocab)), Want: "each once"}
 	}
 	return t.indexVocab(file)
 }
@@ -104,7 +105,8 @@ func (t *Tokenizer) readMerges(file string, raw []byte) error {
 		if len(parts) == 0 || header {
 			continue
 		}
-		if err := t.checkMerge(file, fmt.Sprintf("line %d", number), parts, strings.TrimRight(text, "\r\n")); err != nil {
+		text = strings.TrimRight(text, "\r\n")
+		if err := t.checkMerge(file, fmt.Sprintf("line %d", number), parts, text); err != nil {
 			return err
 		}
 		if lines > 0 {
@@ -120,7 +122,8 @@ func (t *Tokenizer) checkMerge(file, field string, parts []string, text string) 
 			return nil
 		}
 	}
-	return &badmodel.Error{File: file, Field: field, Got: badmodel.Quote(text), Want: "two parts of a token in the vocabulary"}
+	return &badmodel.Error{File: file, Field: field, Got: badmodel.Quote(text),
+		Want: "two parts of a token in the vocabulary"}
 }
 
 // checkParts checks that the vocabulary has both parts of each merge, which tokenizers asks for.
@@ -129,7 +132,8 @@ func (t *Tokenizer) checkParts(file string) error {
 	for _, m := range slices.SortedFunc(maps.Keys(t.merges), byRank) {
 		for _, part := range m {
 			if _, known := t.vocab[part]; !known {
-				return &badmodel.Error{File: file, Got: badmodel.Quote(m[0] + " " + m[1]), Want: "two tokens of the vocabulary"}
+				return &badmodel.Error{File: file, Got: badmodel.Quote(m[0] + " " + m[1]),
+					Want: "two tokens of the vocabulary"}
 			}
 		}
 	}
@@ -156,7 +160,8 @@ var required = []string{"bos_token", "eos_token", "pad_token"}
 
 // defaults gives the special tokens that no file names, and refuses null.
 func (s *settings) defaults(wanted ...string) error {
-	for _, d := range [][2]string{{"bos_token", startOfText}, {"eos_token", endOfText}, {"unk_token", endOfText}, {"pad_token", endOfText}} {
+	for _, d := range [][2]string{{"bos_token", startOfText}, {"eos_token", endOfText}, {"unk_token", endOfText},
+		{"pad_token", endOfText}} {
 		if !s.init.has(d[0]) {
 			s.init.set(d[0], d[1])
 		}

@@ -15,7 +15,8 @@ func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
 		raw  []byte
 	}{{vocabFile, f.Vocab}, {mergesFile, f.Merges}} {
 		if part.raw == nil {
-			return &badmodel.Error{File: t.file(part.name), Got: "missing", Want: "it, or " + tokenizerFile, Err: fs.ErrNotExist}
+			return &badmodel.Error{File: t.file(part.name), Got: "missing", Want: "it, or " + tokenizerFile,
+				Err: fs.ErrNotExist}
 		}
 	}
 	if key := "model_input_names"; s.init.has(key) {
@@ -46,18 +47,17 @@ func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
 		return err
 	}
 	t.addPython(s, specials)
-	t.unk = -1
-	if text, ok := content(s.init.get("unk_token")); ok {
-		if id, ok := t.vocab[text]; ok {
-			t.unk = id
-		}
+	if t.unk = -1; s.init.get("unk_token") != nil {
+		text, _ := content(s.init.get("unk_token"))
+		t.unk = t.inVocab(text)
 	}
-	return t.ends(s)
+	return t.ends(s, required...)
 }
 
-// ends are the ids of begin, end and padding.
-func (t *Tokenizer) ends(s *settings) error {
-	for key, into := range map[string]*int32{"bos_token": &t.bos, "eos_token": &t.eos, "pad_token": &t.pad} {
+// ends sets the ids of those of begin, end and padding that are named.
+func (t *Tokenizer) ends(s *settings, keys ...string) error {
+	into := map[string]*int32{"bos_token": &t.bos, "eos_token": &t.eos, "pad_token": &t.pad}
+	for _, key := range keys {
 		text, _ := content(s.init.get(key))
 		id, ok := t.added.ids[text]
 		if !ok {
@@ -65,7 +65,7 @@ func (t *Tokenizer) ends(s *settings) error {
 				return s.bad(key, "a token in the vocabulary")
 			}
 		}
-		*into = id
+		*into[key] = id
 	}
 	return nil
 }

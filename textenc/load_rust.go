@@ -49,10 +49,7 @@ func (t *Tokenizer) loadRust(f TokenizerFiles, s *settings) error {
 	t.added.addRust(list, t.vocab)
 	t.added.spellSpecial, t.spellAdded = t.spellAdded, false
 	t.added.indexRust(t.rules)
-	bos, eos := t.bos, t.eos // the post-processor's, whatever the config says
-	err = t.ends(s)
-	t.bos, t.eos = bos, eos
-	return err
+	return t.ends(s, "pad_token") // begin and end are the post-processor's, whatever the config says
 }
 
 // missing appends to the saved tokens those special ones that are not among them: strings if no token has their
@@ -148,8 +145,10 @@ func (t *Tokenizer) loadRust5(f TokenizerFiles, s *settings) error {
 	if err != nil {
 		return err
 	}
-	text, _ := content(s.init.get("unk_token"))
-	t.unk = t.inVocab(text)
+	if t.unk = -1; s.init.get("unk_token") != nil {
+		text, _ := content(s.init.get("unk_token"))
+		t.unk = t.inVocab(text)
+	}
 	names := map[string]bool{}
 	for _, key := range named {
 		text, _ := content(s.init.get(key))
@@ -169,7 +168,7 @@ func (t *Tokenizer) loadRust5(f TokenizerFiles, s *settings) error {
 	t.added.addRust(list, t.vocab)
 	t.added.spellSpecial, t.spellAdded = t.spellAdded, false
 	t.added.indexRust(t.rules)
-	return t.ends(s)
+	return t.ends(s, required...)
 }
 
 // missing5 appends to the saved tokens those special ones of whose content there is none.

@@ -122,7 +122,8 @@ func (s *settings) readAdded(raw []byte, last string) error {
 			return &badmodel.Error{File: s.file(addedFile), Field: text, Got: show(d.get(text)), Want: "an id"}
 		}
 		if n := len(text); n > maxAddedBytes {
-			return &badmodel.Error{File: s.file(addedFile), Field: text, Got: fmt.Sprintf("%d bytes", n), Want: addedLimit}
+			return &badmodel.Error{File: s.file(addedFile), Field: text, Got: fmt.Sprintf("%d bytes", n),
+				Want: addedLimit}
 		}
 		t := addedToken{content: text, special: special[text], normalized: !special[text], stated: true}
 		if err := s.add(addedFile, text, id.String(), t); err != nil {

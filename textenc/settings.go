@@ -33,7 +33,10 @@ import (
 //
 // Keys that no constructor of these classes reads have no effect there and none here: do_lower_case, errors,
 // add_prefix_space (CLIP's pre-tokenizer has none to set), clean_up_tokenization_spaces, tokenizer_class,
-// name_or_path, chat_template, model_input_names and the like.
+// name_or_path, chat_template and the like. Of the others each value is honoured, or refused by an error that names
+// the key; TestPrecedence has them beside what the references do.
+//
+// Without model_max_length the references take 10^30, to which diffusers fails to pad, so that it must be there.
 
 const (
 	configFile      = "tokenizer_config.json"
@@ -215,10 +218,13 @@ func (s *settings) token(file, field string, v any, special bool) (addedToken, e
 	} else if d.get("content") != nil {
 		return t, bad(field+".content", d.get("content"), "a string")
 	}
-	for key, into := range map[string]*bool{"lstrip": &t.lstrip, "rstrip": &t.rstrip, "single_word": &t.singleWord,
-		"special": &t.special, "normalized": &t.normalized} {
-		if *into, ok = d.get(key).(bool); !ok && d.has(key) {
-			return t, bad(field+"."+key, d.get(key), "true or false")
+	for _, f := range []struct {
+		key  string
+		into *bool
+	}{{"lstrip", &t.lstrip}, {"rstrip", &t.rstrip}, {"single_word", &t.singleWord}, {"special", &t.special},
+		{"normalized", &t.normalized}} {
+		if *f.into, ok = d.get(f.key).(bool); !ok && d.has(f.key) {
+			return t, bad(field+"."+f.key, d.get(f.key), "true or false")
 		}
 	}
 	t.stated = d.has("normalized")
@@ -245,7 +251,8 @@ func (s *settings) convert() error {
 			return out, nil
 		case *dict:
 			if v.get("__type") == "AddedToken" {
-				return s.token(configFile, field, v, false)
+				key, _, _ := strings.Cut(field, ".")
+				return s.token(s.source(key), field, v, false)
 			}
 			out := &dict{values: map[string]any{}}
 			for _, key := range v.keys {
@@ -260,7 +267,7 @@ func (s *settings) convert() error {
 		return v, nil
 	}
 	for _, key := range s.init.keys {
-		if key == addedDecoderKey {
+		if key == addedDecoderKey { // read already
 			continue
 		}
 		v, err := walk(key, s.init.get(key))

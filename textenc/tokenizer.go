@@ -81,7 +81,8 @@ func (t *Tokenizer) CheckRows(n int) error {
 	e.File, e.Field, e.Got = t.file(tokenizerFile), "post_processor", fmt.Sprintf("the id %d", t.size-1)
 	if added, ok := t.added.byID[int32(t.size-1)]; ok {
 		at := t.from[added.content]
-		e.File, e.Field, e.Got = at.file, at.field, fmt.Sprintf("%s with the id %d", badmodel.Quote(added.content), t.size-1)
+		e.File, e.Field = at.file, at.field
+		e.Got = fmt.Sprintf("%s with the id %d", badmodel.Quote(added.content), t.size-1)
 	}
 	return e
 }
@@ -179,7 +180,7 @@ func (t *Tokenizer) tokens(s string) (list []token, err error) {
 			for _, piece := range t.pieces(word) {
 				id, ok := t.id(piece)
 				if !ok {
-					return nil, fmt.Errorf("holds %s, which the vocabulary has no token for, and the unk_token is not in it either",
+					return nil, fmt.Errorf("holds %s, for which the vocabulary has no token, nor has it the unk_token",
 						badmodel.Quote(word))
 				}
 				list = append(list, token{piece, id})

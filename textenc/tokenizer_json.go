@@ -45,7 +45,8 @@ func newSerialized(s *settings, raw []byte) (*serialized, error) {
 		}
 		for _, key := range []string{"content", "single_word", "lstrip", "rstrip", "normalized", "special"} {
 			if !item.(*dict).has(key) {
-				return nil, &badmodel.Error{File: j.file, Field: "added_tokens." + key, Got: "missing", Want: "it for each token"}
+				return nil, &badmodel.Error{File: j.file, Field: "added_tokens." + key, Got: "missing",
+					Want: "it for each token"}
 			}
 		}
 		j.added = append(j.added, t)
@@ -91,7 +92,8 @@ func (j *serialized) checkModel() error {
 		field  string
 		values []any
 	}{
-		{"model.type", []any{"BPE", nil}}, {"model.dropout", []any{nil}}, {"model.continuing_subword_prefix", []any{"", nil}},
+		{"model.type", []any{"BPE", nil}}, {"model.dropout", []any{nil}},
+		{"model.continuing_subword_prefix", []any{"", nil}},
 		{"model.end_of_word_suffix", []any{wordEnd}}, {"model.fuse_unk", []any{false, nil}},
 		{"model.byte_fallback", []any{false, nil}}, {"model.ignore_merges", []any{false, nil}},
 	} {
@@ -224,14 +226,16 @@ func (j *serialized) vocabulary(most int) (map[string]int32, error) {
 		return nil, j.bad("model.vocab", "an object of tokens and ids")
 	}
 	if n := len(d.keys); n > most {
-		return nil, &badmodel.Error{File: j.file, Field: "model.vocab", Got: fmt.Sprintf("%d tokens", n), Want: tokenLimit(most)}
+		return nil, &badmodel.Error{File: j.file, Field: "model.vocab", Got: fmt.Sprintf("%d tokens", n),
+			Want: tokenLimit(most)}
 	}
 	vocab := make(map[string]int32, len(d.keys))
 	for _, text := range d.keys {
 		n, _ := d.get(text).(json.Number)
 		id, err := n.Int64()
 		if err != nil || id < 0 || id >= maxVocab {
-			return nil, &badmodel.Error{File: j.file, Field: "model.vocab." + text, Got: show(d.get(text)), Want: idRange}
+			return nil, &badmodel.Error{File: j.file, Field: "model.vocab." + text, Got: show(d.get(text)),
+				Want: idRange}
 		}
 		vocab[text] = int32(id)
 	}

@@ -86,12 +86,17 @@ func TestIDsWithoutRowsAreNamed(t *testing.T) {
 		change     func(*TokenizerFiles)
 	}{
 		{"as many rows as ids", "", 5, func(f *TokenizerFiles) {}},
-		{"the vocabulary", "tokenizer/vocab.json: token ids up to 4, want less than the text encoder's vocab_size 4", 4, func(f *TokenizerFiles) {}},
+		{"the vocabulary", "tokenizer/vocab.json: token ids up to 4, want less than the text encoder's vocab_size 4", 4,
+			func(f *TokenizerFiles) {}},
 		{"a special token", "tokenizer/tokenizer_config.json: pad_token: x with the id 5", 5, func(f *TokenizerFiles) {
 			f.TokenizerConfig = []byte(`{"model_max_length": 77, "pad_token": "x"}`)
 		}},
-		{"one of the map", "tokenizer/special_tokens_map.json: eos_token: x with the id 5", 5, func(f *TokenizerFiles) { f.SpecialTokens = []byte(`{"eos_token": "x"}`) }},
-		{"a token added", "tokenizer/added_tokens.json: <n>: <n> with the id 9", 9, func(f *TokenizerFiles) { f.AddedTokens = []byte(`{"<n>": 9}`) }},
+		{"one of the map", "tokenizer/special_tokens_map.json: eos_token: x with the id 5", 5, func(f *TokenizerFiles) {
+			f.SpecialTokens = []byte(`{"eos_token": "x"}`)
+		}},
+		{"a token added", "tokenizer/added_tokens.json: <n>: <n> with the id 9", 9, func(f *TokenizerFiles) {
+			f.AddedTokens = []byte(`{"<n>": 9}`)
+		}},
 		{"a row for it", "", 10, func(f *TokenizerFiles) { f.AddedTokens = []byte(`{"<n>": 9}`) }},
 		{"tokenizer.json", "tokenizer/tokenizer.json: model.vocab: token ids up to 4", 4, func(f *TokenizerFiles) {
 			f.Vocab, f.TokenizerJSON = nil, []byte(serializedGood)

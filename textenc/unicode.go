@@ -83,7 +83,7 @@ func compose(parts []classed, late bool) []rune {
 	out, starter := make([]rune, 0, len(parts)), -1
 	last := uint8(0) // class of the last character kept
 	for _, p := range parts {
-		if starter >= 0 && !p.alone && (len(out) == starter+1 || last != 0 && last < p.class) {
+		if starter >= 0 && !p.alone && (len(out) == starter+1 || last < p.class) {
 			if both, ok := composite(out[starter], p.r); ok && !(late && both == lateComposite) {
 				out[starter] = both
 				continue

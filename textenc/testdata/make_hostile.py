@@ -103,7 +103,9 @@ SKELETON = {
 def serialized(tokens, specials_in_pattern=False):
     s = json.loads(json.dumps(SKELETON))
     s["added_tokens"] = [{"id": i, "special": False, **TOKEN, **t} for i, t in {**ENDS, **tokens}.items()]
-    if specials_in_pattern:
+    if specials_in_pattern:  # as transformers 5 writes it
+        for t in s["added_tokens"]:
+            t["normalized"] = not t["special"]
         split = s["pre_tokenizer"]["pretokenizers"][0]["pattern"]
         split["Regex"] = "<\\|startoftext\\|>|<\\|endoftext\\|>|" + split["Regex"]
     return s

@@ -19,7 +19,7 @@ WORDS = ["!", "a", "b", "c", "d", "<", ">", "n", "!</w>", "a</w>", "b</w>", "c</
          "<|startoftext|>", "<|endoftext|>"]
 VOCAB = {w: i for i, w in enumerate(WORDS)}
 MERGES = ["a b", "a b</w>"]
-PROMPTS = ["", "ab ! abc", "a!", "<n> a", "a<N>b <n>b", " <n> ", "<|endoftext|>a<|ENDOFTEXT|>", "x", "a b c d a b c d a b c d", "<n>_1<n>"]
+PROMPTS = ["", "ab ! abc", "a!", "<n> a", "a<N>b <n>b", " <n> ", "<|endoftext|>a<|ENDOFTEXT|>", "x", "a b c d a b c d a b c d", "<n>_1<n>", "ababc", "cab!d", "ababd ab"]
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 TEN = {"model_max_length": 10}
 
@@ -158,7 +158,12 @@ CASES = [
     case("no merges", TEN, merges="#version: 0.2\n"),
     case("a merge that comes twice", TEN, merges="#version: 0.2\na b\na b</w>\na b\n"),
     case("merges out of order", TEN, vocab={**VOCAB, "abc</w>": 20, "bc</w>": 21}, merges="#version: 0.2\nab c</w>\nb c</w>\na b\n"),
+    case("merges out of order, within a pass", TEN, vocab={**VOCAB, "aba": 20}, merges="#version: 0.2\nab a\na b\n"),
+    case("a token in a longer one that fails", {**TEN, **new(*ENDS, (20, token("cabd")), (21, token("ab")))}),
+    case("tokens that begin alike", {**TEN, **new(*ENDS, (20, token("ab")), (21, token("abab")), (22, token("bc")))}),
     # CLIPTokenizerFast.
+    case("fast with merges out of order, within a pass", TEN, vocab={**VOCAB, "aba": 20}, merges="#version: 0.2\nab a\na b\n", **FAST),
+    case("fast with tokens that begin alike", {**TEN, **new(*ENDS, (20, token("ab")), (21, token("abab")), (22, token("bc")))}, **FAST),
     case("fast of vocab.json and merges.txt", TEN, **FAST),
     case("fast with pad in the config", {**TEN, "pad_token": "!"}, **FAST),
     case("fast, old layout: the map wins", {**TEN, "pad_token": EOS}, {"pad_token": "!"}, **FAST),
