@@ -68,10 +68,10 @@ type search struct {
 
 func newSearch(inv *Inventory, name string, fixed map[int]Residence, prof Profile) *search {
 	a := &search{inv: inv, short: inv.short(passes), name: name, fixed: fixed, prof: prof}
-	ph := &inv.Phases[inv.loop()]
-	uses := ph.uses()
+	loop := inv.loop()
+	ph, uses := &inv.Phases[loop], inv.uses(loop)
 	at := map[int]int{}
-	for _, w := range ph.order() {
+	for _, w := range inv.order(loop) {
 		if fixed[w] != Streamed {
 			continue
 		}
@@ -104,10 +104,13 @@ type candidate struct {
 	peak         int
 }
 
-// searched tries every rule, share and window, once per inventory.
+// searched tries every rule, share and window, once per inventory: who asks for the same meanwhile waits.
 func searched(inv *Inventory, name string, fixed map[int]Residence, prof Profile) *search {
 	key := fmt.Sprint(prof, fixed)
-	if a, ok := inv.searches[key]; ok {
+	k := inv.derived()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if a, ok := k.searches[key]; ok {
 		return a
 	}
 	a := newSearch(inv, name, fixed, prof)
@@ -122,10 +125,7 @@ func searched(inv *Inventory, name string, fixed map[int]Residence, prof Profile
 		}
 	}
 	a.refine()
-	if inv.searches == nil {
-		inv.searches = map[string]*search{}
-	}
-	inv.searches[key] = a
+	k.searches[key] = a
 	return a
 }
 
