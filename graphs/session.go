@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/offload"
 )
@@ -19,7 +20,7 @@ type session struct {
 	plan   *offload.Plan
 	host   *host
 	device device.Device
-	engine *offload.Engine
+	engine *engine.Engine
 	hooks  *options
 
 	runners []*program.Runner
@@ -96,7 +97,7 @@ func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.
 		}
 	}
 	master := func(w int) []byte { return h.weights.Master(list[w].name, list[w].layout) }
-	if s.engine, err = offload.NewEngine(plan, inv, master, s.device); err != nil {
+	if s.engine, err = engine.New(plan, inv, master, s.device); err != nil {
 		return s, err
 	}
 	if hooks.trace {
@@ -151,7 +152,7 @@ func (s *session) begin() error {
 }
 
 // end waits for what is under way.
-func (s *session) end() (offload.EngineStats, error) {
+func (s *session) end() (engine.Stats, error) {
 	s.host.session = nil
 	st, err := s.engine.Stop()
 	if h, ok := s.device.(*device.Host); ok {

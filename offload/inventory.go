@@ -256,4 +256,7 @@ func mib(n int) string {
 // Align is the alignment of everything placed in device memory.
 const Align = 256
 
-func align(n int) int { return (n + Align - 1) / Align * Align }
+// AlignUp is the room that n bytes take.
+func AlignUp(n int) int { return (n + Align - 1) / Align * Align }
+
+func align(n int) int { return AlignUp(n) }

@@ -1,12 +1,13 @@
-package offload_test
+package engine_test
 
 import (
 	"errors"
-	"math/rand/v2"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/hostmem"
 	"github.com/euryale-ml/euryale/offload"
 )
@@ -24,16 +25,26 @@ func (u *untimed) Elapsed(from, to device.Event) (time.Duration, error) {
 	return u.Device.Elapsed(from, to)
 }
 
+// loop is an inventory of one phase of calls that read a weight each.
+func loop(calls, passes int) *offload.Inventory {
+	inv := &offload.Inventory{Phases: []offload.Phase{{Component: "unet", Passes: passes, Activations: 512}}}
+	for c := range calls {
+		inv.Weights = append(inv.Weights, offload.Weight{Name: fmt.Sprintf("unet.w%d", c), Bytes: 40000 + 256*c})
+		inv.Phases[0].Calls = append(inv.Phases[0].Calls, offload.Call{Layer: fmt.Sprintf("unet.layer%d", c), Weights: []int{c}, Top: 256})
+	}
+	return inv
+}
+
 // What an image left whose end failed is not taken for a part of the next, which may be shorter.
 func TestEngineAfterAnEndThatFailed(t *testing.T) {
-	inv := made(rand.New(rand.NewPCG(1, 0)))
+	inv := loop(10, 4)
 	plan, err := offload.Sequential().Plan(inv)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dev := &untimed{Device: device.NewHost(0, hostmem.New(hostmem.NewBudget(0)))}
 	defer dev.Close()
-	e, err := offload.NewEngine(plan, inv, func(w int) []byte { return make([]byte, inv.Weights[w].Bytes) }, dev)
+	e, err := engine.New(plan, inv, func(w int) []byte { return make([]byte, inv.Weights[w].Bytes) }, dev)
 	if err != nil {
 		t.Fatal(err)
 	}
