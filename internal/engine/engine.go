@@ -348,6 +348,37 @@ func (e *Engine) Idle(most int) int {
 // Passed says that n calls are issued, as n times After.
 func (e *Engine) Passed(n int) { e.called += n }
 
+// SkipTo says that the next call is the first of a phase: passes before it are left out, and with them their copies. Nothing
+// is left out, and nothing done, if that call is next anyway.
+func (e *Engine) SkipTo(phase int) error {
+	to := e.inv.Position(phase, 0, 0)
+	if !e.running || to == e.called {
+		return nil
+	}
+	if to < e.called {
+		return errors.New("engine: a phase is begun again")
+	}
+	// What is on its way for calls that are left out must not arrive in memory that is used for something else.
+	if n := len(e.arrived); n > 0 {
+		if err := e.dev.Wait(device.Compute, e.arrived[n-1]); err != nil {
+			return err
+		}
+		e.arrived, e.awaited = e.arrived[:0], e.issued
+	}
+	rest := e.copies[e.issued:]
+	e.copies = e.copies[:e.issued:e.issued]
+	clear(e.need)
+	for _, c := range rest {
+		if c.Last < to {
+			continue
+		}
+		e.copies = append(e.copies, c)
+		e.need[max(c.First, to)] = len(e.copies)
+	}
+	e.called, e.phase, e.call = to, phase, -1
+	return nil
+}
+
 // next moves phase and call to the call that begins.
 func (e *Engine) next() {
 	p := &e.inv.Phases[e.phase]
