@@ -361,3 +361,37 @@ func TestSourcesOfWeights(t *testing.T) {
 		t.Errorf("a weight that is not there: %v", err)
 	}
 }
+
+// On a device with kernels strategies give the same bits too, in runs that are shorter than planned as well.
+func TestOwnGraphsOnDevice(t *testing.T) {
+	needDevice(t)
+	w := ownWeights()
+	var want []float32
+	for _, s := range []offload.Strategy{offload.None(), offload.Sequential(), offload.Sequential(offload.Prefetch(2 << 20)), offload.Auto(4 << 20)} {
+		o := openOwn(t, w, graphs.WithOffload(s), graphs.WithDevice(graphs.DeviceOption{Name: "cuda:0"}))
+		plan, _, err := o.rt.Plan(t.Context(), o.stages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, passes := range []int{1, 2} {
+			run, err := o.rt.Begin(t.Context(), o.stages)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.begin()
+			for i := range passes + 1 {
+				if i > 0 {
+					o.turn(i - 1)
+				}
+				if err := run.Pass(t.Context(), o.stages[min(i, 1)].VM); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stats, err := run.End()
+			if err != nil || stats.Peak != plan.Peak {
+				t.Errorf("%s: %v, peak %d, planned %d", s.Name(), err, stats.Peak, plan.Peak)
+			}
+		}
+		check(t, s.Name(), &want, floats(o.end.Value()))
+	}
+}
