@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"github.com/euryale-ml/euryale/internal/bounded"
 )
 
 // output compiles an example and returns what it prints.
@@ -49,8 +51,8 @@ func TestExamples(t *testing.T) {
 
 // The table has both strategies, which keep to their budgets, for every device.
 func TestStrategies(t *testing.T) {
-	if os.Getenv("EURYALE_LONG") == "" {
-		t.Skip("a search of plans for every device takes half a minute; EURYALE_LONG=1 runs it")
+	if !bounded.Full() {
+		t.Skip("a search of plans for every device takes half a minute; EURYALE_FULL=1 runs it")
 	}
 	rows, err := csv.NewReader(bytes.NewReader(output(t, "strategies"))).ReadAll()
 	if err != nil {
