@@ -70,7 +70,7 @@ func decode(size int) builder {
 }
 
 // network compiles one component and binds noise to its inputs.
-func network(b *testing.B, family, component string, build builder, opts ...graphs.VMOption) *graphs.VM {
+func network(b *testing.B, family, component string, build builder, opts ...graphs.Option) *graphs.VM {
 	b.Helper()
 	m := model(b, family)
 	c, err := m.Component(component)

@@ -51,7 +51,7 @@ func BenchmarkGPUNetwork(b *testing.B) {
 	}{{"sd15", "unet", 512, unetStep}, {"sdxl", "unet", 1024, unetStep}, {"sd15", "vae", 512, decode}, {"sdxl", "vae", 1024, decode}} {
 		for _, dtype := range []string{"f16", "bf16"} {
 			b.Run(fmt.Sprintf("model=%s/component=%s/size=%d/dtype=%s/kernels=%s", c.model, c.component, c.size, dtype, kernels()), func(b *testing.B) {
-				vm := network(b, c.model, c.component, c.build(c.size), graphs.WithVMDevice(graphs.DeviceOption{Name: "cuda:0", DType: dtype}))
+				vm := network(b, c.model, c.component, c.build(c.size), graphs.WithDevice(graphs.DeviceOption{Name: "cuda:0", DType: dtype}))
 				if err := vm.RunAll(); err != nil {
 					b.Fatal(err)
 				}

@@ -79,8 +79,5 @@ var ErrDeviceLost = device.ErrLost
 // DeviceMemoryError reports that a device has no room for what a plan or a graph takes.
 type DeviceMemoryError = device.MemoryError
 
-// WithDevice has the pipeline run on a device.
+// WithDevice has everything run on a device.
 func WithDevice(d DeviceOption) Option { return func(o *options) { o.device = d } }
-
-// WithVMDevice has the VM run on a device.
-func WithVMDevice(d DeviceOption) VMOption { return func(o *vmOptions) { o.device = d } }

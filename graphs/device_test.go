@@ -25,7 +25,7 @@ func openOnDevice(t *testing.T, folder string, d graphs.DeviceOption, opts ...gr
 
 func needDevice(t *testing.T) {
 	t.Helper()
-	vm, err := graphs.NewVM(G.NewGraph(), graphs.WithVMDevice(graphs.DeviceOption{Name: "cuda:0"}))
+	vm, err := graphs.NewVM(G.NewGraph(), graphs.WithDevice(graphs.DeviceOption{Name: "cuda:0"}))
 	if err == nil {
 		if err := vm.Close(); err != nil {
 			t.Fatal(err)
@@ -245,7 +245,7 @@ func TestNumbersOutOfBounds(t *testing.T) {
 				if _, err := s.On(ids).Embed(7, 5, 8).Pick(at).Node(); err != nil {
 					t.Fatal(err)
 				}
-				vm, err := graphs.NewVM(g, graphs.WithVMDevice(d))
+				vm, err := graphs.NewVM(g, graphs.WithDevice(d))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -289,7 +289,7 @@ func TestLeavesAsOutputs(t *testing.T) {
 			if called {
 				outputs = append(outputs, sum)
 			}
-			vm, err := graphs.NewVM(g, graphs.WithModel(m), graphs.WithVMDevice(d), graphs.WithOutputs(outputs...))
+			vm, err := graphs.NewVM(g, graphs.WithModel(m), graphs.WithDevice(d), graphs.WithOutputs(outputs...))
 			if err != nil {
 				t.Fatal(err)
 			}

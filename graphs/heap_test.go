@@ -73,7 +73,7 @@ func TestHeapStaysSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	memory := graphs.NewHostMemory(0)
-	vm, err := graphs.NewVM(g, graphs.WithModel(m), graphs.WithOutputs(outs...), graphs.WithVMHostMemory(memory))
+	vm, err := graphs.NewVM(g, graphs.WithModel(m), graphs.WithOutputs(outs...), graphs.WithHostMemory(memory))
 	if err != nil {
 		t.Fatal(err)
 	}

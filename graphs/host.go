@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
@@ -13,7 +12,6 @@ import (
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
 	"github.com/euryale-ml/euryale/internal/program"
-	"github.com/euryale-ml/euryale/loader"
 )
 
 // host is what the VMs of one pipeline share. Its calls take turns.
@@ -37,55 +35,58 @@ type host struct {
 // ErrClosed is returned by a VM or pipeline after Close.
 var ErrClosed = errors.New("used after Close")
 
-func newHost(threads int, m *loader.Model, budget *HostMemory, dev DeviceOption) (*host, error) {
-	if threads < 0 || threads > cpu.MaxThreads {
-		return nil, &RequestError{"threads", fmt.Sprintf("is %d, want 1 to %d, or 0 for one per core", threads, cpu.MaxThreads)}
-	}
-	src := checkpoints{}
-	if m != nil {
-		for _, c := range m.Components() {
-			if !slices.Contains(weighted, c.Class) {
-				continue
-			}
-			w, err := c.Weights()
-			if err != nil {
-				return nil, err
-			}
-			src[c.Name] = w
-		}
-	}
-	if budget == nil {
-		budget = NewHostMemory(0)
+func newHost(o *options) (*host, error) {
+	if o.threads < 0 || o.threads > cpu.MaxThreads {
+		return nil, &RequestError{"threads", fmt.Sprintf("is %d, want 1 to %d, or 0 for one per core", o.threads, cpu.MaxThreads)}
 	}
 	if err := hostmem.Check(); err != nil {
 		return nil, err
 	}
+	budget := o.memory
+	if budget == nil {
+		budget = NewHostMemory(0)
+	}
 	mem := hostmem.New(budget)
 	h := &host{turn: make(chan struct{}, 1), arena: program.NewArena(mem), memory: mem}
 	var err error
-	if h.device, h.dtype, err = dev.open(); err != nil {
+	if h.device, h.dtype, err = o.device.open(); err != nil {
 		return nil, err
 	}
-	if dev.described {
+	if o.device.described {
 		h.planned = device.Kernels{Names: map[string]bool{}, TensorCore: true, Processors: 128}
 	}
-	h.pool = cpu.NewPool(threads)
-	h.weights = program.NewWeights(src, h.pool, mem, h.device)
+	h.pool = cpu.NewPool(o.threads)
+	h.weights = program.NewWeights(sources(o.sources), h.pool, mem, h.device)
 	h.open, h.end = context.WithCancel(context.Background())
 	runtime.AddCleanup(h, (*hostmem.Memory).Close, mem) // where nobody calls close
 	return h, nil
 }
 
-// do waits for the caller's turn and calls f.
-func (h *host) do(ctx context.Context, f func(context.Context) error) error {
+// acquire waits for the caller's turn, which yield ends.
+func (h *host) acquire(ctx context.Context) error {
 	select {
 	case h.turn <- struct{}{}:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-h.open.Done():
 		return ErrClosed
 	}
-	defer func() { <-h.turn }()
+}
+
+func (h *host) yield() { <-h.turn }
+
+// do waits for the caller's turn and calls f.
+func (h *host) do(ctx context.Context, f func(context.Context) error) error {
+	if err := h.acquire(ctx); err != nil {
+		return err
+	}
+	defer h.yield()
+	return h.locked(ctx, f)
+}
+
+// locked calls f, in the caller's turn. Close waits for it, and ends its context.
+func (h *host) locked(ctx context.Context, f func(context.Context) error) error {
 	h.running.Lock()
 	defer h.running.Unlock()
 	if h.closed() {
@@ -95,6 +96,27 @@ func (h *host) do(ctx context.Context, f func(context.Context) error) error {
 	defer cancel()
 	defer context.AfterFunc(h.open, cancel)()
 	return f(untilClose{both, ctx, h})
+}
+
+// givenBack gives all memory back where an error is that there was none, and adds what goes wrong with that.
+func (h *host) givenBack(err error, endSession func() error, causes ...error) error {
+	if errors.As(errors.Join(append(causes, err)...), new(*MemoryError)) {
+		if e := errors.Join(endSession(), h.release()); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// finish ends what runs on a device, complete or not: nothing is under way afterwards.
+func (h *host) finish() (*OffloadStats, error) {
+	s := h.session
+	if s == nil {
+		return nil, nil
+	}
+	st, err := s.end()
+	return &OffloadStats{Strategy: s.plan.Strategy, Peak: st.Peak, Uploaded: st.Uploaded, CopyTime: st.CopyTime, Stalled: st.Stalled,
+		Plan: s.plan, Inventory: s.inv, Events: s.engine.Events()}, err
 }
 
 // untilClose is the caller's context for one call; Close ends it too.
@@ -173,34 +195,3 @@ func NewHostMemory(limit int64) *HostMemory { return hostmem.NewBudget(limit) }
 // MemoryError reports that there is no room for weights, activations or pictures. A pipeline that returns it has
 // given back all it had, and can be used again.
 type MemoryError = hostmem.Error
-
-// weighted are the classes whose weights the pipelines run.
-var weighted = []string{"CLIPTextModel", "CLIPTextModelWithProjection", "UNet2DConditionModel", "AutoencoderKL"}
-
-// checkpoints are the weights of a model's components. Node names are "component.key".
-type checkpoints map[string]*loader.Weights
-
-func (c checkpoints) split(node string) (*loader.Weights, string) {
-	for i := range node {
-		if node[i] == '.' {
-			return c[node[:i]], node[i+1:]
-		}
-	}
-	return nil, ""
-}
-
-// Stored implements program.Source.
-func (c checkpoints) Stored(node string) ([]int, dtype.Type, bool) {
-	w, key := c.split(node)
-	if w == nil {
-		return nil, dtype.Invalid, false
-	}
-	info, ok := w.Info(key)
-	return info.Shape, info.DType, ok
-}
-
-// ReadTensor implements program.Source.
-func (c checkpoints) ReadTensor(ctx context.Context, node string, dst []byte) error {
-	w, key := c.split(node)
-	return w.ReadTensor(ctx, key, dst)
-}

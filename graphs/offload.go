@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/program"
@@ -51,19 +50,6 @@ type HookEvent struct {
 	Clock     time.Duration // since the image was begun
 }
 
-// SetOffload changes the strategy for the images to come; nil goes back to running without a device. Nothing of
-// the earlier strategy stays.
-func (p *TextToImage) SetOffload(s offload.Strategy) error {
-	return p.host.do(context.Background(), func(context.Context) error {
-		err := p.endSession()
-		p.opt.strategies = nil
-		if s != nil {
-			p.opt.strategies = []offload.Strategy{s}
-		}
-		return err
-	})
-}
-
 // OffloadStats is what offloading took for an image.
 type OffloadStats struct {
 	Strategy string
@@ -85,24 +71,17 @@ func (s *OffloadStats) Hidden() float64 {
 	return max(0, 1-s.Stalled.Seconds()/s.CopyTime.Seconds())
 }
 
-// phase is a compiled graph of an image and how often it runs.
-type phase struct {
-	vm              *VM
-	component, name string
-	passes          int
-}
-
 // maxPhases bounds the phases of a plan, whose time grows with their square. The most of a real model is a tenth of it.
 const maxPhases = 4096
 
-// phases lists what a request runs, in order.
-func (p *TextToImage) phases(r Request, c *course) (all []phase, err error) {
+// stages lists what a request runs, in order.
+func (p *TextToImage) stages(r Request, c *course) (all []Stage, err error) {
 	add := func(vm *VM, component, name string, passes int) {
-		if k := len(all) - 1; k >= 0 && all[k].vm == vm {
-			all[k].passes += passes
+		if k := len(all) - 1; k >= 0 && all[k].VM == vm {
+			all[k].Passes += passes
 			return
 		}
-		all = append(all, phase{vm, component, name, passes})
+		all = append(all, Stage{VM: vm, Component: component, Name: name, Passes: passes})
 	}
 	sides := p.sides(r)
 	texts := toEncode(sides)
@@ -166,17 +145,17 @@ func (p *TextToImage) tokens(sides []side) int {
 func (p *TextToImage) Inventory(req Request) (inv *offload.Inventory, err error) {
 	defer program.Recovered(&err)
 	err = p.host.do(context.Background(), func(context.Context) error {
-		_, _, phases, err := p.list(req)
+		_, _, stages, err := p.list(req)
 		if err == nil {
-			inv, _ = p.inventory(phases)
+			inv, _ = p.inventory(stages)
 		}
 		return err
 	})
 	return inv, err
 }
 
-// list resolves a request and lists its phases.
-func (p *TextToImage) list(req Request) (Request, *course, []phase, error) {
+// list resolves a request and lists its stages.
+func (p *TextToImage) list(req Request) (Request, *course, []Stage, error) {
 	r, err := p.Resolve(req)
 	if err != nil {
 		return r, nil, nil, err
@@ -186,48 +165,31 @@ func (p *TextToImage) list(req Request) (Request, *course, []phase, error) {
 		return r, nil, nil, err
 	}
 	p.trim()
-	phases, err := p.phases(r, c)
-	return r, c, phases, err
-}
-
-// inventory is that of phases, kept for the next request like it: strategies keep what they tried with it.
-func (p *TextToImage) inventory(phases []phase) (*offload.Inventory, []stored) {
-	key := describe(phases)
-	if l := p.listed; l == nil || l.key != key {
-		inv, list := p.host.inventory(phases)
-		p.listed = &listing{key, inv, list, phases}
-	}
-	return p.listed.inv, p.listed.weights
-}
-
-type listing struct {
-	key     string
-	inv     *offload.Inventory
-	weights []stored
-	phases  []phase // the key has their addresses, which stay theirs as long as they are kept
+	stages, err := p.stages(r, c)
+	return r, c, stages, err
 }
 
 // Plan makes the plan for a request without running it.
 func (p *TextToImage) Plan(req Request, s offload.Strategy) (plan *offload.Plan, inv *offload.Inventory, err error) {
 	defer program.Recovered(&err)
 	err = p.host.do(context.Background(), func(context.Context) error {
-		r, c, phases, err := p.list(req)
+		r, c, stages, err := p.list(req)
 		if err != nil {
 			return err
 		}
-		plan, inv, _, _, err = p.planned(r, c, phases, s)
+		plan, inv, _, _, err = p.planned(r, c, stages, s)
 		p.tile = 0
 		return err
 	})
 	return plan, inv, err
 }
 
-// planned plans phases. Where a budget is too small for the VAE's activations the picture is decoded in tiles,
+// planned plans stages. Where a budget is too small for the VAE's activations the picture is decoded in tiles,
 // the largest that fit.
-func (p *TextToImage) planned(r Request, c *course, phases []phase, s offload.Strategy) (*offload.Plan, *offload.Inventory, []stored, []phase, error) {
+func (p *TextToImage) planned(r Request, c *course, stages []Stage, s offload.Strategy) (*offload.Plan, *offload.Inventory, []stored, []Stage, error) {
 	p.tile = 0
-	inv, list := p.inventory(phases)
-	plan, err := s.Plan(inv)
+	inv, list := p.inventory(stages)
+	plan, err := planOf(s, inv)
 	var small *offload.BudgetError
 	first := err
 	whole := max(r.Height, r.Width)
@@ -240,11 +202,11 @@ func (p *TextToImage) planned(r Request, c *course, phases []phase, s offload.St
 		if p.tile = whole * eighths / 8 / unit * unit; p.tile < 2*unit {
 			break
 		}
-		if phases, err = p.phases(r, c); err != nil {
+		if stages, err = p.stages(r, c); err != nil {
 			break
 		}
-		inv, list = p.inventory(phases)
-		plan, err = s.Plan(inv)
+		inv, list = p.inventory(stages)
+		plan, err = planOf(s, inv)
 	}
 	if errors.As(err, &small) {
 		err = first // not even with the smallest tiles
@@ -252,83 +214,42 @@ func (p *TextToImage) planned(r Request, c *course, phases []phase, s offload.St
 	if err != nil {
 		return nil, nil, nil, nil, err
 	}
-	if plan == nil {
-		return nil, nil, nil, nil, fmt.Errorf("offload: strategy %s made neither a plan nor an error", s.Name())
-	}
-	return plan, inv, list, phases, offload.Verify(plan, inv)
+	return plan, inv, list, stages, nil
 }
 
 // begin plans a request, or takes the plan of the last one like it, and starts its copies.
 func (p *TextToImage) begin(ctx context.Context, r Request, c *course) error {
-	if len(p.opt.strategies) == 0 && p.host.device == nil && p.opt.before == nil && p.opt.after == nil {
+	if !p.offloaded() {
 		return nil
 	}
-	if slices.Contains(p.opt.strategies, nil) {
-		return errors.New("offload: the strategy is nil")
-	}
-	if len(p.opt.strategies) > 1 {
-		return fmt.Errorf("offload: two strategies, %s and %s; a pipeline takes one", p.opt.strategies[0].Name(), p.opt.strategies[1].Name())
-	}
-	p.tile = 0
-	phases, err := p.phases(r, c)
+	strategy, err := p.strategy()
 	if err != nil {
 		return err
 	}
-	key := describe(phases)
-	if p.session == nil || p.session.key != key {
+	p.tile = 0
+	stages, err := p.stages(r, c)
+	if err != nil {
+		return err
+	}
+	if key := describe(stages); p.session == nil || p.session.key != key {
 		if err := p.endSession(); err != nil {
 			return err
 		}
-		if err := p.newSession(ctx, r, c, key, phases); err != nil {
+		plan, inv, list, stages, err := p.planned(r, c, stages, strategy)
+		if err != nil {
 			return err
 		}
+		if err := p.newSession(ctx, key, plan, inv, list, stages); err != nil {
+			return err
+		}
+		p.session.tile = p.tile
 	}
 	p.tile = p.session.tile
 	return p.session.begin()
 }
 
-// newSession plans a request and makes it ready to run.
-func (p *TextToImage) newSession(ctx context.Context, r Request, c *course, key string, phases []phase) error {
-	strategy := offload.None() // on a device, and for hooks, everything is resident unless a strategy says otherwise
-	if len(p.opt.strategies) > 0 {
-		strategy = p.opt.strategies[0]
-	}
-	plan, inv, list, phases, err := p.planned(r, c, phases, strategy)
-	if err != nil {
-		return err
-	}
-	s, err := p.host.newSession(ctx, plan, inv, list, phases, &p.opt)
-	if err != nil {
-		return err
-	}
-	s.key, s.tile = key, p.tile
-	p.session = s
-	return nil
-}
-
-// finish ends an image, complete or not: nothing is under way afterwards.
+// finish ends an image, complete or not.
 func (p *TextToImage) finish() (*OffloadStats, error) {
-	s := p.host.session
 	p.tile = 0
-	if s == nil {
-		return nil, nil
-	}
-	st, err := s.end()
-	return &OffloadStats{Strategy: s.plan.Strategy, Peak: st.Peak, Uploaded: st.Uploaded, CopyTime: st.CopyTime, Stalled: st.Stalled,
-		Plan: s.plan, Inventory: s.inv, Events: s.engine.Events()}, err
-}
-
-// endSession gives the device memory back.
-func (p *TextToImage) endSession() error {
-	s := p.session
-	p.session = nil
-	return s.close()
-}
-
-func describe(phases []phase) string {
-	var b strings.Builder
-	for _, ph := range phases {
-		fmt.Fprintf(&b, "%s %s %p %d;", ph.component, ph.name, ph.vm, ph.passes)
-	}
-	return b.String()
+	return p.host.finish()
 }

@@ -72,7 +72,7 @@ func TestPanicsAreErrors(t *testing.T) {
 				}
 				return x, nil
 			})
-			vm, err := graphs.NewVM(g, graphs.WithVMThreads(2), graphs.WithOutputs(y))
+			vm, err := graphs.NewVM(g, graphs.WithThreads(2), graphs.WithOutputs(y))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,15 +99,15 @@ func TestPanicsAreErrors(t *testing.T) {
 	}
 }
 
-// A graph that cannot even be looked at is an error too, and no thread is left behind.
-func TestPanicsOnConstructionAreErrors(t *testing.T) {
+// What is nil is named, and no thread is left behind.
+func TestNilArgumentsAreErrors(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for name, build := range map[string]func() error{
-		"no graph":     func() error { _, err := graphs.NewVM(nil, graphs.WithVMThreads(4)); return err },
+		"no graph":     func() error { _, err := graphs.NewVM(nil, graphs.WithThreads(4)); return err },
 		"no such node": func() error { _, err := graphs.NewVM(G.NewGraph(), graphs.WithOutputs(nil, nil)); return err },
 		"no model":     func() error { _, err := graphs.NewTextToImage(nil); return err },
 	} {
-		if err := build(); !errors.As(err, new(*graphs.PanicError)) {
+		if err := build(); err == nil || errors.As(err, new(*graphs.PanicError)) || !strings.Contains(err.Error(), "nil") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

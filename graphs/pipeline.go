@@ -23,8 +23,7 @@ import (
 // TextToImage is a pipeline from a prompt to pictures: StableDiffusionPipeline and StableDiffusionXLPipeline.
 // It may be used from several goroutines, which take turns.
 type TextToImage struct {
-	host *host
-	opt  options
+	*Runtime
 
 	xl         bool
 	guidance   float32 // the default of requests
@@ -36,8 +35,6 @@ type TextToImage struct {
 	rescue     rescue                   // where the model's own scheduler cannot be made
 	parameters map[string]layers.Params // per component
 	networks   map[string]any           // compiled, by component and shape
-	session    *session                 // of the last request that was offloaded
-	listed     *listing                 // of the last request that was planned
 	tile       int                      // pixels of the VAE's tiles where a budget asks for tiles, else 0
 }
 
@@ -61,6 +58,9 @@ type options struct {
 	trace     bool
 	device    DeviceOption
 	memory    *HostMemory
+	sources   []loader.Source
+	models    []*loader.Model // of the sources: those that are checked
+	outputs   []*G.Node       // of NewVM
 	limits    Limits
 	onCopy    func() // for tests: before each copy to the device
 
@@ -95,20 +95,20 @@ func WithoutHoisting() Option { return func(o *options) { o.everyStep = true } }
 // when a picture first needs them, so the model must stay open as long as the pipeline.
 func NewTextToImage(m *loader.Model, opts ...Option) (*TextToImage, error) {
 	p := &TextToImage{parameters: map[string]layers.Params{}, networks: map[string]any{}}
-	for _, opt := range opts {
-		opt(&p.opt)
-	}
-	if err := p.open(m); err != nil {
-		if p.host != nil {
-			p.host.close()
+	if err := p.open(m, opts); err != nil {
+		if p.Runtime != nil {
+			p.Close()
 		}
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *TextToImage) open(m *loader.Model) (err error) {
+func (p *TextToImage) open(m *loader.Model, opts []Option) (err error) {
 	defer program.Recovered(&err)
+	if m == nil {
+		return errors.New("the model is nil")
+	}
 	switch m.Class() {
 	case "StableDiffusionPipeline":
 	case "StableDiffusionXLPipeline":
@@ -117,16 +117,11 @@ func (p *TextToImage) open(m *loader.Model) (err error) {
 		return &badmodel.Error{File: "model_index.json", Field: "_class_name", Got: badmodel.Quote(m.Class()),
 			Want: "StableDiffusionPipeline or StableDiffusionXLPipeline"}
 	}
-	if p.host, err = newHost(p.opt.threads, m, p.opt.memory, p.opt.device); err != nil {
+	if p.Runtime, err = Open(append(slices.Clone(opts), WithWeights(m))...); err != nil {
 		return err
 	}
-	p.host.onClose = p.endSession
 	return p.read(m)
 }
-
-// Close ends the pipeline's threads and gives its memory back. A call under way, and every later one, returns ErrClosed. Close may be called
-// from any goroutine, in OnStepEnd too, and more than once.
-func (p *TextToImage) Close() error { return p.host.close() }
 
 // read parses every config and checks the weights against them, collecting the problems. A scheduler that cannot be made is
 // no problem of the model yet: a request may name another.

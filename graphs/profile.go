@@ -29,7 +29,7 @@ func measureProfile(d DeviceOption, batch, side, bytes int) (p offload.Profile, 
 	if err != nil {
 		return p, err
 	}
-	vm, err := NewVM(x.Graph(), WithVMDevice(d), WithOutputs(y))
+	vm, err := NewVM(x.Graph(), WithDevice(d), WithOutputs(y), WithTrace())
 	if err != nil {
 		return p, err
 	}
@@ -60,14 +60,14 @@ func measureProfile(d DeviceOption, batch, side, bytes int) (p offload.Profile, 
 
 // rates are those of the graph's products, and of the memory that a layer reads and writes; the best of five runs.
 func (vm *VM) rates(layer string, bytes float64) (flops, memory float64, err error) {
-	vm.trace = true
 	best := make([]time.Duration, len(vm.prog.Calls))
 	for range 5 {
-		if err := vm.Run(context.Background()); err != nil {
+		stats, err := vm.rt.Run(context.Background(), []Stage{{VM: vm}})
+		if err != nil {
 			return 0, 0, err
 		}
 		i := 0
-		for _, e := range vm.own.engine.Events() {
+		for _, e := range stats.Events {
 			if e.Copy {
 				continue
 			}

@@ -7,26 +7,26 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/engine"
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/offload"
 )
 
 // session is a plan for graphs that run one after the other on a device, and all that runs them.
 type session struct {
-	key    string
-	phases []phase
+	key string
+	progress
 	inv    *offload.Inventory
 	plan   *offload.Plan
 	host   *host
 	device device.Device
-	engine *offload.Engine
+	engine *engine.Engine
 	hooks  *options
 
 	runners []*program.Runner
 	tile    int // pixels of the VAE's tiles, 0 for none
 
-	begun    time.Time
-	at, pass int // the phase that runs, and the passes of it begun
+	begun time.Time
 }
 
 // stored is a weight in the layout its kernel reads.
@@ -36,13 +36,13 @@ type stored struct {
 }
 
 // inventory turns compiled graphs into what strategies see, and lists the weights by index.
-func (h *host) inventory(phases []phase) (*offload.Inventory, []stored) {
+func (h *host) inventory(stages []Stage) (*offload.Inventory, []stored) {
 	inv := &offload.Inventory{}
 	index := map[stored]int{}
 	var list []stored
-	for _, ph := range phases {
-		prog := ph.vm.prog
-		out := offload.Phase{Component: ph.component, Name: ph.name, Passes: ph.passes, Activations: prog.DeviceBytes()}
+	for _, st := range stages {
+		prog := st.VM.prog
+		out := offload.Phase{Component: st.Component, Name: st.Name, Passes: st.Passes, Activations: prog.DeviceBytes()}
 		tops := prog.DeviceTops()
 		for i, c := range prog.Calls {
 			call := offload.Call{Layer: c.Layer, FLOPs: c.FLOPs, Bytes: int64(prog.Values[c.Out].Bytes), Top: tops[i]}
@@ -69,8 +69,8 @@ func (h *host) inventory(phases []phase) (*offload.Inventory, []stored) {
 }
 
 // newSession loads the masters, takes the device memory and binds every graph to it.
-func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.Inventory, list []stored, phases []phase, hooks *options) (s *session, err error) {
-	s = &session{phases: phases, inv: inv, plan: plan, host: h, device: h.device, hooks: hooks}
+func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.Inventory, list []stored, stages []Stage, hooks *options) (s *session, err error) {
+	s = &session{progress: progress{stages: stages}, inv: inv, plan: plan, host: h, device: h.device, hooks: hooks}
 	defer func() {
 		if err != nil {
 			if e := s.close(); e != nil {
@@ -87,16 +87,16 @@ func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.
 	} else if err := hasRoom(s.device, plan.Peak); err != nil {
 		return s, err
 	}
-	for _, ph := range phases {
-		if err := ph.vm.checkMemory(hostPeak); err != nil {
+	for _, st := range stages {
+		if err := st.VM.checkMemory(hostPeak); err != nil {
 			return s, err
 		}
-		if err := h.weights.Load(ctx, ph.vm.prog); err != nil {
+		if err := h.weights.Load(ctx, st.VM.prog); err != nil {
 			return s, err
 		}
 	}
 	master := func(w int) []byte { return h.weights.Master(list[w].name, list[w].layout) }
-	if s.engine, err = offload.NewEngine(plan, inv, master, s.device); err != nil {
+	if s.engine, err = engine.New(plan, inv, master, s.device); err != nil {
 		return s, err
 	}
 	if hooks.trace {
@@ -106,8 +106,8 @@ func (h *host) newSession(ctx context.Context, plan *offload.Plan, inv *offload.
 	for i, k := range list {
 		index[k] = i
 	}
-	for i, ph := range phases {
-		runner, err := program.NewDeviceRunner(ph.vm.prog, h.pool, h.weights, program.Device{
+	for i, st := range stages {
+		runner, err := program.NewDeviceRunner(st.VM.prog, h.pool, h.weights, program.Device{
 			Dev: s.device, Memory: s.engine.Activations(i),
 			Weight: func(name string, l program.Layout) device.Ptr { return s.engine.Weight(i, index[stored{name, l}]) },
 			Before: func(k int, _ program.Call) error { return s.before(i, k) },
@@ -151,7 +151,7 @@ func (s *session) begin() error {
 }
 
 // end waits for what is under way.
-func (s *session) end() (offload.EngineStats, error) {
+func (s *session) end() (engine.Stats, error) {
 	s.host.session = nil
 	st, err := s.engine.Stop()
 	if h, ok := s.device.(*device.Host); ok {
@@ -179,15 +179,17 @@ func (s *session) close() (err error) {
 	return err
 }
 
-// next is the runner of the graph that runs now, which must be the plan's.
+// next is the runner of a graph's next pass, which the plan must have.
 func (s *session) next(vm *VM) (*program.Runner, error) {
-	if s.at < len(s.phases) && s.pass == s.phases[s.at].passes {
-		s.at, s.pass = s.at+1, 0
+	skipped, err := s.progress.next(vm)
+	if err != nil {
+		return nil, err
 	}
-	if s.at == len(s.phases) || s.phases[s.at].vm != vm {
-		return nil, errors.New("internal error: a graph runs that the plan does not have next")
+	if skipped || s.pass == 1 {
+		if err := s.engine.SkipTo(s.at); err != nil {
+			return nil, err
+		}
 	}
-	s.pass++
 	r := s.runners[s.at]
 	r.Again = s.pass > 1
 	return r, nil
@@ -220,41 +222,9 @@ func (s *session) idle(most int) int {
 
 func (s *session) event(phase, call int) HookEvent {
 	c := s.inv.Phases[phase].Calls[call]
-	e := HookEvent{Component: s.phases[phase].component, Layer: c.Layer, Pass: s.pass - 1, Clock: time.Since(s.begun)}
+	e := HookEvent{Component: s.stages[phase].Component, Layer: c.Layer, Pass: s.pass - 1, Clock: time.Since(s.begun)}
 	for _, w := range c.Weights {
 		e.Weights += s.inv.Weights[w].Bytes
 	}
 	return e
-}
-
-// onDevice runs a graph of its own on the host's device, with everything resident. VMs that are not part of a pipeline
-// run so.
-func (vm *VM) onDevice(ctx context.Context) (err error) {
-	if vm.own == nil {
-		phases := []phase{{vm: vm, component: "graph", passes: 1}}
-		inv, list := vm.host.inventory(phases)
-		plan, err := offload.None().Plan(inv)
-		if err != nil {
-			return err
-		}
-		if vm.own, err = vm.host.newSession(ctx, plan, inv, list, phases, &options{trace: vm.trace}); err != nil {
-			return err
-		}
-	}
-	if err := vm.own.begin(); err != nil {
-		return err
-	}
-	defer func() { // after a panic too: the next run is a new one
-		if _, e := vm.own.end(); e != nil {
-			err = errors.Join(err, e)
-		}
-	}()
-	return vm.run(ctx)
-}
-
-// endSession gives the device memory back.
-func (vm *VM) endSession() error {
-	s := vm.own
-	vm.own = nil
-	return s.close()
 }

@@ -9,7 +9,6 @@ import (
 	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/program"
-	"github.com/euryale-ml/euryale/loader"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -25,64 +24,58 @@ type VM struct {
 	host    *host
 	prog    *program.Program
 	runner  *program.Runner // nil until the first run, which loads the weights
-	own     *session        // on a device, of a VM that is not a pipeline's
+	rt      *Runtime        // that it was compiled into; nil for a pipeline's
 	freed   int             // of the host, when the runner was made
 	outputs []*G.Node
 	reads   []read
 	after   func(int, program.Call, program.Arg) error // sees every result of a run
 
-	trace       bool          // notes when calls run, of a VM of its own on a device
 	carry, keep bool          // of the runner, for the next run
 	faulty      func() string // names the layer whose result, in the outputs, is not finite; nil: an output's
 }
 
 var _ G.VM = (*VM)(nil)
 
-// VMOption is a choice made for a VM.
-type VMOption func(*vmOptions)
+// WithOutputs names the nodes that NewVM computes; by default the graph's roots.
+func WithOutputs(nodes ...*G.Node) Option { return func(o *options) { o.outputs = nodes } }
 
-type vmOptions struct {
-	threads int
-	model   *loader.Model
-	outputs []*G.Node
-	memory  *HostMemory
-	device  DeviceOption
-}
-
-// WithVMThreads sets the number of threads, at most 1,024; 0, the default, takes one per core.
-func WithVMThreads(n int) VMOption { return func(o *vmOptions) { o.threads = n } }
-
-// WithModel reads the leaves whose names are a component's name, a dot and a checkpoint key
-// ("unet.conv_in.weight") from the model, which must stay open.
-func WithModel(m *loader.Model) VMOption { return func(o *vmOptions) { o.model = m } }
-
-// WithVMHostMemory has the VM's large buffers count against a budget.
-func WithVMHostMemory(m *HostMemory) VMOption { return func(o *vmOptions) { o.memory = m } }
-
-// WithOutputs names the nodes to compute; by default the graph's roots.
-func WithOutputs(nodes ...*G.Node) VMOption { return func(o *vmOptions) { o.outputs = nodes } }
-
-// NewVM compiles a graph. The graph must not change afterwards.
-func NewVM(g *G.ExprGraph, opts ...VMOption) (*VM, error) {
-	var o vmOptions
-	for _, opt := range opts {
-		opt(&o)
+// NewVM compiles a graph into a runtime of its own: what Open, Compile and Run do for one graph that is run by itself. The
+// graph must not change afterwards.
+func NewVM(g *G.ExprGraph, opts ...Option) (*VM, error) {
+	if g == nil {
+		return nil, errors.New("the graph is nil")
 	}
-	h, err := newHost(o.threads, o.model, o.memory, o.device)
+	rt, err := Open(opts...)
 	if err != nil {
 		return nil, err
 	}
-	vm, err := h.compileGraph(g, o.outputs)
+	vm, err := rt.host.compileGraph(g, rt.opt.outputs)
 	if err != nil {
-		return nil, errors.Join(err, h.close())
+		return nil, errors.Join(err, rt.Close())
 	}
-	h.onClose = vm.endSession
+	vm.rt = rt
 	return vm, nil
+}
+
+// checkOutputs refuses nodes that are nil or of another graph.
+func checkOutputs(g *G.ExprGraph, outputs []*G.Node) error {
+	for i, n := range outputs {
+		switch {
+		case n == nil:
+			return fmt.Errorf("output %d is nil", i)
+		case n.Graph() != g:
+			return fmt.Errorf("output %d, %q, is of another graph", i, n.Name())
+		}
+	}
+	return nil
 }
 
 // compileGraph makes a VM for the outputs, by default the graph's roots.
 func (h *host) compileGraph(g *G.ExprGraph, outputs []*G.Node) (vm *VM, err error) {
 	defer program.Recovered(&err)
+	if err := checkOutputs(g, outputs); err != nil {
+		return nil, err
+	}
 	if outputs == nil {
 		outputs = g.Roots()
 		// Roots come from a map.
@@ -110,18 +103,11 @@ func (h *host) compile(t program.Target, outputs []*G.Node, given ...*G.Node) (*
 // RunAll runs the graph once.
 func (vm *VM) RunAll() error { return vm.Run(context.Background()) }
 
-// Run runs the graph once. The context is looked at while waiting for other runs and before each operation.
-func (vm *VM) Run(ctx context.Context) (err error) {
-	defer program.Recovered(&err)
-	return vm.host.do(ctx, func(ctx context.Context) error {
-		err := vm.runAndLet(ctx)
-		if errors.As(err, new(*MemoryError)) {
-			if e := errors.Join(vm.endSession(), vm.host.release()); e != nil {
-				err = errors.Join(err, e)
-			}
-		}
-		return err
-	})
+// Run runs the graph once, as a list of one stage. The context is looked at while waiting for other runs and before each
+// operation.
+func (vm *VM) Run(ctx context.Context) error {
+	_, err := vm.rt.Run(ctx, []Stage{{VM: vm}})
+	return err
 }
 
 // runAndLet is run, and then the output nodes hold their values.
@@ -157,9 +143,6 @@ func (vm *VM) run(ctx context.Context) error {
 		}
 		vm.runner, r.After, r.Carry, r.Keep = r, vm.after, vm.carry, vm.keep
 		return r.Run(ctx)
-	}
-	if vm.host.device != nil {
-		return vm.onDevice(ctx)
 	}
 	if vm.runner == nil || vm.runner.Offloaded() || vm.freed != vm.host.freed {
 		if err := vm.checkMemory(max(0, vm.prog.Arena-vm.host.arena.Bytes())); err != nil {

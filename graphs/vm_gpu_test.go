@@ -23,7 +23,7 @@ func sums(t *testing.T, d graphs.DeviceOption) (vm *graphs.VM, x *G.Node) {
 	if _, err := s.On(x).SiLU().Node(); err != nil {
 		t.Fatal(err)
 	}
-	vm, err := graphs.NewVM(g, graphs.WithVMDevice(d))
+	vm, err := graphs.NewVM(g, graphs.WithDevice(d))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestDeviceReadsWeightsAsActivations(t *testing.T) {
 	if err != nil {
 		t.Fatal(name, err)
 	}
-	sum := func(opts ...graphs.VMOption) []float32 {
+	sum := func(opts ...graphs.Option) []float32 {
 		g := G.NewGraph()
 		s := layers.NewScope(g, "unet", w)
 		x := s.Input("x", G.Float32, shape...)
@@ -148,7 +148,7 @@ func TestDeviceReadsWeightsAsActivations(t *testing.T) {
 	}
 	want := sum()
 	for dtype, most := range map[string]float64{"f32": 0, "f16": 1e-3, "bf16": 1e-2} {
-		got := sum(graphs.WithVMDevice(graphs.DeviceOption{Name: "cuda:0", DType: dtype}))
+		got := sum(graphs.WithDevice(graphs.DeviceOption{Name: "cuda:0", DType: dtype}))
 		if d := relL2(got, want); !(d <= most) {
 			t.Errorf("%s: the sum differs by %g, at most %g is expected", dtype, d, most)
 		}

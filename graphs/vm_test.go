@@ -150,14 +150,14 @@ func smallVAE(t *testing.T) vae.Config {
 // The VM gives the numbers of Gorgonia's own TapeMachine, which runs every op's definition; on a device too, where
 // what has no kernel runs on the host, between kernels.
 func TestVMAgreesWithTapeMachine(t *testing.T) {
-	t.Run("cpu", func(t *testing.T) { agreesWithTapeMachine(t, graphs.WithVMThreads(2)) })
+	t.Run("cpu", func(t *testing.T) { agreesWithTapeMachine(t, graphs.WithThreads(2)) })
 	t.Run("cuda", func(t *testing.T) {
 		needDevice(t)
-		agreesWithTapeMachine(t, graphs.WithVMDevice(graphs.DeviceOption{Name: "cuda:0", DType: "f32"}))
+		agreesWithTapeMachine(t, graphs.WithDevice(graphs.DeviceOption{Name: "cuda:0", DType: "f32"}))
 	})
 }
 
-func agreesWithTapeMachine(t *testing.T, on graphs.VMOption) {
+func agreesWithTapeMachine(t *testing.T, on graphs.Option) {
 	for _, c := range vmCases {
 		t.Run(c.name, func(t *testing.T) {
 			g := G.NewGraph()

@@ -148,8 +148,7 @@ func (m *Model) Close() error {
 	var errs []error
 	for _, c := range m.components {
 		if c.weights != nil {
-			errs = append(errs, c.weights.close())
-			c.weights = nil
+			errs = append(errs, c.weights.close()) // what they are stays known
 		}
 	}
 	return errors.Join(append(errs, m.close())...)

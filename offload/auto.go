@@ -68,10 +68,10 @@ type search struct {
 
 func newSearch(inv *Inventory, name string, fixed map[int]Residence, prof Profile) *search {
 	a := &search{inv: inv, short: inv.short(passes), name: name, fixed: fixed, prof: prof}
-	ph := &inv.Phases[inv.loop()]
-	uses := ph.uses()
+	loop := inv.loop()
+	ph, uses := &inv.Phases[loop], inv.uses(loop)
 	at := map[int]int{}
-	for _, w := range ph.order() {
+	for _, w := range inv.order(loop) {
 		if fixed[w] != Streamed {
 			continue
 		}
@@ -104,10 +104,13 @@ type candidate struct {
 	peak         int
 }
 
-// searched tries every rule, share and window, once per inventory.
+// searched tries every rule, share and window, once per inventory: who asks for the same meanwhile waits.
 func searched(inv *Inventory, name string, fixed map[int]Residence, prof Profile) *search {
 	key := fmt.Sprint(prof, fixed)
-	if a, ok := inv.searches[key]; ok {
+	k := inv.derived()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if a, ok := k.searches[key]; ok {
 		return a
 	}
 	a := newSearch(inv, name, fixed, prof)
@@ -122,17 +125,15 @@ func searched(inv *Inventory, name string, fixed map[int]Residence, prof Profile
 		}
 	}
 	a.refine()
-	if inv.searches == nil {
-		inv.searches = map[string]*search{}
-	}
-	inv.searches[key] = a
+	k.searches[key] = a
 	return a
 }
 
 func (a *search) try(c candidate) {
-	p := Build(a.short, a.name, a.spec(&c))
+	spec, held := a.spec(c)
+	p := Build(a.short, a.name, spec)
 	f := Simulate(p, a.short, a.prof)
-	c.step, c.total, c.peak = f.Step, f.Total, p.Peak
+	c.held, c.step, c.total, c.peak = held, f.Step, f.Total, p.Peak
 	a.tried = append(a.tried, &c)
 }
 
@@ -166,7 +167,8 @@ func (a *search) best(budget, most int, limited bool) *Plan {
 	if best == nil {
 		return nil
 	}
-	p := Build(a.inv, a.name, a.spec(best))
+	spec, _ := a.spec(*best)
+	p := Build(a.inv, a.name, spec)
 	p.Why = fmt.Sprintf("the best of %d plans on %s: a window of %s, %s of the loop's %s resident, %s; predicted %.4g s per step, %.4g s with everything resident",
 		len(a.tried), a.prof.Name, mib(best.window), mib(best.held), mib(a.total), rules[best.rule].name, best.step, a.compute)
 	return p
@@ -179,9 +181,9 @@ func (c *candidate) better(d *candidate) bool {
 	return c.peak < d.peak
 }
 
-// spec holds a share of the loop's weights by a rule and streams the others through a window.
-func (a *search) spec(c *candidate) Spec {
-	s := Spec{Stays: map[int]Residence{}, Window: c.window, Ahead: c.window > 0, MinRun: min(joined, c.window/8), Seam: c.seam}
+// spec holds a share of the loop's weights, of held bytes, by a rule and streams the others through a window.
+func (a *search) spec(c candidate) (s Spec, held int) {
+	s = Spec{Stays: map[int]Residence{}, Window: c.window, Ahead: c.window > 0, MinRun: min(joined, c.window/8), Seam: c.seam}
 	for w, r := range a.fixed {
 		s.Stays[w] = r
 	}
@@ -189,14 +191,13 @@ func (a *search) spec(c *candidate) Spec {
 	if c.share == shares {
 		room = a.total
 	}
-	c.held = 0
 	for _, i := range a.resident(c.rule, room) {
 		for _, w := range a.units[i].weights {
 			s.Stays[w] = Held
 		}
-		c.held += a.units[i].bytes
+		held += a.units[i].bytes
 	}
-	return s
+	return s, held
 }
 
 // resident chooses units of at most room bytes.

@@ -58,7 +58,7 @@ func (b *builder) holdSmall() {
 		stays = map[int]Residence{}
 	}
 	for i := range b.inv.Phases {
-		for w, u := range b.inv.Phases[i].uses() {
+		for w, u := range b.inv.uses(i) {
 			smallInLoop := b.inv.Phases[i].Passes > 1 && b.inv.Weights[w].Bytes <= small
 			if stays[w] == Streamed && (smallInLoop || u.first != u.last) {
 				stays[w] = Held
@@ -72,7 +72,7 @@ func (b *builder) holdSmall() {
 func (b *builder) keep() {
 	placed := map[int]bool{}
 	for i := range b.inv.Phases {
-		uses := b.inv.Phases[i].uses()
+		uses := b.inv.uses(i)
 		for _, run := range b.runs(i, Kept, placed) {
 			l := b.load(i, run, uses, Kept)
 			l.Until = len(b.inv.Phases) - 1
@@ -87,7 +87,7 @@ func (b *builder) keep() {
 func (b *builder) group(from, to int) {
 	at, placed := b.kept, map[int]bool{}
 	for i := from; i < to; i++ {
-		uses := b.inv.Phases[i].uses()
+		uses := b.inv.uses(i)
 		for _, run := range b.runs(i, Held, placed) {
 			l := b.load(i, run, uses, Held)
 			l.Until, l.Last = b.lastUse(run, i, to)
@@ -106,7 +106,7 @@ func (b *builder) group(from, to int) {
 // lastUse is the last phase before to that reads one of the weights, and its last call that does.
 func (b *builder) lastUse(weights []int, from, to int) (phase, call int) {
 	for i := to - 1; i >= from; i-- {
-		uses := b.inv.Phases[i].uses()
+		uses := b.inv.uses(i)
 		last := -1
 		for _, w := range weights {
 			if u, ok := uses[w]; ok {
@@ -123,7 +123,7 @@ func (b *builder) lastUse(weights []int, from, to int) (phase, call int) {
 // stream places the streamed loads of a phase whose activations begin at base.
 func (b *builder) stream(phase, base int) {
 	ph := &b.inv.Phases[phase]
-	uses := ph.uses()
+	uses := b.inv.uses(phase)
 	var loads []Load
 	for _, run := range b.runs(phase, Streamed, map[int]bool{}) {
 		loads = append(loads, b.load(phase, run, uses, Streamed))
@@ -286,8 +286,7 @@ func (b *builder) runs(phase int, stays Residence, placed map[int]bool) (runs []
 			group[w] = g + 1
 		}
 	}
-	ph := &b.inv.Phases[phase]
-	uses := ph.uses()
+	uses := b.inv.uses(phase)
 	var run []int
 	bytes, call, of := 0, 0, 0
 	flush := func() {
@@ -296,7 +295,7 @@ func (b *builder) runs(phase int, stays Residence, placed map[int]bool) (runs []
 		}
 		run, bytes = nil, 0
 	}
-	for _, w := range ph.order() {
+	for _, w := range b.inv.order(phase) {
 		if b.spec.Stays[w] != stays || placed[w] {
 			continue
 		}

@@ -4,17 +4,20 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // Inventory is what a pipeline will run, in execution order, and what each part of it takes. Sizes are bytes as
 // the device stores them.
 //
-// It must not change once a strategy has seen it.
+// It must not change, or be copied, once a strategy has seen it. Strategies may plan one Inventory from several
+// goroutines.
 type Inventory struct {
 	Weights []Weight `json:"weights"`
 	Phases  []Phase  `json:"phases"`
 
-	searches map[string]*search // what Auto has tried, by profile and what is fixed
+	known atomic.Pointer[known]
 }
 
 // Weight is one tensor of a checkpoint.
@@ -30,9 +33,6 @@ type Phase struct {
 	Passes      int    `json:"passes"`
 	Activations int    `json:"activations"` // the arena for activations, inputs and outputs
 	Calls       []Call `json:"calls"`
-
-	reads map[int]use // see uses
-	first []int       // see order
 }
 
 // Title names the phase.
@@ -58,34 +58,53 @@ type Call struct {
 // use is when a phase reads a weight: its first and last call.
 type use struct{ first, last int }
 
-// uses lists the weights a phase reads.
-func (p *Phase) uses() map[int]use {
-	p.index()
-	return p.reads
+// known is what follows from an Inventory and is asked for again and again.
+type known struct {
+	phases []reads // of each phase
+
+	mu       sync.Mutex         // over what follows
+	searches map[string]*search // what Auto has tried, by profile and what is fixed
 }
+
+// reads are the weights that a phase reads.
+type reads struct {
+	uses  map[int]use
+	order []int // by first use
+}
+
+// derived is made by whoever asks first.
+func (inv *Inventory) derived() *known {
+	if k := inv.known.Load(); k != nil {
+		return k
+	}
+	k := &known{searches: map[string]*search{}}
+	for i := range inv.Phases {
+		k.phases = append(k.phases, inv.Phases[i].reads())
+	}
+	inv.known.CompareAndSwap(nil, k)
+	return inv.known.Load()
+}
+
+// uses lists the weights a phase reads.
+func (inv *Inventory) uses(phase int) map[int]use { return inv.derived().phases[phase].uses }
 
 // order lists the weights a phase reads by first use.
-func (p *Phase) order() []int {
-	p.index()
-	return p.first
-}
+func (inv *Inventory) order(phase int) []int { return inv.derived().phases[phase].order }
 
-func (p *Phase) index() {
-	if p.reads != nil {
-		return
-	}
-	p.reads = map[int]use{}
+func (p *Phase) reads() reads {
+	r := reads{uses: map[int]use{}}
 	for i, c := range p.Calls {
 		for _, w := range c.Weights {
-			u, ok := p.reads[w]
+			u, ok := r.uses[w]
 			if !ok {
 				u.first = i
-				p.first = append(p.first, w)
+				r.order = append(r.order, w)
 			}
 			u.last = i
-			p.reads[w] = u
+			r.uses[w] = u
 		}
 	}
+	return r
 }
 
 // bytes is what a set of weights takes, each aligned.
@@ -237,4 +256,7 @@ func mib(n int) string {
 // Align is the alignment of everything placed in device memory.
 const Align = 256
 
-func align(n int) int { return (n + Align - 1) / Align * Align }
+// AlignUp is the room that n bytes take.
+func AlignUp(n int) int { return (n + Align - 1) / Align * Align }
+
+func align(n int) int { return AlignUp(n) }

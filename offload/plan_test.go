@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/euryale-ml/euryale/offload"
@@ -354,6 +355,37 @@ func TestSimulator(t *testing.T) {
 		}
 		if p.Peak != c.peak {
 			t.Errorf("%s: peak %d, want %d", c.s.Name(), p.Peak, c.peak)
+		}
+	}
+}
+
+// Strategies plan one inventory from many goroutines, and make the plans that they make alone.
+func TestPlansFromManyGoroutines(t *testing.T) {
+	inv := made(rand.New(rand.NewPCG(5, 0)))
+	low := offload.Smallest(made(rand.New(rand.NewPCG(5, 0))))
+	profiles := []string{"rtx4090-gen4", "rtx3060-gen3"}
+	plans := make([][]*offload.Plan, 8)
+	var group sync.WaitGroup
+	for g := range plans {
+		group.Go(func() {
+			for i := range 50 {
+				prof, err := offload.ProfileByName(profiles[i%2])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				p, err := offload.Auto(low+i*low/25, offload.On(prof)).Plan(inv)
+				if err != nil {
+					t.Error(err)
+				}
+				plans[g] = append(plans[g], p)
+			}
+		})
+	}
+	group.Wait()
+	for g := range plans {
+		if !reflect.DeepEqual(plans[g], plans[0]) {
+			t.Errorf("goroutine %d made other plans", g)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package offload
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -172,10 +173,9 @@ func (inv *Inventory) loop() int {
 // short is the inventory with at most n passes of each phase: what a step takes is the same, and the planner
 // looks at many plans.
 func (inv *Inventory) short(n int) *Inventory {
-	s := *inv
-	s.Phases = append([]Phase(nil), inv.Phases...)
+	s := &Inventory{Weights: inv.Weights, Phases: slices.Clone(inv.Phases)}
 	for i := range s.Phases {
 		s.Phases[i].Passes = min(n, s.Phases[i].Passes)
 	}
-	return &s
+	return s
 }

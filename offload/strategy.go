@@ -148,7 +148,7 @@ func Group(n int, opts ...Option) Strategy {
 		for i := range inv.Phases {
 			var group []int
 			layers, last := 0, ""
-			for _, w := range inv.Phases[i].order() {
+			for _, w := range inv.order(i) {
 				if fixed[w] != Streamed {
 					continue
 				}

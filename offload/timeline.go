@@ -21,6 +21,33 @@ func (t *timeline) at(phase, pass, call int) int {
 	return t.base[phase] + pass*len(t.inv.Phases[phase].Calls) + call
 }
 
+// Position numbers all calls of a run: phase by phase, pass by pass. That of the phase after the last is their number.
+func (inv *Inventory) Position(phase, pass, call int) int {
+	n := 0
+	for i := range inv.Phases[:phase] {
+		n += inv.Phases[i].Passes * len(inv.Phases[i].Calls)
+	}
+	if phase < len(inv.Phases) {
+		n += pass*len(inv.Phases[phase].Calls) + call
+	}
+	return n
+}
+
+// Copy is one time that a load is copied. Calls are given by their position.
+type Copy struct {
+	Load  int // of the plan
+	After int // the call it waits for, -1 for none
+	First int // the call that reads it first
+	Last  int // the call that reads it last; the number of all calls for what is kept
+}
+
+// Copies lists the copies of a run in their order.
+func (p *Plan) Copies(inv *Inventory) (all []Copy) {
+	t := newTimeline(inv)
+	t.copies(p, 0, func(c copyOf) { all = append(all, Copy{c.load, c.start, c.need, c.done}) })
+	return all
+}
+
 // copyOf is one time that a load is copied.
 type copyOf struct {
 	load  int

@@ -1,4 +1,5 @@
-package offload
+// Package engine executes plans of package offload on a device.
+package engine
 
 import (
 	"errors"
@@ -6,14 +7,15 @@ import (
 	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/offload"
 )
 
 // Engine executes a plan on a device: an arena of exactly the plan's peak, and the plan's copies, each issued as
 // soon as the calls it waits for are. Compute calls Before and After around every call, in the inventory's order.
 // Between Start and Stop an Engine is one goroutine's.
 type Engine struct {
-	plan   *Plan
-	inv    *Inventory
+	plan   *offload.Plan
+	inv    *offload.Inventory
 	master func(weight int) []byte
 	dev    device.Device
 	memory device.Ptr
@@ -25,10 +27,10 @@ type Engine struct {
 	running bool
 	loose   bool // work of an earlier image may be under way: nobody could wait for it
 
-	copies []copyOf
+	copies []offload.Copy
 	need   []int // per call of the timeline: copies that must be done before it
-	time   timeline
-	stats  EngineStats
+	end    int   // of the timeline
+	stats  Stats
 
 	computed  device.Event   // the calls issued before a copy
 	origin    device.Event   // the image's beginning
@@ -38,7 +40,7 @@ type Engine struct {
 	spare     []device.Event
 
 	record bool // events of the image
-	events []Event
+	events []offload.Event
 	phase  int // of the call that runs, and
 	call   int
 	open   interval // the call itself
@@ -63,23 +65,23 @@ const (
 func (e *Engine) Record() { e.record = true }
 
 // Events are those of the last image, if they were recorded.
-func (e *Engine) Events() []Event { return e.events }
+func (e *Engine) Events() []offload.Event { return e.events }
 
-// EngineStats is what an image took.
-type EngineStats struct {
+// Stats is what an image took.
+type Stats struct {
 	Peak     int           // bytes of device memory
 	Uploaded int64         // bytes copied
 	CopyTime time.Duration // the copy engine was busy
 	Stalled  time.Duration // calls waited for copies
 }
 
-// NewEngine verifies a plan and allocates its memory. master gives a weight's bytes, which never change and which the
+// New verifies a plan and allocates its memory. master gives a weight's bytes, which never change and which the
 // device can copy from.
-func NewEngine(p *Plan, inv *Inventory, master func(weight int) []byte, dev device.Device) (*Engine, error) {
-	if err := Verify(p, inv); err != nil {
+func New(p *offload.Plan, inv *offload.Inventory, master func(weight int) []byte, dev device.Device) (*Engine, error) {
+	if err := offload.Verify(p, inv); err != nil {
 		return nil, err
 	}
-	e := &Engine{plan: p, inv: inv, master: master, dev: dev, time: newTimeline(inv)}
+	e := &Engine{plan: p, inv: inv, master: master, dev: dev, end: inv.Position(len(inv.Phases), 0, 0)}
 	var err error
 	if e.memory, err = dev.Alloc(max(p.Peak, 1)); err != nil {
 		return nil, err
@@ -116,7 +118,7 @@ func (e *Engine) Activations(phase int) device.Ptr {
 func (e *Engine) Weight(phase, weight int) device.Ptr {
 	for i := range e.plan.Loads {
 		l := &e.plan.Loads[i]
-		if phase < l.Phase || phase > l.Until && l.Stays != Kept {
+		if phase < l.Phase || phase > l.Until && l.Stays != offload.Kept {
 			continue
 		}
 		at := l.Offset
@@ -124,14 +126,14 @@ func (e *Engine) Weight(phase, weight int) device.Ptr {
 			if w == weight {
 				return e.memory + device.Ptr(at)
 			}
-			at += align(e.inv.Weights[w].Bytes)
+			at += offload.AlignUp(e.inv.Weights[w].Bytes)
 		}
 	}
 	return 0
 }
 
 // ErrRunning is returned when a second image is started while one runs.
-var ErrRunning = errors.New("offload: an image is being made")
+var ErrRunning = errors.New("engine: an image is being made")
 
 // Start begins an image: the copies that wait for nothing set off.
 func (e *Engine) Start() error {
@@ -143,16 +145,16 @@ func (e *Engine) Start() error {
 			return err
 		}
 	}
-	e.copies, e.need = e.copies[:0], make([]int, e.time.end+1)
-	e.time.copies(e.plan, 0, func(c copyOf) {
-		if e.kept && e.plan.Loads[c.load].Stays == Kept {
-			return
+	e.copies, e.need = e.copies[:0], make([]int, e.end+1)
+	for _, c := range e.plan.Copies(e.inv) {
+		if e.kept && e.plan.Loads[c.Load].Stays == offload.Kept {
+			continue
 		}
 		e.copies = append(e.copies, c)
-		e.need[c.need] = len(e.copies)
-	})
+		e.need[c.First] = len(e.copies)
+	}
 	e.called, e.issued, e.awaited, e.measured, e.running = 0, 0, 0, 0, true
-	e.stats = EngineStats{Peak: e.plan.Peak}
+	e.stats = Stats{Peak: e.plan.Peak}
 	e.events, e.phase, e.call = nil, 0, -1
 	for _, iv := range e.intervals { // of an image whose end failed
 		e.spare = append(e.spare, iv.begin, iv.end)
@@ -166,13 +168,13 @@ func (e *Engine) Start() error {
 
 // issue hands out the copies whose waits are for calls already issued: they begin when those are done.
 func (e *Engine) issue() error {
-	for first := true; e.issued < len(e.copies) && e.copies[e.issued].start < e.called; first = false {
+	for first := true; e.issued < len(e.copies) && e.copies[e.issued].After < e.called; first = false {
 		if first && e.called > 0 {
 			if err := errors.Join(e.dev.Record(e.computed, device.Compute), e.dev.Wait(device.Copy, e.computed)); err != nil {
 				return err
 			}
 		}
-		l := &e.plan.Loads[e.copies[e.issued].load]
+		l := &e.plan.Loads[e.copies[e.issued].Load]
 		iv, err := e.begin(device.Copy, aCopy, e.inv.Weights[l.Weights[0]].Name)
 		if err != nil {
 			return err
@@ -197,7 +199,7 @@ func (e *Engine) begin(s device.Stream, k kind, name string) (iv interval, err e
 	iv = interval{kind: k, event: -1}
 	if e.record && k != aWait {
 		iv.event = len(e.events)
-		e.events = append(e.events, Event{Name: name, Copy: k == aCopy})
+		e.events = append(e.events, offload.Event{Name: name, Copy: k == aCopy})
 	}
 	for len(e.spare) < 2 {
 		ev, err := e.dev.NewEvent()
@@ -257,7 +259,7 @@ func (e *Engine) measure(n int) error {
 }
 
 // copyIn issues the copies of a load. Weights that are neighbours on both sides go in one.
-func (e *Engine) copyIn(l *Load, event int) error {
+func (e *Engine) copyIn(l *offload.Load, event int) error {
 	at, to, bytes := l.Offset, l.Offset, 0
 	var src []byte
 	flush := func() error {
@@ -277,7 +279,7 @@ func (e *Engine) copyIn(l *Load, event int) error {
 			src, to = m, at
 		}
 		bytes += len(m)
-		at += align(e.inv.Weights[w].Bytes)
+		at += offload.AlignUp(e.inv.Weights[w].Bytes)
 	}
 	e.stats.Uploaded += int64(bytes)
 	if event >= 0 {
@@ -293,8 +295,8 @@ func follows(a, b []byte) bool {
 
 // Before makes the next call wait until what it reads is in place.
 func (e *Engine) Before() error {
-	if !e.running || e.called >= e.time.end {
-		return errors.New("offload: more calls are run than the plan has")
+	if !e.running || e.called >= e.end {
+		return errors.New("engine: more calls are run than the plan has")
 	}
 	if err := e.issue(); err != nil {
 		return err
@@ -332,9 +334,9 @@ func (e *Engine) Idle(most int) int {
 	if e.record {
 		return 1
 	}
-	end := min(e.time.end, e.called+most)
+	end := min(e.end, e.called+most)
 	if e.issued < len(e.copies) {
-		end = min(end, e.copies[e.issued].start+1)
+		end = min(end, e.copies[e.issued].After+1)
 	}
 	n := 1
 	for e.called+n < end && e.need[e.called+n] <= e.awaited {
@@ -346,6 +348,37 @@ func (e *Engine) Idle(most int) int {
 // Passed says that n calls are issued, as n times After.
 func (e *Engine) Passed(n int) { e.called += n }
 
+// SkipTo says that the next call is the first of a phase: passes before it are left out, and with them their copies. Nothing
+// is left out, and nothing done, if that call is next anyway.
+func (e *Engine) SkipTo(phase int) error {
+	to := e.inv.Position(phase, 0, 0)
+	if !e.running || to == e.called {
+		return nil
+	}
+	if to < e.called {
+		return errors.New("engine: a phase is begun again")
+	}
+	// What is on its way for calls that are left out must not arrive in memory that is used for something else.
+	if n := len(e.arrived); n > 0 {
+		if err := e.dev.Wait(device.Compute, e.arrived[n-1]); err != nil {
+			return err
+		}
+		e.arrived, e.awaited = e.arrived[:0], e.issued
+	}
+	rest := e.copies[e.issued:]
+	e.copies = e.copies[:e.issued:e.issued]
+	clear(e.need)
+	for _, c := range rest {
+		if c.Last < to {
+			continue
+		}
+		e.copies = append(e.copies, c)
+		e.need[max(c.First, to)] = len(e.copies)
+	}
+	e.called, e.phase, e.call = to, phase, -1
+	return nil
+}
+
 // next moves phase and call to the call that begins.
 func (e *Engine) next() {
 	p := &e.inv.Phases[e.phase]
@@ -353,7 +386,7 @@ func (e *Engine) next() {
 		return
 	}
 	e.call = 0
-	if e.called == e.time.base[e.phase]+p.Passes*len(p.Calls) {
+	if e.called == e.inv.Position(e.phase+1, 0, 0) {
 		e.phase++
 	}
 }
@@ -368,12 +401,12 @@ func (e *Engine) After() error {
 }
 
 // Stop ends an image, complete or not, and waits for what is under way.
-func (e *Engine) Stop() (EngineStats, error) {
+func (e *Engine) Stop() (Stats, error) {
 	if !e.running {
 		return e.stats, nil
 	}
 	e.running = false
-	e.kept = e.kept || e.called == e.time.end
+	e.kept = e.kept || e.called == e.end
 	err := e.settle()
 	if err == nil {
 		err = e.measure(0)
