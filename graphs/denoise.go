@@ -2,17 +2,20 @@ package graphs
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/sched"
 	"github.com/euryale-ml/euryale/unet"
 	G "gorgonia.org/gorgonia"
 )
 
 // course is the steps of a request: its scheduler's, with its guidance.
 type course struct {
-	method
+	sched.Scheduler
 	timesteps []float32
-	steps     []layers.Step
+	steps     []sched.Step
 	noisy     bool // noise is drawn in some step
 }
 
@@ -20,21 +23,55 @@ func (p *TextToImage) course(r Request) (*course, error) {
 	if err := p.checkScheduler(r); err != nil {
 		return nil, err
 	}
-	m, err := newMethod(p.scheduler, r.Scheduler)
+	m, err := p.schedulerOf(r)
 	if err != nil {
 		return nil, err
 	}
 	if err := m.SetTimesteps(r.NumInferenceSteps); err != nil {
-		return nil, err
+		return nil, requestError(err)
 	}
-	c := &course{method: m, timesteps: m.Timesteps()}
+	c := &course{Scheduler: m, timesteps: m.Timesteps()}
 	for i := range c.timesteps {
-		s := m.step(i, r.Eta)
+		s := m.Step(i, r.Eta)
 		s.Guidance, s.Rescale = r.GuidanceScale, r.GuidanceRescale
 		c.noisy = c.noisy || s.Draws
 		c.steps = append(c.steps, s)
 	}
-	return c, nil
+	return c, c.check()
+}
+
+// schedulerOf makes the scheduler of a request.
+func (p *TextToImage) schedulerOf(r Request) (sched.Scheduler, error) {
+	if s := r.CustomScheduler; s != nil {
+		if n := s.Samples(); n < 1 || n > sched.MaxState {
+			return nil, &RequestError{"scheduler", fmt.Sprintf("%s keeps %d samples, want 1 to %d", s.Name(), n, sched.MaxState)}
+		}
+		return s, nil
+	}
+	s, err := sched.New(p.scheduler, r.Scheduler)
+	return s, requestError(err)
+}
+
+// requestError makes an error of package sched one of the request.
+func requestError(err error) error {
+	var e *sched.Error
+	if errors.As(err, &e) {
+		return &RequestError{e.Field, e.Problem}
+	}
+	return err
+}
+
+// check refuses what a scheduler of the user's own may get wrong.
+func (c *course) check() error {
+	if len(c.steps) == 0 {
+		return &RequestError{"scheduler", c.Name() + " has no timesteps"}
+	}
+	for i, s := range c.steps {
+		if len(s.Rows) != c.Samples() {
+			return &RequestError{"scheduler", fmt.Sprintf("%s: step %d makes %d samples, want the %d that it keeps", c.Name(), i, len(s.Rows), c.Samples())}
+		}
+	}
+	return nil
 }
 
 // denoiser is the input of the denoising loop: the UNet's, and what a step needs.
@@ -46,7 +83,7 @@ type denoiser struct {
 	timeIDs  []float32 // [B 6]    SDXL
 
 	state []float32 // [K*N h w L]   the latents first, then what the scheduler keeps
-	step  []float32 // [layers.StepSize]
+	step  []float32 // [sched.StepSize]
 	noise []float32 // [N h w L]     if the scheduler adds any
 }
 
@@ -83,12 +120,12 @@ const (
 // buildLoop adds a step to a graph: the latents scaled, the UNet, guidance, the scheduler's step.
 func (p *TextToImage) buildLoop(c *course, n, rows, h, w, tokens int) (l loop, err error) {
 	g := G.NewGraph()
-	s, sched := layers.NewScope(g, "unet", p.parameters["unet"]), layers.NewScope(g, "scheduler", layers.Declared{})
-	l.state = sched.Input("state", G.Float32, c.samples()*n, h, w, p.unet.InChannels)
-	step := sched.Input("coefficients", G.Float32, layers.StepSize)
+	s, ss := layers.NewScope(g, "unet", p.parameters["unet"]), layers.NewScope(g, "scheduler", layers.Declared{})
+	l.state = ss.Input("state", G.Float32, c.Samples()*n, h, w, p.unet.InChannels)
+	step := ss.Input("coefficients", G.Float32, sched.StepSize)
 	var noise *G.Node
 	if c.noisy {
-		noise = sched.Input("noise", G.Float32, n, h, w, p.unet.InChannels)
+		noise = ss.Input("noise", G.Float32, n, h, w, p.unet.InChannels)
 		if l.in.noise, err = bind[float32](noise); err != nil {
 			return l, err
 		}
@@ -100,17 +137,17 @@ func (p *TextToImage) buildLoop(c *course, n, rows, h, w, tokens int) (l loop, e
 		return l, err
 	}
 	in := unet.NewInputs(s, p.unet, rows, h, w, tokens)
-	if in.Sample, err = layers.ScaleModelInput(sched, l.state, step, n, rows); err != nil {
+	if in.Sample, err = layers.ScaleModelInput(ss, l.state, step, n, rows); err != nil {
 		return l, err
 	}
 	if l.model, err = unet.Build(s, p.unet, in); err != nil {
 		return l, err
 	}
-	end, err := layers.SchedulerStep(sched, l.state, l.model, step, noise, n)
+	end, err := layers.SchedulerStep(ss, l.state, l.model, step, noise, n)
 	if err != nil {
 		return l, err
 	}
-	flags, err := layers.NonFinite(sched, l.model, end)
+	flags, err := layers.NonFinite(ss, l.model, end)
 	l.in.nodes, l.outputs = in, []*G.Node{end, flags}
 	if err == nil {
 		err = l.in.bind(in.Timestep, in.Context, in.Pooled, in.TimeIDs)

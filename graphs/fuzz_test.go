@@ -16,6 +16,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/golden"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/sched"
 	"github.com/euryale-ml/euryale/textenc"
 	"github.com/euryale-ml/euryale/unet"
 	"github.com/euryale-ml/euryale/vae"
@@ -79,16 +80,17 @@ func wrongShape(n *G.Node, err error, want ...int) error {
 
 // useScheduler takes two steps with a scheduler.
 func useScheduler(file string, raw []byte) (refused, wrong error) {
-	cfg, err := graphs.ParseSchedulerConfig(file, raw)
+	cfg, err := sched.ParseConfig(file, raw)
 	if err != nil {
 		return err, nil
 	}
-	s, err := graphs.NewScheduler(cfg, "")
+	made, err := sched.New(cfg, "")
 	if err != nil {
 		return nil, err
 	}
+	s := sched.NewSampler(made)
 	if err := s.SetTimesteps(2); err != nil {
-		if errors.As(err, new(*graphs.RequestError)) { // trained with one step
+		if errors.As(err, new(*sched.Error)) { // trained with one step
 			err = nil
 		}
 		return nil, err
@@ -99,7 +101,7 @@ func useScheduler(file string, raw []byte) (refused, wrong error) {
 			return nil, errors.New("a timestep is not finite")
 		}
 		s.ScaleModelInput(sample, i)
-		if err := s.Step([]float32{0.5, 0, -1}, sample, i, graphs.StepOptions{Noise: func(x []float32) { clear(x) }}); err != nil {
+		if err := s.Take([]float32{0.5, 0, -1}, sample, i, sched.Options{Noise: func(x []float32) { clear(x) }}); err != nil {
 			return nil, err
 		}
 	}

@@ -47,7 +47,7 @@ type denoising struct {
 // denoising compiles the loop for the steps of n pictures.
 func (p *TextToImage) denoising(c *course, n, rows, h, w, tokens int) (*denoising, error) {
 	chunk := max(1, min(len(c.steps), maxRows/rows))
-	key := fmt.Sprint("unet ", n, rows, h, w, tokens, chunk, c.Name(), c.samples(), c.noisy)
+	key := fmt.Sprint("unet ", n, rows, h, w, tokens, chunk, c.Name(), c.Samples(), c.noisy)
 	if d, ok := p.networks[key]; ok {
 		return d.(*denoising), nil
 	}

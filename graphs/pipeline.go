@@ -14,6 +14,7 @@ import (
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/sched"
 	"github.com/euryale-ml/euryale/textenc"
 	"github.com/euryale-ml/euryale/unet"
 	"github.com/euryale-ml/euryale/vae"
@@ -31,7 +32,7 @@ type TextToImage struct {
 	encoders   []encoder
 	unet       unet.Config
 	vae        vae.Config
-	scheduler  SchedulerConfig
+	scheduler  sched.Config
 	rescue     rescue                   // where the model's own scheduler cannot be made
 	parameters map[string]layers.Params // per component
 	networks   map[string]any           // compiled, by component and shape

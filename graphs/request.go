@@ -8,6 +8,7 @@ import (
 	"image"
 
 	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/sched"
 	"gorgonia.org/tensor"
 )
 
@@ -33,6 +34,9 @@ type Request struct {
 	// Scheduler overrides the model's: a diffusers class name or a short name such as "dpm++2m". It is made from the
 	// model's as diffusers' from_config does it, also where it is of the same class.
 	Scheduler string
+	// CustomScheduler is a scheduler of the program's own, in place of the model's. It belongs to this request until it is
+	// done.
+	CustomScheduler sched.Scheduler
 
 	// Embeddings of the prompt, in place of Prompt: [1 S C], C being cross_attention_dim. The negative one, where
 	// guidance is on and it is nil, is computed from NegativePrompt. SDXL also needs the pooled ones, [1 P].
@@ -191,11 +195,11 @@ func (p *TextToImage) checkNumbers(r Request) error {
 
 // checkUse refuses what would be taken and do nothing.
 func (p *TextToImage) checkUse(r Request) error {
-	m, err := newMethod(p.scheduler, r.Scheduler)
+	m, err := p.schedulerOf(r)
 	switch {
 	case err != nil:
 		return err
-	case r.Eta != 0 && m.Name() != "DDIMScheduler":
+	case r.Eta != 0 && r.CustomScheduler == nil && m.Name() != "DDIMScheduler":
 		return &RequestError{"eta", fmt.Sprintf("is %g, which %s has no use for; DDIMScheduler has", r.Eta, m.Name())}
 	case r.GuidanceRescale != 0 && r.GuidanceScale <= 1:
 		return &RequestError{"guidance_rescale", fmt.Sprintf("is %g, but guidance_scale %g switches guidance off", r.GuidanceRescale, r.GuidanceScale)}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/sched"
 )
 
 // rescue is what stands in the way of the model's own scheduler, if anything does. Requests that name another are not
@@ -42,16 +43,16 @@ func (p *TextToImage) readScheduler(m *loader.Model) {
 		p.rescue.warnings = []string{fmt.Sprintf("%v: the noise of Stable Diffusion is assumed (scaled_linear, beta 0.00085 to "+
 			"0.012, epsilon), which may not be this model's", unread)}
 	}
-	p.scheduler = PipelineScheduler(m.Class(), class, schedulerFile, raw)
+	p.scheduler = sched.PipelineConfig(m.Class(), class, schedulerFile, raw)
 	if err == nil {
-		_, err = newMethod(p.scheduler, "")
+		_, err = sched.New(p.scheduler, "")
 	}
 	p.rescue.err = err
 }
 
 // checkScheduler refuses the model's own scheduler if it cannot be made.
 func (p *TextToImage) checkScheduler(r Request) error {
-	if r.Scheduler == "" {
+	if r.Scheduler == "" && r.CustomScheduler == nil {
 		return p.rescue.err
 	}
 	return nil

@@ -7,109 +7,20 @@ import (
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/sched"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
-// Note [Steps as numbers]
-//
-// What a scheduler does to latents in a step is linear in them, in the model's output, in noise and in what it remembers
-// of earlier steps; only the predicted clean sample may be clipped on the way. So a step is data, a few coefficients, and
-// one op takes the step of every scheduler. The coefficients are an input of the graph: the same compiled loop serves all
-// steps, and on a device the latents stay there from the first to the last.
-//
-// Nodes of the loop share one alphabet: N pictures, B rows of the model's batch (N, or 2N with guidance, the negative
+// Nodes of the denoising loop share one alphabet: N pictures, B rows of the model's batch (N, or 2N with guidance, the negative
 // prompts' first), K samples that the scheduler keeps.
-
-// Step is one step of a scheduler and its guidance.
 //
-//	x         = state[0]
-//	output    = negative + Guidance (positive - negative), brought back by Rescale to the spread of positive
-//	clean     = (Clean[0] x + Clean[1] output) / Clean[2], clipped to Clip
-//	state'[j] = sum over k of Rows[j].State[k] state[k], + Rows[j].Output output + Rows[j].Clean clean + Rows[j].Noise noise
-type Step struct {
-	InputScale float32 // of x, for the model
-	Guidance   float32
-	Rescale    float32 // guidance_rescale
-	Clean      [3]float64
-	Clip       float64 // infinite for none
-	Rows       []Row   // one per sample of the state
-	Draws      bool    // noise is drawn for the step, also where no row has a share of it
-}
-
-// Row makes one sample of the next state.
-type Row struct {
-	State                [MaxState]float64
-	Output, Clean, Noise float64
-}
-
-// MaxState is the most samples a scheduler may keep: Runge-Kutta and then multistep needs them.
-const MaxState = 6
-
-// StepSize is the number of coefficients of a step.
-const StepSize = stepHead + MaxState*(MaxState+3)
-
-// The layout of the coefficients, as in scheduler.cu.
-const (
-	stepScale = iota
-	stepGuidance
-	stepRescale
-	stepClean
-	stepClip = stepClean + 3
-	stepHead = stepClip + 1
-)
-
-// Coefficients writes the step as the ops read it.
-//
-//	dst [StepSize]
-func (s Step) Coefficients(dst []float32) {
-	clear(dst)
-	dst[stepScale], dst[stepGuidance], dst[stepRescale], dst[stepClip] = s.InputScale, s.Guidance, s.Rescale, float32(s.Clip)
-	for i, v := range s.Clean {
-		dst[stepClean+i] = float32(v)
-	}
-	for j, r := range s.Rows {
-		row := dst[stepHead+j*(MaxState+3):]
-		for k, v := range r.State {
-			row[k] = float32(v)
-		}
-		row[MaxState], row[MaxState+1], row[MaxState+2] = float32(r.Output), float32(r.Clean), float32(r.Noise)
-	}
-}
-
-// ApplyStep takes a state past a step without guidance.
-//
-//	state  [K N]    in place
-//	output [N]      of the model
-//	noise  [N]      nil for none
-func ApplyStep(step, state, output, noise []float32) {
-	n := len(output)
-	var old [MaxState]float32
-	for i, out := range output {
-		slots := len(state) / n
-		for k := range slots {
-			old[k] = state[k*n+i]
-		}
-		clean := (step[stepClean]*old[0] + step[stepClean+1]*out) / step[stepClean+2]
-		clean = min(max(clean, -step[stepClip]), step[stepClip])
-		for j := range slots {
-			row := step[stepHead+j*(MaxState+3):][:MaxState+3]
-			sum := row[MaxState]*out + row[MaxState+1]*clean
-			for k := range slots {
-				sum += row[k] * old[k]
-			}
-			if noise != nil && row[MaxState+2] != 0 {
-				sum += row[MaxState+2] * noise[i]
-			}
-			state[j*n+i] = sum
-		}
-	}
-}
+// What a step is, is Note [Steps as numbers] of package sched.
 
 // ScaleModelInput is what the model sees of the latents: scaled, once per row of its batch.
 //
 //	state  [K*N H W C]
-//	step   [StepSize]
+//	step   [sched.StepSize]
 //	result [B H W C]
 func ScaleModelInput(s Scope, state, step *G.Node, n, b int) (*G.Node, error) {
 	return apply(s.Sub("scale_model_input"), scaleModelInput{n: n, b: b}, state, step)
@@ -119,7 +30,7 @@ func ScaleModelInput(s Scope, state, step *G.Node, n, b int) (*G.Node, error) {
 //
 //	state  [K*N H W C]
 //	model  [B H W C]    the model's output
-//	step   [StepSize]
+//	step   [sched.StepSize]
 //	noise  [N H W C]    nil if no step adds any
 //	result [K*N H W C]
 func SchedulerStep(s Scope, state, model, step, noise *G.Node, n int) (*G.Node, error) {
@@ -169,7 +80,7 @@ func (k scaleModelInput) arity() int       { return 2 }
 func (k scaleModelInput) Float(i int) bool { return true }
 
 func (k scaleModelInput) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if len(in[0]) != 4 || k.n < 1 || in[0][0]%k.n != 0 || k.b%k.n != 0 || !in[1].Eq(tensor.Shape{StepSize}) {
+	if len(in[0]) != 4 || k.n < 1 || in[0][0]%k.n != 0 || k.b%k.n != 0 || !in[1].Eq(tensor.Shape{sched.StepSize}) {
 		return nil, shapeError(k, in)
 	}
 	out := in[0].Clone()
@@ -178,7 +89,7 @@ func (k scaleModelInput) infer(in []tensor.Shape) (tensor.Shape, error) {
 }
 
 func (k scaleModelInput) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	state, scale := in[0].F32(), in[1].F32()[stepScale]
+	state, scale := in[0].F32(), in[1].F32()[sched.AtScale]
 	all := len(out) / shape[0] * k.n
 	for i := range out {
 		out[i] = state[i%all] * scale
@@ -202,7 +113,7 @@ func blocks(n int) int { return min(65535, ceil(n, 256)) }
 // prompt's (rescale_noise_cfg of diffusers; section 3.4 of arXiv 2305.08891): 1 without guidance_rescale.
 //
 //	model  [2N H W C]
-//	step   [StepSize]
+//	step   [sched.StepSize]
 //	result [N]
 type guidanceSpread struct{ onFloats }
 
@@ -212,7 +123,7 @@ func (k guidanceSpread) rank() int        { return 1 }
 func (k guidanceSpread) Float(i int) bool { return i == 1 }
 
 func (k guidanceSpread) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if len(in[0]) != 4 || in[0][0]%2 != 0 || !in[1].Eq(tensor.Shape{StepSize}) {
+	if len(in[0]) != 4 || in[0][0]%2 != 0 || !in[1].Eq(tensor.Shape{sched.StepSize}) {
 		return nil, shapeError(k, in)
 	}
 	return tensor.Shape{in[0][0] / 2}, nil
@@ -220,7 +131,7 @@ func (k guidanceSpread) infer(in []tensor.Shape) (tensor.Shape, error) {
 
 func (k guidanceSpread) define(out []float32, shape tensor.Shape, in []program.Arg) {
 	model, step := in[0].F32(), in[1].F32()
-	scale, rescale := step[stepGuidance], step[stepRescale]
+	scale, rescale := step[sched.AtGuidance], step[sched.AtRescale]
 	size := len(model) / 2 / shape[0]
 	for b := range out {
 		if rescale == 0 {
@@ -267,8 +178,8 @@ func (k schedulerStep) InPlace() []int   { return []int{0} }
 
 func (k schedulerStep) infer(in []tensor.Shape) (tensor.Shape, error) {
 	state, model, sides := in[0], in[1], 1+b2i(k.guided)
-	ok := len(state) == 4 && len(model) == 4 && k.n > 0 && state[0]%k.n == 0 && state[0] <= MaxState*k.n && model[0] == sides*k.n &&
-		state[1:].Eq(model[1:]) && in[2].Eq(tensor.Shape{StepSize})
+	ok := len(state) == 4 && len(model) == 4 && k.n > 0 && state[0]%k.n == 0 && state[0] <= sched.MaxState*k.n && model[0] == sides*k.n &&
+		state[1:].Eq(model[1:]) && in[2].Eq(tensor.Shape{sched.StepSize})
 	if k.guided {
 		ok = ok && in[3].Eq(tensor.Shape{k.n})
 	}
@@ -289,7 +200,7 @@ func (k schedulerStep) define(out []float32, shape tensor.Shape, in []program.Ar
 	copy(output, model)
 	if k.guided {
 		for i, neg := range output {
-			output[i] = (neg + step[stepGuidance]*(model[n+i]-neg)) * in[3].F32()[i/(n/k.n)]
+			output[i] = (neg + step[sched.AtGuidance]*(model[n+i]-neg)) * in[3].F32()[i/(n/k.n)]
 		}
 	}
 	var noise []float32
@@ -297,7 +208,7 @@ func (k schedulerStep) define(out []float32, shape tensor.Shape, in []program.Ar
 		noise = in[len(in)-1].F32()
 	}
 	copy(out, state)
-	ApplyStep(step, out, output, noise)
+	sched.Apply(step, out, output, noise)
 }
 
 func (k schedulerStep) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {

@@ -10,6 +10,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/sched"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -97,8 +98,8 @@ func arguments(in []tensor.Shape, k kind, ids int) []G.Value {
 		switch {
 		case k == kind(nonFinite{}) && i == 1:
 			d[len(d)-1] = float32(math.Inf(1))
-		case s.Eq(tensor.Shape{StepSize}):
-			d[stepClip] = 1.5
+		case s.Eq(tensor.Shape{sched.StepSize}):
+			d[sched.AtClip] = 1.5
 		}
 		vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(d)))
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/sched"
 )
 
 // ways are the kinds of runs of a command, by a letter.
@@ -128,7 +129,7 @@ func TestPlanIsThatOfTheRun(t *testing.T) {
 	peaks := map[int]bool{}
 	cases := []string{"", "-W 48 -H 40", "-steps 3", "-cfg-scale 1", "-clip-skip 1", "-batch 2", "-eta 1 -sampler ddim",
 		"-vae-tiling -W 128 -H 128", "-n x"}
-	for _, s := range graphs.Schedulers() {
+	for _, s := range sched.Names() {
 		cases = append(cases, "-sampler "+s)
 	}
 	for _, model := range []string{"sd1", "sdxl"} {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/sched"
 )
 
 // requestFlags say which model draws what, and on which device, as far as a plan depends on it. A plan is thus for
@@ -35,8 +36,8 @@ func (f *requestFlags) register(fs *flagSet) {
 	fs.whole(&f.steps, "steps", 1, 0, "denoising `steps`; default 50")
 	fs.real(&f.guidance, "cfg-scale",
 		"guidance `scale`; 1 switches guidance off; default 7.5, SDXL 5, the embedded model 3")
-	fs.text(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(graphs.Schedulers(), ", ")+"; default: the model's",
-		graphs.Schedulers()...)
+	fs.text(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(sched.Names(), ", ")+"; default: the model's",
+		sched.Names()...)
 	fs.real(&f.eta, "eta", "`share` of noise that DDIM adds, 0 to 1")
 	fs.whole(&f.skipped, "clip-skip", 0, 0, "`layers` of the text encoder left out, as diffusers counts them")
 	fs.whole(&f.batch, "batch", 1, 0, "`pictures` to make; default 1")

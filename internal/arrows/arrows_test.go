@@ -19,14 +19,15 @@ const module = "github.com/euryale-ml/euryale"
 // allowed lists what each package may import from this module, and nothing else of it. Commands, tools and examples, which
 // nobody imports, are not named and may import anything that is public, and internal packages.
 var allowed = map[string][]string{
-	"graphs": {"layers", "loader", "offload", "textenc", "unet", "vae", "internal/badmodel", "internal/cpu", "internal/cuda", "internal/device",
+	"graphs": {"layers", "loader", "offload", "sched", "textenc", "unet", "vae", "internal/badmodel", "internal/cpu", "internal/cuda", "internal/device",
 		"internal/dtype", "internal/engine", "internal/hfconfig", "internal/hostmem", "internal/program", "internal/torchrand"},
 	"unet":    {"layers", "internal/hfconfig"},
 	"vae":     {"layers", "internal/hfconfig"},
 	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/strictjson"},
-	"layers":  {"internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program"},
+	"layers":  {"sched", "internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program"},
 	"loader":  {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/strictjson"},
-	"offload": {}, // nor anything but the standard library: see TestOffloadIsPlain
+	"sched":   {"internal/badmodel", "internal/hfconfig"},
+	"offload": {}, // nor anything but the standard library: see TestPlainPackages
 
 	"internal/engine":     {"offload", "internal/device"},
 	"internal/program":    {"internal/cpu", "internal/device", "internal/dtype", "internal/hostmem", "internal/size"},
@@ -91,13 +92,19 @@ func check(t *testing.T, from, to string) {
 	}
 }
 
-// Package offload is for programs that plan, and know no tensors, models or devices.
-func TestOffloadIsPlain(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "../../offload").Output()
-	if err != nil {
-		t.Fatal("go list:", err)
-	}
-	if got := strings.Fields(string(out)); !slices.Equal(got, []string{module + "/offload"}) {
-		t.Errorf("offload links %v", got)
+// Packages for programs that plan, or sample, know no tensors, models or devices: they link the standard library, and of this
+// module what reads a config.
+func TestPlainPackages(t *testing.T) {
+	for name, want := range map[string][]string{
+		"offload": {"offload"}, "sched": {"internal/badmodel", "internal/strictjson", "internal/hfconfig", "sched"},
+	} {
+		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "../../"+name).Output()
+		if err != nil {
+			t.Fatal("go list:", err)
+		}
+		got := strings.Fields(strings.ReplaceAll(string(out), module+"/", ""))
+		if !slices.Equal(got, want) {
+			t.Errorf("%s links %v, want %v", name, got, want)
+		}
 	}
 }

@@ -4,8 +4,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 
-	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/torchrand"
+	"github.com/euryale-ml/euryale/sched"
 )
 
 // schedulerCase is a scheduler and how many steps it takes with a model that stands in for itself: noise of a known
@@ -42,11 +42,12 @@ func scheduler(line []byte) (any, error) {
 }
 
 func (c schedulerCase) run() (a schedulerAnswer, err error) {
-	cfg := graphs.PipelineScheduler(c.Pipeline, c.Class, "scheduler_config.json", []byte(c.Config))
-	s, err := graphs.NewScheduler(cfg, c.Override)
+	cfg := sched.PipelineConfig(c.Pipeline, c.Class, "scheduler_config.json", []byte(c.Config))
+	made, err := sched.New(cfg, c.Override)
 	if err != nil {
 		return a, err
 	}
+	s := sched.NewSampler(made)
 	if err := s.SetTimesteps(c.Steps); err != nil {
 		return a, err
 	}
@@ -68,7 +69,7 @@ func (c schedulerCase) run() (a schedulerAnswer, err error) {
 		for i := range out {
 			out[i] = 0.9*out[i] + 0.1*scaled[i]
 		}
-		if err := s.Step(out, x, step, graphs.StepOptions{Eta: c.Eta, Noise: noise.Randn}); err != nil {
+		if err := s.Take(out, x, step, sched.Options{Eta: c.Eta, Noise: noise.Randn}); err != nil {
 			return a, err
 		}
 	}

@@ -1,4 +1,4 @@
-package graphs
+package sched
 
 import (
 	"cmp"
@@ -6,10 +6,9 @@ import (
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
-	"github.com/euryale-ml/euryale/layers"
 )
 
-// pndm is PNDMScheduler (Liu et al. 2022, arXiv 2202.09778): a linear multistep method, after three
+// pndm is PNDMScheduler (Liu et al. 2022, arXiv 2202.09778): a linear multistep Scheduler, after three
 // Runge-Kutta steps unless skip_prk_steps is set.
 type pndm struct {
 	noiseSchedule
@@ -21,7 +20,7 @@ type pndm struct {
 	timesteps  []float64
 }
 
-func newPNDM(c *hfconfig.Config) method {
+func newPNDM(c *hfconfig.Config) Scheduler {
 	return &pndm{
 		noiseSchedule:   readNoise(c, 0.0001, 0.02, "linear"),
 		schedulerParams: readParams(c, "leading", "epsilon", "v_prediction"),
@@ -105,20 +104,20 @@ const (
 	pndmSum     = 5
 )
 
-func (s *pndm) samples() int {
+func (s *pndm) Samples() int {
 	if s.skipPRK {
 		return pndmSum
 	}
 	return pndmSum + 1
 }
 
-func (s *pndm) step(i int, _ float32) layers.Step {
-	rows := make([]layers.Row, s.samples())
+func (s *pndm) Step(i int, _ float32) Step {
+	rows := make([]Row, s.Samples())
 	for k := range rows {
 		rows[k].State[k] = 1 // what is not changed is kept
 	}
 	var start int // the sample that the step begins with
-	var noise layers.Row
+	var noise Row
 	if i < s.prk {
 		start, noise = s.rungeKutta(i, rows)
 	} else {
@@ -126,13 +125,13 @@ func (s *pndm) step(i int, _ float32) layers.Step {
 	}
 	t, prev := s.span(i)
 	rows[0] = s.transfer(start, noise, t, prev)
-	return layers.Step{InputScale: 1, Clean: [3]float64{1, 0, 1}, Clip: math.Inf(1), Rows: rows}
+	return Step{InputScale: 1, Clean: [3]float64{1, 0, 1}, Clip: math.Inf(1), Rows: rows}
 }
 
 // push keeps the model's output.
-func push(rows []layers.Row) {
+func push(rows []Row) {
 	for k := pndmOutputs; k < pndmOutputs+3; k++ {
-		rows[k] = layers.Row{}
+		rows[k] = Row{}
 		if k == pndmOutputs {
 			rows[k].Output = 1
 		} else {
@@ -141,16 +140,16 @@ func push(rows []layers.Row) {
 	}
 }
 
-func (s *pndm) rungeKutta(i int, rows []layers.Row) (start int, noise layers.Row) {
+func (s *pndm) rungeKutta(i int, rows []Row) (start int, noise Row) {
 	share := 1.0 / 3
 	if i%4 == 0 || i%4 == 3 {
 		share = 1.0 / 6
 	}
 	start = pndmStart
-	sum := layers.Row{Output: share}
+	sum := Row{Output: share}
 	if i%4 == 0 {
 		start = 0
-		rows[pndmStart] = layers.Row{State: latents(1)}
+		rows[pndmStart] = Row{State: latents(1)}
 		push(rows)
 	} else {
 		sum.State[pndmSum] = 1
@@ -159,14 +158,14 @@ func (s *pndm) rungeKutta(i int, rows []layers.Row) (start int, noise layers.Row
 	if i%4 == 3 {
 		return start, sum
 	}
-	return start, layers.Row{Output: 1}
+	return start, Row{Output: 1}
 }
 
 // mixes are what the multistep makes of model outputs, the newest first, when there are one, two, three and four of
 // them (Adams and Bashforth 1883).
 var mixes = [][]float64{{1}, {3.0 / 2, -1.0 / 2}, {23.0 / 12, -16.0 / 12, 5.0 / 12}, {55.0 / 24, -59.0 / 24, 37.0 / 24, -9.0 / 24}}
 
-func (s *pndm) multistep(count int, rows []layers.Row) (start int, noise layers.Row) {
+func (s *pndm) multistep(count int, rows []Row) (start int, noise Row) {
 	if s.corrects(count) {
 		noise.Output, noise.State[pndmOutputs] = 0.5, 0.5
 		return pndmStart, noise
@@ -182,14 +181,14 @@ func (s *pndm) multistep(count int, rows []layers.Row) (start int, noise layers.
 	}
 	push(rows)
 	if count == 0 {
-		rows[pndmStart] = layers.Row{State: latents(1)}
+		rows[pndmStart] = Row{State: latents(1)}
 	}
 	return 0, noise
 }
 
 // transfer is formula (9) of the paper: the sample at prev from the one at t, which the state has as start, and the
 // noise.
-func (s *pndm) transfer(start int, noise layers.Row, t, prev int) layers.Row {
+func (s *pndm) transfer(start int, noise Row, t, prev int) Row {
 	alpha, alphaPrev := s.at(t), s.after(prev, s.alphaToOne)
 	beta, betaPrev := 1-alpha, 1-alphaPrev
 	keep := math.Sqrt(alphaPrev / alpha)
@@ -197,7 +196,7 @@ func (s *pndm) transfer(start int, noise layers.Row, t, prev int) layers.Row {
 	if s.prediction == "v_prediction" {
 		keep, shift = keep-shift*math.Sqrt(beta), shift*math.Sqrt(alpha)
 	}
-	row := layers.Row{Output: -shift * noise.Output}
+	row := Row{Output: -shift * noise.Output}
 	for k, v := range noise.State {
 		row.State[k] = -shift * v
 	}

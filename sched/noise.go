@@ -1,4 +1,4 @@
-package graphs
+package sched
 
 import (
 	"fmt"
@@ -181,7 +181,7 @@ func rounded(t []float64) []float64 {
 
 // stepsError is a number of steps that cannot be taken.
 func stepsError(format string, a ...any) error {
-	return &RequestError{"num_inference_steps", fmt.Sprintf(format, a...)}
+	return &Error{"num_inference_steps", fmt.Sprintf(format, a...)}
 }
 
 // checkSteps refuses what no class takes.

@@ -1,4 +1,4 @@
-package graphs
+package sched
 
 import (
 	"slices"
@@ -24,7 +24,7 @@ import (
 
 // schedulerClass is a class of diffusers.
 type schedulerClass struct {
-	make func(*hfconfig.Config) method
+	make func(*hfconfig.Config) Scheduler
 	// own are the constructor's keys beside the common ones.
 	own string
 	// clips says that the class has clip_sample on by default.
@@ -65,7 +65,7 @@ var rewritten = map[string]map[string][2][]string{
 
 // fields are what a class takes the config to hold. own says that it is the model's own scheduler, and not made from
 // that.
-func (cfg SchedulerConfig) fields(kind schedulerClass, own bool) *hfconfig.Config {
+func (cfg Config) fields(kind schedulerClass, own bool) *hfconfig.Config {
 	c := hfconfig.Parse(cfg.file, cfg.raw)
 	c.Names("_class_name") // must be one or several, which does not matter
 	// Keys that are listed here had been defaults when the file was written, and are taken as absent.

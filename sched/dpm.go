@@ -1,11 +1,10 @@
-package graphs
+package sched
 
 import (
 	"math"
 	"sort"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
-	"github.com/euryale-ml/euryale/layers"
 )
 
 // dpm is DPMSolverMultistepScheduler: DPM-Solver++ of order one or two (Lu et al. 2022, arXiv 2211.01095).
@@ -19,7 +18,7 @@ type dpm struct {
 	lambdaMin       float64 // lambda_min_clipped
 }
 
-func newDPM(c *hfconfig.Config) method {
+func newDPM(c *hfconfig.Config) Scheduler {
 	s := &dpm{
 		sigmaSteps: sigmaSteps{
 			noiseSchedule:   readNoise(c, 0.0001, 0.02, "linear"),
@@ -78,7 +77,7 @@ func (s *dpm) SetTimesteps(n int) error {
 // beyond the schedule's last are. diffusers then makes pictures of no numbers.
 func (s *dpm) checkSolver(n int) error {
 	for i := range s.timesteps {
-		row := s.step(i, 0).Rows[0]
+		row := s.Step(i, 0).Rows[0]
 		for _, v := range []float64{row.State[0], row.State[1], row.Clean} {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
 				return stepsError("%d gives two steps one sigma, %g, which this solver cannot take; want fewer steps", n, s.sigmas[i])
@@ -95,9 +94,9 @@ func shares(sigma float32) (alpha, noise, lambda float64) {
 	return alpha, noise, math.Log(alpha) - math.Log(noise)
 }
 
-func (s *dpm) samples() int { return 2 } // the second: the clean sample predicted at the step before
+func (s *dpm) Samples() int { return 2 } // the second: the clean sample predicted at the step before
 
-func (s *dpm) step(i int, _ float32) layers.Step {
+func (s *dpm) Step(i int, _ float32) Step {
 	a, b, lambda := shares(s.sigmas[i])
 	clean, _ := split(s.prediction, a, b)
 	n := len(s.timesteps)
@@ -106,7 +105,7 @@ func (s *dpm) step(i int, _ float32) layers.Step {
 	alpha, noise, next := shares(s.sigmas[i+1])
 	h := next - lambda
 	pull := -alpha * math.Expm1(-h)
-	row := layers.Row{State: latents(noise / b), Clean: pull}
+	row := Row{State: latents(noise / b), Clean: pull}
 	if s.order == 2 && i > 0 && !final {
 		_, _, before := shares(s.sigmas[i-1])
 		slope := pull / 2
@@ -116,5 +115,5 @@ func (s *dpm) step(i int, _ float32) layers.Step {
 		slope *= h / (lambda - before)
 		row.Clean, row.State[1] = row.Clean+slope, -slope
 	}
-	return layers.Step{InputScale: 1, Clean: clean, Clip: math.Inf(1), Rows: []layers.Row{row, {Clean: 1}}}
+	return Step{InputScale: 1, Clean: clean, Clip: math.Inf(1), Rows: []Row{row, {Clean: 1}}}
 }

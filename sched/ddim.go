@@ -1,10 +1,9 @@
-package graphs
+package sched
 
 import (
 	"math"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
-	"github.com/euryale-ml/euryale/layers"
 )
 
 // ddim is DDIMScheduler (Song et al. 2020, arXiv 2010.02502).
@@ -17,7 +16,7 @@ type ddim struct {
 	timesteps  []float64
 }
 
-func newDDIM(c *hfconfig.Config) method {
+func newDDIM(c *hfconfig.Config) Scheduler {
 	return &ddim{
 		noiseSchedule:   readNoise(c, 0.0001, 0.02, "linear"),
 		schedulerParams: readParams(c, "leading", "epsilon", "v_prediction", "sample"),
@@ -29,7 +28,7 @@ func newDDIM(c *hfconfig.Config) method {
 func (s *ddim) Name() string            { return "DDIMScheduler" }
 func (s *ddim) Timesteps() []float32    { return float32s(s.timesteps) }
 func (s *ddim) InitNoiseSigma() float32 { return 1 }
-func (s *ddim) samples() int            { return 1 }
+func (s *ddim) Samples() int            { return 1 }
 
 func (s *ddim) SetTimesteps(n int) error {
 	if err := s.checkStepsTrained(n); err != nil {
@@ -46,7 +45,7 @@ func (s *ddim) SetTimesteps(n int) error {
 }
 
 // step is formula (12) of the paper; without eta nothing random is added.
-func (s *ddim) step(i int, eta float32) layers.Step {
+func (s *ddim) Step(i int, eta float32) Step {
 	t := int(s.timesteps[i])
 	prev := t - s.n/s.steps
 	// In float32, as torch: with eta 1 what is left for the direction is a difference that is nearly nothing, and so
@@ -63,9 +62,9 @@ func (s *ddim) step(i int, eta float32) layers.Step {
 	direction := float64(sqrt(max(0, left)))
 
 	clean, noise := split(s.prediction, float64(sqrt(alpha)), float64(sqrt(beta)))
-	row := layers.Row{State: latents(direction * noise[0]), Output: direction * noise[1], Clean: float64(sqrt(alphaPrev)),
+	row := Row{State: latents(direction * noise[0]), Output: direction * noise[1], Clean: float64(sqrt(alphaPrev)),
 		Noise: float64(sigma)}
-	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}, Draws: eta > 0}
+	return Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []Row{row}, Draws: eta > 0}
 }
 
 func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
@@ -80,7 +79,7 @@ type lcm struct {
 	timesteps     []float64
 }
 
-func newLCM(c *hfconfig.Config) method {
+func newLCM(c *hfconfig.Config) Scheduler {
 	return &lcm{
 		noiseSchedule: readNoise(c, 0.00085, 0.012, "scaled_linear"),
 		clipping:      readClipping(c, false),
@@ -93,7 +92,7 @@ func newLCM(c *hfconfig.Config) method {
 func (s *lcm) Name() string            { return "LCMScheduler" }
 func (s *lcm) Timesteps() []float32    { return float32s(s.timesteps) }
 func (s *lcm) InitNoiseSigma() float32 { return 1 }
-func (s *lcm) samples() int            { return 1 }
+func (s *lcm) Samples() int            { return 1 }
 
 func (s *lcm) SetTimesteps(n int) error {
 	if s.originalSteps > s.n {
@@ -113,7 +112,7 @@ func (s *lcm) SetTimesteps(n int) error {
 	return nil
 }
 
-func (s *lcm) step(i int, _ float32) layers.Step {
+func (s *lcm) Step(i int, _ float32) Step {
 	t := s.timesteps[i]
 	const sigmaData = 0.5
 	scaled := t * s.scaling
@@ -126,6 +125,6 @@ func (s *lcm) step(i int, _ float32) layers.Step {
 		alpha = s.at(int(s.timesteps[i+1]))
 		next, noise = math.Sqrt(alpha), math.Sqrt(1-alpha)
 	}
-	row := layers.Row{State: latents(next * skip), Clean: next * keep, Noise: noise}
-	return layers.Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []layers.Row{row}, Draws: !last}
+	row := Row{State: latents(next * skip), Clean: next * keep, Noise: noise}
+	return Step{InputScale: 1, Clean: clean, Clip: s.clipAt(), Rows: []Row{row}, Draws: !last}
 }

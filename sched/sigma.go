@@ -1,4 +1,4 @@
-package graphs
+package sched
 
 import (
 	"math"
@@ -6,7 +6,6 @@ import (
 	"sort"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
-	"github.com/euryale-ml/euryale/layers"
 )
 
 // sigmaSteps is what the schedulers that count noise in sigmas share.
@@ -138,7 +137,7 @@ type euler struct {
 	ancestral bool
 }
 
-func newEuler(c *hfconfig.Config) method {
+func newEuler(c *hfconfig.Config) Scheduler {
 	s := &euler{karras: readKarras(c), sigmaSteps: sigmaSteps{
 		noiseSchedule: readNoise(c, 0.0001, 0.02, "linear"),
 		// The last means what sample means.
@@ -153,7 +152,7 @@ func newEuler(c *hfconfig.Config) method {
 	return s
 }
 
-func newEulerAncestral(c *hfconfig.Config) method {
+func newEulerAncestral(c *hfconfig.Config) Scheduler {
 	return &euler{ancestral: true, sigmaSteps: sigmaSteps{
 		noiseSchedule:   readNoise(c, 0.0001, 0.02, "linear"),
 		schedulerParams: readParams(c, "linspace", "epsilon", "v_prediction"),
@@ -188,17 +187,17 @@ func (s *euler) InitNoiseSigma() float32 {
 	return high
 }
 
-func (s *euler) samples() int { return 1 }
+func (s *euler) Samples() int { return 1 }
 
 // step goes along the derivative, the noise in units of sigma, from sigma to the next.
-func (s *euler) step(i int, _ float32) layers.Step {
+func (s *euler) Step(i int, _ float32) Step {
 	from, to := float64(s.sigmas[i]), float64(s.sigmas[i+1])
 	up := 0.0
 	if s.ancestral {
 		up = math.Sqrt(to * to * (from*from - to*to) / (from * from))
 		to = math.Sqrt(to*to - up*up)
 	}
-	row := layers.Row{State: latents(to / from), Clean: 1 - to/from, Noise: up}
-	return layers.Step{InputScale: float32(1 / math.Sqrt(from*from+1)), Clean: cleanSample(s.prediction, from),
-		Clip: math.Inf(1), Rows: []layers.Row{row}, Draws: s.ancestral}
+	row := Row{State: latents(to / from), Clean: 1 - to/from, Noise: up}
+	return Step{InputScale: float32(1 / math.Sqrt(from*from+1)), Clean: cleanSample(s.prediction, from),
+		Clip: math.Inf(1), Rows: []Row{row}, Draws: s.ancestral}
 }

@@ -1,4 +1,4 @@
-package graphs
+package sched
 
 import (
 	"bytes"
@@ -30,13 +30,13 @@ type schedulerCase struct {
 	Eta                       float32
 }
 
-func (c schedulerCase) make(t *testing.T) Scheduler {
+func (c schedulerCase) make(t *testing.T) *Sampler {
 	t.Helper()
-	s, err := NewScheduler(PipelineScheduler(c.Pipeline, c.Class, "scheduler_config.json", []byte(c.Config)), c.Override)
+	s, err := New(PipelineConfig(c.Pipeline, c.Class, "scheduler_config.json", []byte(c.Config)), c.Override)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return NewSampler(s)
 }
 
 // Every scheduler takes the way of diffusers', sample by sample, made from any config as diffusers makes it. The model
@@ -63,7 +63,7 @@ func TestSchedulerTrajectories(t *testing.T) {
 			}
 		})
 	}
-	for _, class := range classNames() {
+	for _, class := range Classes() {
 		if seen[class] < 4 {
 			t.Errorf("%s has %d trajectories, want 4", class, seen[class])
 		}
@@ -72,7 +72,7 @@ func TestSchedulerTrajectories(t *testing.T) {
 
 // trajectory compares samples [steps+1 n], and what the generator of the steps' noise gives after them, which shows in
 // how many steps it was drawn.
-func trajectory(t *testing.T, s Scheduler, want, next []float32, eta float32) {
+func trajectory(t *testing.T, s *Sampler, want, next []float32, eta float32) {
 	t.Helper()
 	n := len(next)
 	x := make([]float32, n)
@@ -92,7 +92,7 @@ func trajectory(t *testing.T, s Scheduler, want, next []float32, eta float32) {
 		for j := range out {
 			out[j] = 0.9*out[j] + 0.1*scaled[j]
 		}
-		if err := s.Step(out, x, step, StepOptions{Eta: eta, Noise: noise.Randn}); err != nil {
+		if err := s.Take(out, x, step, Options{Eta: eta, Noise: noise.Randn}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestEveryNumberOfSteps(t *testing.T) {
 			if err == nil {
 				raw, _ := binary.Append(nil, binary.LittleEndian, s.Timesteps())
 				crc = crc32.ChecksumIEEE(raw)
-			} else if refused++; !errors.As(err, new(*RequestError)) {
+			} else if refused++; !errors.As(err, new(*Error)) {
 				t.Errorf("%d steps: error %v of type %T", n, err, err)
 			}
 			if crc != want[i*1000+n-1] {
@@ -170,9 +170,9 @@ func TestSchedulerKeys(t *testing.T) {
 	}
 	for _, c := range classes {
 		kind := schedulerClasses[c.Class]
-		made := func(config string) method {
+		made := func(config string) Scheduler {
 			t.Helper()
-			m, err := newMethod(PipelineScheduler("", c.Class, "f", []byte(config)), "")
+			m, err := New(PipelineConfig("", c.Class, "f", []byte(config)), "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +181,7 @@ func TestSchedulerKeys(t *testing.T) {
 		if !reflect.DeepEqual(made("{}"), made(c.Defaults)) {
 			t.Errorf("%s: %+v, with the defaults of diffusers %+v", c.Class, made("{}"), made(c.Defaults))
 		}
-		cfg := PipelineScheduler("", c.Class, "f", []byte(c.Defaults))
+		cfg := PipelineConfig("", c.Class, "f", []byte(c.Defaults))
 		var names map[string]any
 		defaults := strings.NewReplacer("-Infinity", "0").Replace(c.Defaults)
 		if err := json.Unmarshal([]byte(defaults), &names); err != nil {
@@ -209,7 +209,7 @@ func TestSchedulerKeys(t *testing.T) {
 	}
 }
 
-func TestSchedulerConfigErrors(t *testing.T) {
+func TestConfigErrors(t *testing.T) {
 	for _, c := range []struct{ config, want string }{
 		{`{`, "not a JSON object"},
 		{`null`, "not a JSON object"},
@@ -254,7 +254,7 @@ func TestSchedulerConfigErrors(t *testing.T) {
 		{`{"_class_name": "LCMScheduler", "original_inference_steps": null}`, "original_inference_steps: null"},
 		{`{"_class_name": "LCMScheduler", "_use_default_values": null}`, "_use_default_values: null"},
 	} {
-		_, err := ParseSchedulerConfig("scheduler/scheduler_config.json", []byte(c.config))
+		_, err := ParseConfig("scheduler/scheduler_config.json", []byte(c.config))
 		if !errors.As(err, new(*loader.Error)) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %s", c.config, err, c.want)
 		}
@@ -262,22 +262,22 @@ func TestSchedulerConfigErrors(t *testing.T) {
 }
 
 // A number of steps with which diffusers fails is refused, and the reason said; other names are, too.
-func TestSchedulerRequestErrors(t *testing.T) {
-	cfg, err := ParseSchedulerConfig("f", []byte(`{"_class_name": "DDIMScheduler", "timestep_spacing": "leading"}`))
+func TestSchedulerErrors(t *testing.T) {
+	cfg, err := ParseConfig("f", []byte(`{"_class_name": "DDIMScheduler", "timestep_spacing": "leading"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewScheduler(cfg, "heun"); !errors.As(err, new(*RequestError)) || !strings.Contains(err.Error(), "dpm++2m_karras") {
+	if _, err := New(cfg, "heun"); !errors.As(err, new(*Error)) || !strings.Contains(err.Error(), "dpm++2m_karras") {
 		t.Errorf("an unknown override: %v", err)
 	}
-	for _, name := range append(Schedulers(), classNames()...) {
-		s, err := NewScheduler(cfg, name)
+	for _, name := range append(Names(), Classes()...) {
+		s, err := New(cfg, name)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		for _, n := range []int{0, -1} {
-			if err := s.SetTimesteps(n); !errors.As(err, new(*RequestError)) {
+			if err := s.SetTimesteps(n); !errors.As(err, new(*Error)) {
 				t.Errorf("%s with %d steps: %v", name, n, err)
 			}
 		}
@@ -305,7 +305,7 @@ func TestSchedulerRequestErrors(t *testing.T) {
 	} {
 		s := schedulerCase{Class: c.class, Config: c.config}.make(t)
 		err := s.SetTimesteps(c.steps)
-		if c.want == "" && err != nil || c.want != "" && (!errors.As(err, new(*RequestError)) || !strings.Contains(err.Error(), c.want)) {
+		if c.want == "" && err != nil || c.want != "" && (!errors.As(err, new(*Error)) || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s %s with %d steps: %v, want %q", c.class, c.config, c.steps, err, c.want)
 		}
 	}
