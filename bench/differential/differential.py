@@ -3,9 +3,9 @@
     make differential                                  every part, all cases
     .venv/bin/python bench/differential/differential.py schedulers --every 50
 
-By hand, since it takes the better part of an hour on two cores. Needs the packages of internal/golden/requirements.txt. A part
-is a module beside this file with two functions, and a verb of the program in ours, which answers each case of a part, a line of
-JSON, by another line:
+By hand, since it takes the better part of an hour on two cores. Needs the packages of internal/golden/requirements.txt.
+A part is a module beside this file with two functions, and a verb of the program in ours, which answers each case of a
+part, a line of JSON, by another line:
 
     cases()                yields cases, which are dicts of JSON values
     compare(case, answer)  -> (outcome, what is to be said of it or None)
@@ -46,7 +46,8 @@ def work(job):
     for c in chunk if hasattr(module, "prepare") else []:
         module.prepare(c)
     lines = "".join(json.dumps(c) + "\n" for c in chunk)
-    answers = subprocess.run([binary, part], input=lines, capture_output=True, text=True, check=True).stdout.splitlines()
+    done = subprocess.run([binary, part], input=lines, stdout=subprocess.PIPE, text=True, check=True)
+    answers = done.stdout.splitlines()
     assert len(answers) == len(chunk), (len(answers), len(chunk))
     return [(c, *module.compare(c, json.loads(a))) for c, a in zip(chunk, answers)]
 
@@ -72,9 +73,8 @@ def run(part, binary, args):
     for (outcome, remark), n in sorted(said.items()):
         if outcome != DIFFERENT:
             print(f"{outcome}: {remark} ({n})")
-    total = sum(counts.values())
-    print(f"{part}: {total:,} cases in {time.time() - start:.0f} s: "
-          + ", ".join(f"{n:,} {o}" for o, n in sorted(counts.items(), key=lambda c: -c[1])) + f"; {counts[DIFFERENT]} differences")
+    found = ", ".join(f"{n:,} {outcome}" for outcome, n in counts.most_common())
+    print(f"{part}: {sum(counts.values()):,} cases in {time.time() - start:.0f} s: {found}; {counts[DIFFERENT]} differences")
     return counts[DIFFERENT]
 
 

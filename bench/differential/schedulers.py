@@ -1,4 +1,4 @@
-"""The part of the differential about schedulers: what they read of a config, their timesteps, every sample of their way."""
+"""The part of the differential about schedulers: what they read of a config, their timesteps, the samples on their way."""
 
 import base64
 import functools
@@ -36,7 +36,8 @@ def case(cls, config, steps, pipeline="", index=None, override="", eta=0.0, size
     config = dict(config)
     if cls:
         config["_class_name"] = cls
-    return dict(Config=json.dumps(config), Pipeline=pipeline, Class=index or cls, Override=override, Steps=steps, Eta=eta, Size=size)
+    return dict(Config=json.dumps(config), Pipeline=pipeline, Class=index or cls, Override=override, Steps=steps, Eta=eta,
+                Size=size)
 
 
 def step_counts():
@@ -45,7 +46,8 @@ def step_counts():
     mains += [(PNDM, dict(SD, timestep_spacing=s, skip_prk_steps=k)) for s in SPACINGS for k in (False, True)]
     mains += [(LCM, dict(original_inference_steps=o)) for o in (50, 1000)]
     mains += [(c, dict(SD, timestep_spacing=s, use_karras_sigmas=True)) for c in (EULER, DPM) for s in SPACINGS]
-    mains += [(DPM, dict(timestep_spacing="leading", steps_offset=1)), (DPM, dict(SD, use_karras_sigmas=True, beta_schedule="squaredcos_cap_v2"))]
+    mains += [(DPM, dict(timestep_spacing="leading", steps_offset=1)),
+              (DPM, dict(SD, use_karras_sigmas=True, beta_schedule="squaredcos_cap_v2"))]
     for cls, config in mains:
         for n in range(1, 1001):
             # Of most runs the timesteps are compared, and whether they fail.
@@ -58,7 +60,8 @@ OPTIONS = {
     PNDM: dict(set_alpha_to_one=[False, True], skip_prk_steps=[False, True], prediction_type=["epsilon", "v_prediction"],
                rescale_betas_zero_snr=[False, True]),
     EULER: dict(rescale_betas_zero_snr=[False, True], use_karras_sigmas=[False, True], final_sigmas_type=["zero", "sigma_min"],
-                prediction_type=["epsilon", "v_prediction", "sample", "original_sample"], sigma_min=[None, 0.1], sigma_max=[None, 9.5]),
+                prediction_type=["epsilon", "v_prediction", "sample", "original_sample"], sigma_min=[None, 0.1],
+                sigma_max=[None, 9.5]),
     ANCESTRAL: dict(rescale_betas_zero_snr=[False, True], prediction_type=["epsilon", "v_prediction"]),
     DPM: dict(rescale_betas_zero_snr=[False, True], use_karras_sigmas=[False, True], final_sigmas_type=["zero", "sigma_min"],
               prediction_type=["epsilon", "v_prediction", "sample"], solver_order=[1, 2], solver_type=["midpoint", "heun"],
@@ -87,7 +90,8 @@ def option_grid(most=6000):
                 yield case(cls, config, n, eta=eta)
 
 
-OTHERS = ["DDPMScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler", "DPMSolverSinglestepScheduler", "HeunDiscreteScheduler"]
+OTHERS = ["DDPMScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler", "DPMSolverSinglestepScheduler",
+          "HeunDiscreteScheduler"]
 
 
 def overrides(count=6000):
@@ -101,16 +105,17 @@ def overrides(count=6000):
         config = {} if rng.random() < 0.2 else dict(SD)
         options = {k: v for o in (COMMON, *OPTIONS.values()) for k, v in o.items() if k not in ("betas", "eta")}
         options.update(clip_sample_range=[0.5, 2.0], timestep_scaling=[5.0], algorithm_type=["dpmsolver++", "deis"],
-                       solver_type=["midpoint", "heun", "logrho", "bh1", "bh2"], _use_default_values=[["clip_sample", "steps_offset"], []],
+                       solver_type=["midpoint", "heun", "logrho", "bh1", "bh2"],
+                       _use_default_values=[["clip_sample", "steps_offset"], []],
                        timestep_type=["discrete", "continuous"], thresholding=[False], trained_betas=[None])
         for key in rng.sample(list(options), rng.randrange(len(options))):
             config[key] = rng.choice(options[key])
-        yield case(cls, config, rng.choice(STEPS), pipeline=rng.choice(["StableDiffusionPipeline", "StableDiffusionXLPipeline"]),
-                   index=index, override=override, eta=rng.choice([0.0, 1.0]))
+        pipeline = rng.choice(["StableDiffusionPipeline", "StableDiffusionXLPipeline"])
+        yield case(cls, config, rng.choice(STEPS), pipeline, index, override, eta=rng.choice([0.0, 1.0]))
 
 
-ODD = [None, True, False, 0, 1, -1, 2, 3, 0.5, 1.0, 1000.0, math.inf, -math.inf, math.nan, "", "x", "zero", "linear", "dpmsolver", "cosine",
-       "exp", "learned", "log_linear", "sde-dpmsolver++", "flow_prediction", [], [0.1], {}, {"a": 1}]
+ODD = [None, True, False, 0, 1, -1, 2, 3, 0.5, 1.0, 1000.0, math.inf, -math.inf, math.nan, "", "x", "zero", "linear",
+       "dpmsolver", "cosine", "exp", "learned", "log_linear", "sde-dpmsolver++", "flow_prediction", [], [0.1], {}, {"a": 1}]
 
 
 def registered(cls):
@@ -149,16 +154,18 @@ def made(config, pipeline, cls, override):
     """A scheduler, made as a program that uses diffusers makes it."""
     config, pipe = json.loads(config), types.SimpleNamespace()
     try:
-        pipe.scheduler = getattr(diffusers, cls.removeprefix("Flax")).from_config(config)  # as DiffusionPipeline.from_pretrained
+        # As DiffusionPipeline.from_pretrained has it.
+        pipe.scheduler = getattr(diffusers, cls.removeprefix("Flax")).from_config(config)
     except Exception:
         if not override:
             raise
-        # The model cannot be loaded. A program can still make another scheduler from its file, which is what naming one means.
+        # The model cannot be loaded. A program can still make another scheduler from its file, and naming one means that.
         pipe.scheduler = types.SimpleNamespace(config=FrozenDict(config))
     if pipeline == "StableDiffusionPipeline":
         config = pipe.scheduler.config
         if isinstance(pipe.scheduler, diffusers.SchedulerMixin):
-            pipe = diffusers.StableDiffusionPipeline(None, None, None, None, pipe.scheduler, None, None, requires_safety_checker=False)
+            pipe = diffusers.StableDiffusionPipeline(None, None, None, None, pipe.scheduler, None, None,
+                                                     requires_safety_checker=False)
         else:  # as that constructor
             changes = {k: v for k, v in dict(steps_offset=1, clip_sample=False).items() if k in config}
             pipe.scheduler.config = FrozenDict({**config, **changes})
@@ -192,7 +199,7 @@ class Run:
         self.next = torch.randn(SIZE, generator=noise).numpy()
 
     def ends(self, s):
-        """What fails in a run whose samples are not looked at: an index beyond the noise schedule, a count of steps that begins late."""
+        """What fails in a run whose samples are not looked at: indices of the noise schedule, a count of steps that begins late."""
         self.samples = self.next = None
         if len(s.timesteps) == 0:
             raise IndexError("no timesteps")
@@ -208,7 +215,7 @@ class Run:
     def pndm_ends(self, s):
         """Every step, without the samples."""
         asked = []
-        s._get_prev_sample = lambda sample, timestep, prev, output: asked.extend((int(timestep), max(int(prev), 0))) or sample
+        s._get_prev_sample = lambda sample, t, prev, output: asked.extend((int(t), max(int(prev), 0))) or sample
         try:
             for t in self.timesteps.astype(int).tolist():
                 s.step(0.0, t, 0.0)
@@ -225,7 +232,11 @@ def in_float64(module):
     twin.__package__ = module.rpartition(".")[0]
     exec(compile(source, module, "exec"), twin.__dict__)
     draw = twin.__dict__.get("randn_tensor")
-    twin.randn_tensor = lambda shape, generator=None, device=None, dtype=None: draw(shape, generator, device, torch.float32).double()
+
+    def randn_tensor(shape, generator=None, device=None, dtype=None):
+        return draw(shape, generator, device, torch.float32).double()
+
+    twin.randn_tensor = randn_tensor
     return twin
 
 

@@ -24,12 +24,19 @@ func Plain(raw []byte) []byte {
 	return replace(raw, func(i int) (string, string) { return literals[i].python, literals[i].plain })
 }
 
+// maxText is more than any message shows.
+const maxText = 1000
+
 // Text is a JSON value on one line, with Python's literals as they were written. Characters that cannot be printed are
-// escaped, so that a value from a file can stand in a message.
+// escaped, so that a value from a file can stand in a message; a long one is cut.
 func Text(raw []byte) string {
 	var line bytes.Buffer
 	if json.Compact(&line, Plain(raw)) != nil {
 		return strconv.Quote(string(raw))
+	}
+	if line.Len() > maxText {
+		line.Truncate(maxText)
+		line.WriteString("...")
 	}
 	var b strings.Builder
 	text := replace(line.Bytes(), func(i int) (string, string) { return literals[i].plain, literals[i].python })

@@ -3,6 +3,7 @@ package strictjson
 import (
 	"encoding/json"
 	"math"
+	"strings"
 	"testing"
 )
 
@@ -50,6 +51,7 @@ func TestText(t *testing.T) {
 		{"\"a\u202eb\u00e9\"", `"a\u202eb` + "\u00e9\""},
 		{"\"\U000e0001\"", `"\udb40\udc01"`},
 		{`{`, `"{"`},
+		{"[" + strings.Repeat("1, ", 999) + "1]", "[" + strings.Repeat("1,", 499) + "1..."},
 	} {
 		if got := Text([]byte(c.in)); got != c.want {
 			t.Errorf("%q: %s, want %s", c.in, got, c.want)
