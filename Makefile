@@ -10,7 +10,7 @@ test:
 	go test ./...
 
 race:
-	go test -race -short ./internal/cpu ./internal/hostmem ./internal/program ./loader ./graphs ./cmd/euryale
+	go test -race -short ./internal/cpu ./internal/hostmem ./internal/program ./internal/engine ./offload ./loader ./graphs ./cmd/euryale
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
