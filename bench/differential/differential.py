@@ -35,7 +35,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-PARTS = ["schedulers", "models"]
+PARTS = ["schedulers", "models", "strings"]
 DIFFERENT = "DIFFERENT"
 
 

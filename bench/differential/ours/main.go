@@ -15,6 +15,7 @@ import (
 var parts = map[string]func(line []byte) (answer any, err error){
 	"schedulers": scheduler,
 	"models":     model,
+	"strings":    tokenizers{}.answer,
 }
 
 func main() {
