@@ -14,7 +14,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/program"
 )
 
-// host is what the VMs of one pipeline share. Its calls take turns.
+// host is what the VMs of one runtime share. Its calls take turns.
 type host struct {
 	turn    chan struct{} // holds one element while a call runs
 	running sync.Mutex    // held by a call, but not during the caller's functions
@@ -32,7 +32,7 @@ type host struct {
 	onClose func() error    // gives back the sessions that are kept, before the device is closed
 }
 
-// ErrClosed is returned by a VM or pipeline after Close.
+// ErrClosed is returned by a runtime, VM or pipeline after Close.
 var ErrClosed = errors.New("used after Close")
 
 func newHost(o *options) (*host, error) {
@@ -87,25 +87,23 @@ func (h *host) do(ctx context.Context, f func(context.Context) error) error {
 
 // locked calls f, in the caller's turn. Close waits for it, and ends its context.
 func (h *host) locked(ctx context.Context, f func(context.Context) error) error {
-	h.running.Lock()
-	defer h.running.Unlock()
-	if h.closed() {
-		return ErrClosed
-	}
-	both, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(h.open, cancel)()
-	return f(untilClose{both, ctx, h})
+	return h.guarded(func() error {
+		if h.closed() {
+			return ErrClosed
+		}
+		both, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(h.open, cancel)()
+		return f(untilClose{both, ctx, h})
+	})
 }
 
-// givenBack gives all memory back where an error is that there was none, and adds what goes wrong with that.
-func (h *host) givenBack(err error, endSession func() error, causes ...error) error {
-	if errors.As(errors.Join(append(causes, err)...), new(*MemoryError)) {
-		if e := errors.Join(endSession(), h.release()); e != nil {
-			err = errors.Join(err, e)
-		}
-	}
-	return err
+// guarded calls f while Close waits. A panic becomes an error here, before anything is unlocked or yielded.
+func (h *host) guarded(f func() error) (err error) {
+	h.running.Lock()
+	defer h.running.Unlock()
+	defer program.Recovered(&err)
+	return f()
 }
 
 // finish ends what runs on a device, complete or not: nothing is under way afterwards.
@@ -192,6 +190,6 @@ type HostMemory = hostmem.Budget
 // NewHostMemory allows that many bytes, 0 for no limit but the system's.
 func NewHostMemory(limit int64) *HostMemory { return hostmem.NewBudget(limit) }
 
-// MemoryError reports that there is no room for weights, activations or pictures. A pipeline that returns it has
+// MemoryError reports that there is no room for weights, activations or pictures. A runtime or pipeline that returns it has
 // given back all it had, and can be used again.
 type MemoryError = hostmem.Error

@@ -22,7 +22,8 @@ import (
 )
 
 // TextToImage is a pipeline from a prompt to pictures: StableDiffusionPipeline and StableDiffusionXLPipeline.
-// It may be used from several goroutines, which take turns.
+// It may be used from several goroutines, which take turns. The runtime that its graphs are compiled into can run a program's
+// own beside them.
 type TextToImage struct {
 	*Runtime
 
@@ -47,8 +48,13 @@ type encoder struct {
 	projection bool // CLIPTextModelWithProjection
 }
 
-// Option is a choice made for a pipeline.
+// Option is a choice made for a runtime, a VM or a pipeline. One that has no effect there is an error.
 type Option func(*options)
+
+// only is an option that is for one kind of user.
+type only struct{ kind, option string }
+
+func (o *options) onlyFor(kind, option string) { o.only = append(o.only, only{kind, option}) }
 
 type options struct {
 	threads   int
@@ -60,6 +66,7 @@ type options struct {
 	device    DeviceOption
 	memory    *HostMemory
 	sources   []loader.Source
+	only      []only
 	models    []*loader.Model // of the sources: those that are checked
 	outputs   []*G.Node       // of NewVM
 	limits    Limits
@@ -73,12 +80,16 @@ type options struct {
 func WithThreads(n int) Option { return func(o *options) { o.threads = n } }
 
 // WithScheduler overrides the model's scheduler for requests that name none; see Request.Scheduler.
-func WithScheduler(name string) Option { return func(o *options) { o.scheduler = name } }
+func WithScheduler(name string) Option {
+	return func(o *options) { o.scheduler = name; o.onlyFor("a pipeline", "WithScheduler") }
+}
 
 // WithVAETiling decodes pictures larger than the VAE's own size in overlapping tiles that are blended, as
 // diffusers' enable_vae_tiling: less memory, slightly different pixels. (Pictures of a batch are always
 // decoded one at a time, which diffusers calls slicing.)
-func WithVAETiling() Option { return func(o *options) { o.tiling = true } }
+func WithVAETiling() Option {
+	return func(o *options) { o.tiling = true; o.onlyFor("a pipeline", "WithVAETiling") }
+}
 
 // WithFiniteChecks looks at the result of every operation and ends a call with a *NonFiniteError at the first value
 // that is infinite or not a number. Without it only what the networks and the scheduler return is looked at, so that
@@ -90,7 +101,9 @@ func WithHostMemory(m *HostMemory) Option { return func(o *options) { o.memory =
 
 // WithoutHoisting computes in every step what does not change between steps, as diffusers does: the text's keys
 // and values, and the time projections. The pictures are the same.
-func WithoutHoisting() Option { return func(o *options) { o.everyStep = true } }
+func WithoutHoisting() Option {
+	return func(o *options) { o.everyStep = true; o.onlyFor("a pipeline", "WithoutHoisting") }
+}
 
 // NewTextToImage checks a model and makes a pipeline of it. Every problem found is reported; weights are read
 // when a picture first needs them, so the model must stay open as long as the pipeline.
@@ -118,7 +131,7 @@ func (p *TextToImage) open(m *loader.Model, opts []Option) (err error) {
 		return &badmodel.Error{File: "model_index.json", Field: "_class_name", Got: badmodel.Quote(m.Class()),
 			Want: "StableDiffusionPipeline or StableDiffusionXLPipeline"}
 	}
-	if p.Runtime, err = Open(append(slices.Clone(opts), WithWeights(m))...); err != nil {
+	if p.Runtime, err = open("a pipeline", append(slices.Clone(opts), WithWeights(m))); err != nil {
 		return err
 	}
 	return p.read(m)

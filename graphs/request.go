@@ -101,7 +101,9 @@ type Limits struct {
 }
 
 // WithLimits sets limits; fields left 0 keep their defaults.
-func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
+func WithLimits(l Limits) Option {
+	return func(o *options) { o.limits = l; o.onlyFor("a pipeline", "WithLimits") }
+}
 
 func (o *options) limited() Limits {
 	l := o.limits

@@ -34,8 +34,8 @@ type Stage struct {
 	Passes int // 0 is one
 	// Component and Name are what plans, traces, hooks and errors call the stage; "graph" by default.
 	Component, Name string
-	// Bind and Read, if set, are called by Run before and after each pass, to give the graph's leaves their values and to
-	// see its outputs.
+	// Bind and Read, if set, are called by Runtime.Run before and after each pass, to give the graph's leaves their values and
+	// to see its outputs.
 	Bind, Read func(pass int) error
 }
 
@@ -62,10 +62,20 @@ func (e *StageError) Error() string {
 
 // Open makes a runtime. With none of the options it runs graphs on the processor, in ordinary memory.
 func Open(opts ...Option) (*Runtime, error) {
+	return open("a runtime", opts)
+}
+
+// open makes the runtime of a kind of user, who has an effect for all options that are given.
+func open(kind string, opts []Option) (*Runtime, error) {
 	o := &options{}
 	for _, opt := range opts {
 		if opt != nil {
 			opt(o)
+		}
+	}
+	for _, only := range o.only {
+		if only.kind != kind {
+			return nil, fmt.Errorf("%s has no effect on %s: it is an option of %s", only.option, kind, only.kind)
 		}
 	}
 	if err := o.openModels(); err != nil {
@@ -87,14 +97,27 @@ func (rt *Runtime) Close() error { return rt.host.close() }
 // Compile compiles a graph for some of its nodes, all of one graph, which must not change afterwards. Leaves whose names a
 // source of WithWeights has are weights; the others are bound with gorgonia.Let.
 func (rt *Runtime) Compile(outputs ...*G.Node) (vm *VM, err error) {
-	defer program.Recovered(&err)
 	if len(outputs) == 0 || outputs[0] == nil {
 		return nil, errors.New("there are no outputs to compile, or the first is nil")
 	}
-	if vm, err = rt.host.compileGraph(outputs[0].Graph(), outputs); err != nil {
+	return rt.compile(outputs[0].Graph(), outputs)
+}
+
+// compile compiles a graph, unless the runtime is closed.
+func (rt *Runtime) compile(g *G.ExprGraph, outputs []*G.Node) (vm *VM, err error) {
+	err = rt.host.guarded(func() (err error) {
+		if rt.host.closed() {
+			return ErrClosed
+		}
+		if vm, err = rt.host.compileGraph(g, outputs); err != nil {
+			return err
+		}
+		vm.rt = rt
+		return rt.opt.unread(vm.prog)
+	})
+	if err != nil {
 		return nil, err
 	}
-	vm.rt = rt
 	return vm, nil
 }
 
@@ -104,6 +127,7 @@ func (rt *Runtime) check(stages []Stage) ([]Stage, error) {
 		return nil, errors.New("there are no stages")
 	}
 	stages = slices.Clone(stages)
+	calls := 0
 	for i := range stages {
 		s := &stages[i]
 		if s.Component == "" {
@@ -120,11 +144,20 @@ func (rt *Runtime) check(stages []Stage) ([]Stage, error) {
 		case s.Passes < 0:
 			return nil, fmt.Errorf("stage %d, %s: %d passes", i, s.title(), s.Passes)
 		}
+		if n := max(1, len(s.VM.prog.Calls)); s.Passes > (maxCalls-calls)/n {
+			return nil, fmt.Errorf("stage %d, %s: %d passes make more than %d calls; a plan notes each", i, s.title(), s.Passes, maxCalls)
+		} else {
+			calls += s.Passes * n
+		}
 	}
 	return stages, nil
 }
 
-// Plan makes the strategy's plan for stages. Nothing is loaded and nothing runs.
+// maxCalls bounds the calls of a run: plans and the engine keep some bytes for each. The most of a real model is a tenth.
+const maxCalls = 4 << 20
+
+// Plan makes the strategy's plan for stages. Nothing is loaded and nothing runs. The inventory is the runtime's own, and must
+// not be changed.
 func (rt *Runtime) Plan(ctx context.Context, stages []Stage) (plan *offload.Plan, inv *offload.Inventory, err error) {
 	defer program.Recovered(&err)
 	err = rt.host.do(ctx, func(context.Context) error {
@@ -144,17 +177,22 @@ func (rt *Runtime) Plan(ctx context.Context, stages []Stage) (plan *offload.Plan
 
 // planOf is the plan of a strategy, which may be the user's own, proven.
 func planOf(s offload.Strategy, inv *offload.Inventory) (plan *offload.Plan, err error) {
+	if s == nil {
+		return nil, errors.New("offload: the strategy is nil")
+	}
+	name := "without a name"
 	defer func() {
 		if r := recover(); r != nil {
-			plan, err = nil, fmt.Errorf("offload: strategy %s: panic: %v", s.Name(), r)
+			plan, err = nil, fmt.Errorf("offload: strategy %s: panic: %v", name, r)
 		}
 	}()
+	name = s.Name()
 	plan, err = s.Plan(inv)
 	switch {
 	case err != nil:
 		return nil, err
 	case plan == nil:
-		return nil, fmt.Errorf("offload: strategy %s made neither a plan nor an error", s.Name())
+		return nil, fmt.Errorf("offload: strategy %s made neither a plan nor an error", name)
 	}
 	return plan, offload.Verify(plan, inv)
 }
@@ -167,6 +205,9 @@ func (rt *Runtime) strategy() (offload.Strategy, error) {
 	case len(list) > 1:
 		return nil, fmt.Errorf("offload: two strategies, %s and %s; a runtime takes one", list[0].Name(), list[1].Name())
 	case len(list) == 1:
+		if r, ok := list[0].(replay); ok && r.plan == nil {
+			return nil, errors.New("offload: the plan is nil")
+		}
 		return list[0], nil
 	}
 	return offload.None(), nil
@@ -221,10 +262,10 @@ type Run struct {
 	ended  bool
 }
 
-// Begin plans stages, or takes the plan of the last list like it, loads weights and starts the first copies. Other runs
-// wait until End, which must be called.
+// Begin plans stages, or takes the plan of the last list like it, loads weights and starts the first copies. Bind and Read of
+// the stages are not called. Everything else that runs, plans or sets something of this runtime waits until End, which must be
+// called: so nothing of that may be called in between, nor in a stage's Bind and Read.
 func (rt *Runtime) Begin(ctx context.Context, stages []Stage) (run *Run, err error) {
-	defer program.Recovered(&err)
 	if err := rt.host.acquire(ctx); err != nil {
 		return nil, err
 	}
@@ -246,11 +287,28 @@ func (rt *Runtime) Begin(ctx context.Context, stages []Stage) (run *Run, err err
 		return rt.session.begin()
 	})
 	if err != nil {
-		err = rt.host.givenBack(err, rt.endSession)
+		err = errors.Join(err, rt.afterFailure(err))
 		rt.host.yield()
 		return nil, err
 	}
 	return run, nil
+}
+
+// afterFailure gives back what a run that failed cannot be trusted with: all memory where there was too little, and the
+// session after a panic, which may have left it anywhere.
+func (rt *Runtime) afterFailure(err error) error {
+	return rt.host.guarded(func() error {
+		switch {
+		case rt.host.closed(): // Close has done it
+			return nil
+		case errors.As(err, new(*MemoryError)):
+			return errors.Join(rt.endSession(), rt.host.release())
+		case errors.As(err, new(*PanicError)):
+			_, e := rt.host.finish()
+			return errors.Join(e, rt.endSession())
+		}
+		return nil
+	})
 }
 
 // prepare makes the session of stages.
@@ -285,27 +343,29 @@ func (rt *Runtime) newSession(ctx context.Context, key string, plan *offload.Pla
 }
 
 // Pass runs the next pass of a graph's stage; afterwards the graph's output nodes hold their values. Passes and stages that
-// the list has before it are left out.
-func (r *Run) Pass(ctx context.Context, vm *VM) (err error) {
-	defer program.Recovered(&err)
+// the list has before it are left out: of neighbouring stages of one graph the first is run to its end before the second
+// begins.
+func (r *Run) Pass(ctx context.Context, vm *VM) error {
 	switch {
 	case r.ended:
 		return errors.New("a pass is run after End")
 	case r.failed != nil:
 		return fmt.Errorf("a pass is run after one that failed: %w", r.failed)
+	case vm == nil || vm.host != r.rt.host:
+		return &StageError{Want: r.at.title(), Pass: r.at.pass}
 	}
-	return r.rt.host.locked(ctx, func(ctx context.Context) error {
+	err := r.rt.host.locked(ctx, func(ctx context.Context) error {
 		if r.rt.host.session == nil { // with one, it keeps count
-			if _, err := r.at.next(vm); err != nil {
+			if err := r.at.next(vm); err != nil {
 				return err
 			}
 		}
-		err := vm.runAndLet(ctx)
-		if err != nil && !errors.As(err, new(*StageError)) {
-			r.failed = err
-		}
-		return err
+		return vm.runAndLet(ctx)
 	})
+	if err != nil && !errors.As(err, new(*StageError)) {
+		r.failed = err
+	}
+	return err
 }
 
 // End ends the run, complete or not, and waits for what was issued. The statistics are nil if nothing was planned.
@@ -314,14 +374,14 @@ func (r *Run) End() (stats *OffloadStats, err error) {
 		return nil, errors.New("the run has ended")
 	}
 	r.ended = true
-	h := r.rt.host
-	h.running.Lock()
-	stats, err = h.finish()
-	h.running.Unlock()
+	defer r.rt.host.yield()
+	err = r.rt.host.guarded(func() (err error) {
+		stats, err = r.rt.host.finish()
+		return err
+	})
 	if r.failed != nil {
-		err = errors.Join(err, h.givenBack(nil, r.rt.endSession, r.failed))
+		err = errors.Join(err, r.rt.afterFailure(r.failed))
 	}
-	h.yield()
 	return stats, err
 }
 
@@ -331,8 +391,16 @@ type progress struct {
 	at, pass int // the stage that runs, and the passes of it begun
 }
 
-// next moves on to the next pass of a graph. skipped says that passes before it were left out.
-func (p *progress) next(vm *VM) (skipped bool, err error) {
+// title names the stage that runs.
+func (p *progress) title() string {
+	if p.at == len(p.stages) {
+		return ""
+	}
+	return p.stages[p.at].title()
+}
+
+// next moves on to the next pass of a graph.
+func (p *progress) next(vm *VM) error {
 	at, pass := p.at, p.pass
 	if at < len(p.stages) && pass == p.stages[at].Passes {
 		at, pass = at+1, 0
@@ -349,10 +417,10 @@ func (p *progress) next(vm *VM) (skipped bool, err error) {
 		if i := slices.IndexFunc(p.stages, func(s Stage) bool { return s.VM == vm }); i >= 0 {
 			e.Got = p.stages[i].title()
 		}
-		return false, e
+		return e
 	}
 	p.at, p.pass = at, pass+1
-	return at != want, nil
+	return nil
 }
 
 // inventory is that of stages, kept for the next list like it: strategies keep what they tried with it.

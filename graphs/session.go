@@ -181,14 +181,11 @@ func (s *session) close() (err error) {
 
 // next is the runner of a graph's next pass, which the plan must have.
 func (s *session) next(vm *VM) (*program.Runner, error) {
-	skipped, err := s.progress.next(vm)
-	if err != nil {
+	if err := s.progress.next(vm); err != nil {
 		return nil, err
 	}
-	if skipped || s.pass == 1 {
-		if err := s.engine.SkipTo(s.at); err != nil {
-			return nil, err
-		}
+	if err := s.engine.BeginPass(s.at, s.pass-1); err != nil {
+		return nil, err
 	}
 	r := s.runners[s.at]
 	r.Again = s.pass > 1

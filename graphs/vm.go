@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/program"
@@ -17,7 +18,7 @@ import (
 // gives the same numbers, faster and in less memory. Graphs may mix nodes of package layers with plain
 // Gorgonia operations; float32 and int32 values are run.
 //
-// Leaves are bound with gorgonia.Let, except those that WithModel reads from a checkpoint. After a run the
+// Leaves are bound with gorgonia.Let, except those that a source of WithWeights has. After a run the
 // output nodes hold their values, and gorgonia.Read works; other nodes hold none, since their memory is used
 // again. A VM may be used from several goroutines, which take turns.
 type VM struct {
@@ -25,7 +26,9 @@ type VM struct {
 	prog    *program.Program
 	runner  *program.Runner // nil until the first run, which loads the weights
 	rt      *Runtime        // that it was compiled into; nil for a pipeline's
-	freed   int             // of the host, when the runner was made
+	owner   bool            // of the runtime: NewVM made it
+	closed  atomic.Bool
+	freed   int // of the host, when the runner was made
 	outputs []*G.Node
 	reads   []read
 	after   func(int, program.Call, program.Arg) error // sees every result of a run
@@ -37,7 +40,9 @@ type VM struct {
 var _ G.VM = (*VM)(nil)
 
 // WithOutputs names the nodes that NewVM computes; by default the graph's roots.
-func WithOutputs(nodes ...*G.Node) Option { return func(o *options) { o.outputs = nodes } }
+func WithOutputs(nodes ...*G.Node) Option {
+	return func(o *options) { o.outputs = nodes; o.onlyFor("a VM", "WithOutputs") }
+}
 
 // NewVM compiles a graph into a runtime of its own: what Open, Compile and Run do for one graph that is run by itself. The
 // graph must not change afterwards.
@@ -45,15 +50,15 @@ func NewVM(g *G.ExprGraph, opts ...Option) (*VM, error) {
 	if g == nil {
 		return nil, errors.New("the graph is nil")
 	}
-	rt, err := Open(opts...)
+	rt, err := open("a VM", opts)
 	if err != nil {
 		return nil, err
 	}
-	vm, err := rt.host.compileGraph(g, rt.opt.outputs)
+	vm, err := rt.compile(g, rt.opt.outputs)
 	if err != nil {
 		return nil, errors.Join(err, rt.Close())
 	}
-	vm.rt = rt
+	vm.owner = true
 	return vm, nil
 }
 
@@ -112,7 +117,11 @@ func (vm *VM) Run(ctx context.Context) error {
 
 // runAndLet is run, and then the output nodes hold their values.
 func (vm *VM) runAndLet(ctx context.Context) error {
-	if err := vm.run(ctx); err != nil {
+	run := vm.run
+	if vm.rt.opt.checks {
+		run = func(ctx context.Context) error { return vm.checked(ctx, -1) }
+	}
+	if err := run(ctx); err != nil {
 		return err
 	}
 	for i, n := range vm.outputs {
@@ -130,7 +139,7 @@ func (vm *VM) runAndLet(ctx context.Context) error {
 
 // run is Run for callers that hold the host and read the runner's outputs.
 func (vm *VM) run(ctx context.Context) error {
-	if vm.host.closed() {
+	if vm.host.closed() || vm.closed.Load() {
 		return ErrClosed
 	}
 	if vm.host.planned.Any() {
@@ -167,15 +176,21 @@ func (vm *VM) checkMemory(more int) error {
 // Reset does nothing: every run starts at the beginning.
 func (vm *VM) Reset() {}
 
-// Close ends the VM's threads; values of nodes stay. A run under way, and every later one, returns ErrClosed. Close
-// may be called from any goroutine, but not by an op, and more than once.
-func (vm *VM) Close() error { return vm.host.close() }
+// Close ends the VM: every later run returns ErrClosed; values of nodes stay. That of NewVM ends its threads, too, and the run
+// that is under way. Close may be called from any goroutine, but not by an op, and more than once.
+func (vm *VM) Close() error {
+	vm.closed.Store(true)
+	if vm.owner {
+		return vm.rt.Close()
+	}
+	return nil
+}
 
 // Stats says what a compiled graph takes.
 type Stats struct {
 	Calls       int   // kernel calls per run
 	FLOPs       int64 // of matrix products, convolutions and attention per run
-	WeightBytes int   // weights held, by all VMs of the pipeline
+	WeightBytes int   // weights held, by all VMs of the runtime
 	ArenaBytes  int   // memory for activations
 	BoundBytes  int   // the most bytes of activations alive at once: no arena can be smaller
 }

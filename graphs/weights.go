@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/loader"
 )
 
@@ -16,7 +18,8 @@ func WithWeights(s ...loader.Source) Option {
 }
 
 // WithModel is WithWeights of a model folder, of any class: names are a component's name, a dot and a checkpoint key
-// ("unet.conv_in.weight"). All of its weights must be readable.
+// ("unet.conv_in.weight"). Weights of a component that cannot be opened are an
+// error where a leaf is named after them.
 func WithModel(m *loader.Model) Option {
 	return func(o *options) {
 		o.sources = append(o.sources, m)
@@ -26,6 +29,11 @@ func WithModel(m *loader.Model) Option {
 
 // openModels reads the headers of all weights of the models, which says what is wrong with them.
 func (o *options) openModels() error {
+	for _, s := range o.sources {
+		if s == nil {
+			return errors.New("a source of weights is nil")
+		}
+	}
 	for _, m := range o.models {
 		if m == nil {
 			return errors.New("the model is nil")
@@ -35,6 +43,25 @@ func (o *options) openModels() error {
 				continue
 			}
 			if _, err := c.Weights(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unread is the reason why a leaf is no weight although its name begins with a component's: the component's weights cannot be
+// opened.
+func (o *options) unread(p *program.Program) error {
+	for _, v := range p.Values {
+		name, _, _ := strings.Cut(v.Name, ".")
+		for _, m := range o.models {
+			c, err := m.Component(name)
+			if v.Kind != program.Input || err != nil {
+				continue
+			}
+			var e *loader.Error
+			if _, err := c.Weights(); errors.As(err, &e) && e.Got != "no weights" {
 				return err
 			}
 		}

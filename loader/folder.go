@@ -17,7 +17,7 @@ import (
 // or absolute, as long as the file that it leads to in the end lies in one of those folders. In the download cache of
 // Hugging Face a model is models--org--name/snapshots/revision, whose files are links to models--org--name/blobs. That
 // layout is made by the user's own hub client and not by what was downloaded, so there all of models--org--name is
-// trusted, and its blobs also where that is a link to another disk.
+// trusted. Where its blobs are a link to another disk, the user has to name that: caches are passed on, too.
 
 // WithLinksInto lets links of the model folder lead into further folders.
 func WithLinksInto(dirs ...string) Option {
@@ -53,9 +53,6 @@ func openDir(dir string, linksInto []string) (d dirFS, err error) {
 	if snapshots := filepath.Dir(at); filepath.Base(snapshots) == "snapshots" {
 		if model := filepath.Dir(snapshots); strings.HasPrefix(filepath.Base(model), "models--") {
 			paths[0], d.dir = model, path.Join("snapshots", filepath.Base(at))
-			if blobs, err := realPath(filepath.Join(model, "blobs")); err == nil {
-				paths = append(paths, blobs)
-			}
 		}
 	}
 	for _, named := range linksInto {
@@ -130,6 +127,8 @@ func (d dirFS) reach(op, name string, do func(root *os.Root, at string) error) e
 		// The folder it should be in may be elsewhere.
 		if target, evalErr = filepath.EvalSymlinks(filepath.Join(d.roots[0].path, filepath.Dir(at))); evalErr == nil {
 			target = filepath.Join(target, filepath.Base(at))
+		} else if errors.Is(evalErr, fs.ErrNotExist) && !errors.Is(err, fs.ErrNotExist) {
+			return &linkError{"below a link to a folder that does not exist"}
 		}
 	}
 	if evalErr != nil {

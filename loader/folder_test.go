@@ -34,11 +34,24 @@ func TestLinks(t *testing.T) {
 			dir := writeSnapshot(t, at, false)
 			move(t, at+"/models--a--b/blobs", at+"/disk")
 			return dir, nil
+		}, "-links-into AT/disk"},
+		{"blobs on another disk that the user names", func(t *testing.T, at string) (string, []Option) {
+			dir := writeSnapshot(t, at, false)
+			move(t, at+"/models--a--b/blobs", at+"/disk")
+			return dir, []Option{WithLinksInto(at + "/disk")}
 		}, ""},
+		{"blobs that are everything", func(t *testing.T, at string) (string, []Option) {
+			dir := writeSnapshot(t, at, false)
+			if err := os.RemoveAll(at + "/models--a--b/blobs"); err != nil {
+				t.Fatal(err)
+			}
+			symlink(t, "/", at+"/models--a--b/blobs")
+			return dir, nil
+		}, "does not exist"},
 		{"blobs on another disk, absolute links", func(t *testing.T, at string) (string, []Option) {
 			dir := writeSnapshot(t, at, true)
 			move(t, at+"/models--a--b/blobs", at+"/disk")
-			return dir, nil
+			return dir, []Option{WithLinksInto(at + "/disk")}
 		}, ""},
 		{"the cache is a link", func(t *testing.T, at string) (string, []Option) {
 			writeSnapshot(t, at+"/disk", true)
@@ -80,6 +93,14 @@ func TestLinks(t *testing.T) {
 			writeModel(t, at+"/model")
 			return at + "/model", []Option{WithLinksInto(at + "/none")}
 		}, "none: missing"},
+		{"a folder that is a link to nothing", func(t *testing.T, at string) (string, []Option) {
+			writeModel(t, at+"/model")
+			move(t, at+"/model/unet", at+"/disk/unet")
+			if err := os.RemoveAll(at + "/disk"); err != nil {
+				t.Fatal(err)
+			}
+			return at + "/model", nil
+		}, "a link to a folder that does not exist"},
 		{"a link to nothing", func(t *testing.T, at string) (string, []Option) {
 			w := writeModel(t, at+"/model")
 			if err := errors.Join(os.Remove(w), os.Symlink("nothing", w)); err != nil {
@@ -287,5 +308,48 @@ func TestTypesOfTensors(t *testing.T) {
 	}
 	if err := w.ReadTensor(t.Context(), "u", make([]byte, 2)); err == nil {
 		t.Error("bytes are read")
+	}
+}
+
+// One file is opened wherever it lies, through links too: the user names it.
+func TestOneFile(t *testing.T) {
+	at := t.TempDir()
+	snapshot := writeSnapshot(t, at, false)
+	plain := writeModel(t, at+"/model")
+	for _, name := range []string{snapshot + "/unet/diffusion_pytorch_model.safetensors", plain, symlink(t, plain, at+"/named.safetensors")} {
+		f, err := OpenFile(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		x, err := ReadFloat32(t.Context(), Under("unet", f), "unet.w")
+		if err != nil || len(x) != 2 {
+			t.Errorf("%s: %v, %v", name, x, err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := ReadFloat32(t.Context(), f, "w"); err == nil {
+			t.Error("a closed file is read")
+		}
+	}
+	if _, err := OpenFile(at + "/none"); !errors.As(err, new(*Error)) || !strings.Contains(err.Error(), "missing") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+// What is no number of float64 is there all the same.
+func TestOddIndexValues(t *testing.T) {
+	m, err := OpenFS(folder(map[string]string{"model_index.json": `{"_class_name": "P", "a": NaN, "b": Infinity, "c": 1e999, "d": null, "e": true}`}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]any{"a": "NaN", "b": "Infinity", "c": "1e999", "d": nil, "e": true} {
+		if v, ok := m.IndexValue(key); !ok || v != want {
+			t.Errorf("%s: %v, %v, want %v", key, v, ok, want)
+		}
+	}
+	if _, ok := m.IndexValue("f"); ok {
+		t.Error("a key that is not there is there")
 	}
 }

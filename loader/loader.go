@@ -132,13 +132,14 @@ func (m *Model) Component(name string) (*Component, error) {
 	return nil, &Error{File: indexFile, Field: name, Got: "no such component"}
 }
 
-// IndexValue is a setting in model_index.json as encoding/json gives it, and false if it is not there.
+// IndexValue is a setting in model_index.json as encoding/json gives it, and false if it is not there. What that cannot
+// read, NaN say, is given as its text.
 func (m *Model) IndexValue(key string) (v any, ok bool) {
 	raw, ok := m.index[key]
-	if !ok || json.Unmarshal(raw, &v) != nil {
-		return nil, false
+	if ok && json.Unmarshal(raw, &v) != nil {
+		return strictjson.Text(raw), true // a number that float64 does not hold, or none
 	}
-	return v, true
+	return v, ok
 }
 
 // Close closes the folder and every file of it that is open. Reading weights afterwards is an error.

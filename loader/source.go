@@ -75,11 +75,17 @@ func (u under) Info(name string) (TensorInfo, bool) {
 	if !ok {
 		return TensorInfo{}, false
 	}
-	return u.Source.Info(key)
+	info, ok := u.Source.Info(key)
+	info.Name = name
+	return info, ok
 }
 
 func (u under) ReadTensor(ctx context.Context, name string, dst []byte) error {
-	return u.Source.ReadTensor(ctx, strings.TrimPrefix(name, u.prefix), dst)
+	key, ok := strings.CutPrefix(name, u.prefix)
+	if !ok {
+		return &Error{Tensor: name, Got: "missing", Err: fs.ErrNotExist}
+	}
+	return u.Source.ReadTensor(ctx, key, dst)
 }
 
 // ReadFloat32 reads a weight as float32.
@@ -103,13 +109,17 @@ func ReadFloat32(ctx context.Context, s Source, name string) ([]float32, error) 
 // OpenFile opens one safetensors file as a source, to be closed by its Close.
 func OpenFile(name string, opts ...Option) (*File, error) {
 	m := newModel(opts)
-	d, err := openDir(filepath.Dir(name), m.linksInto)
+	at, err := realPath(name) // the user names it, and so the links in its path
+	if err != nil {
+		return nil, openError(name, err)
+	}
+	d, err := openDir(filepath.Dir(at), nil)
 	if err != nil {
 		return nil, err
 	}
 	m.fsys = d
 	f := &File{Weights: &Weights{tensors: map[string]TensorInfo{}}, dir: d}
-	if _, err := f.add(m, filepath.Base(name)); err != nil {
+	if _, err := f.add(m, filepath.Base(at)); err != nil {
 		f.Close()
 		return nil, err
 	}

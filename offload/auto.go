@@ -104,7 +104,8 @@ type candidate struct {
 	peak         int
 }
 
-// searched tries every rule, share and window, once per inventory: who asks for the same meanwhile waits.
+// searched tries every rule, share and window, once per inventory: others who plan the same
+// inventory meanwhile wait.
 func searched(inv *Inventory, name string, fixed map[int]Residence, prof Profile) *search {
 	key := fmt.Sprint(prof, fixed)
 	k := inv.derived()

@@ -21,7 +21,8 @@ func (t *timeline) at(phase, pass, call int) int {
 	return t.base[phase] + pass*len(t.inv.Phases[phase].Calls) + call
 }
 
-// Position numbers all calls of a run: phase by phase, pass by pass. That of the phase after the last is their number.
+// Position numbers all calls of a run: phase by phase, pass by pass. That of the phase after the last is their number. The
+// phase must be one of the inventory's, or that.
 func (inv *Inventory) Position(phase, pass, call int) int {
 	n := 0
 	for i := range inv.Phases[:phase] {
@@ -41,7 +42,7 @@ type Copy struct {
 	Last  int // the call that reads it last; the number of all calls for what is kept
 }
 
-// Copies lists the copies of a run in their order.
+// Copies lists the copies of a run in their order, by a plan that Verify has proven.
 func (p *Plan) Copies(inv *Inventory) (all []Copy) {
 	t := newTimeline(inv)
 	t.copies(p, 0, func(c copyOf) { all = append(all, Copy{c.load, c.start, c.need, c.done}) })

@@ -3,6 +3,8 @@ package engine
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -306,17 +308,9 @@ func (e *Engine) Before() error {
 		if last >= len(e.arrived) {
 			return errors.New("internal error: a call needs a copy that waits for it")
 		}
-		iv, err := e.begin(device.Compute, aWait, "")
-		if err != nil {
+		if err := e.await(last + 1); err != nil {
 			return err
 		}
-		if err := e.dev.Wait(device.Compute, e.arrived[last]); err != nil {
-			return err
-		}
-		if err := e.finish(iv, device.Compute); err != nil {
-			return err
-		}
-		e.arrived = append(e.arrived[:0], e.arrived[last+1:]...)
 		e.awaited = n
 	}
 	if !e.record {
@@ -348,22 +342,22 @@ func (e *Engine) Idle(most int) int {
 // Passed says that n calls are issued, as n times After.
 func (e *Engine) Passed(n int) { e.called += n }
 
-// SkipTo says that the next call is the first of a phase: passes before it are left out, and with them their copies. Nothing
-// is left out, and nothing done, if that call is next anyway.
-func (e *Engine) SkipTo(phase int) error {
-	to := e.inv.Position(phase, 0, 0)
-	if !e.running || to == e.called {
+// BeginPass says that the next call is the first of a pass. Passes that the plan has before the first pass of a phase may be
+// left out, and with them their copies.
+func (e *Engine) BeginPass(phase, pass int) error {
+	to := e.inv.Position(phase, pass, 0)
+	switch {
+	case !e.running || to == e.called:
 		return nil
-	}
-	if to < e.called {
-		return errors.New("engine: a phase is begun again")
+	case to < e.called || pass > 0:
+		return fmt.Errorf("engine: pass %d of phase %d begins at call %d, and %d are done", pass, phase, to, e.called)
 	}
 	// What is on its way for calls that are left out must not arrive in memory that is used for something else.
 	if n := len(e.arrived); n > 0 {
-		if err := e.dev.Wait(device.Compute, e.arrived[n-1]); err != nil {
+		if err := e.await(n); err != nil {
 			return err
 		}
-		e.arrived, e.awaited = e.arrived[:0], e.issued
+		e.awaited = e.issued
 	}
 	rest := e.copies[e.issued:]
 	e.copies = e.copies[:e.issued:e.issued]
@@ -379,15 +373,32 @@ func (e *Engine) SkipTo(phase int) error {
 	return nil
 }
 
+// await makes the compute stream wait for the oldest n of the copies on their way: they are done in order.
+func (e *Engine) await(n int) error {
+	iv, err := e.begin(device.Compute, aWait, "")
+	if err != nil {
+		return err
+	}
+	if err := e.dev.Wait(device.Compute, e.arrived[n-1]); err != nil {
+		return err
+	}
+	if err := e.finish(iv, device.Compute); err != nil {
+		return err
+	}
+	e.arrived = append(e.arrived[:0], e.arrived[n:]...)
+	return nil
+}
+
 // next moves phase and call to the call that begins.
 func (e *Engine) next() {
-	p := &e.inv.Phases[e.phase]
-	if e.call++; e.call < len(p.Calls) {
-		return
-	}
-	e.call = 0
-	if e.called == e.inv.Position(e.phase+1, 0, 0) {
-		e.phase++
+	for e.call++; e.call >= len(e.inv.Phases[e.phase].Calls); e.call = 0 {
+		if e.called == e.inv.Position(e.phase+1, 0, 0) {
+			e.phase++
+		}
+		if len(e.inv.Phases[e.phase].Calls) > 0 {
+			e.call = 0
+			return
+		}
 	}
 }
 
@@ -406,9 +417,10 @@ func (e *Engine) Stop() (Stats, error) {
 		return e.stats, nil
 	}
 	e.running = false
-	e.kept = e.kept || e.called == e.end
 	err := e.settle()
 	if err == nil {
+		// Also of an image that ended early: what stays for ever has been copied.
+		e.kept = !slices.ContainsFunc(e.copies[e.issued:], func(c offload.Copy) bool { return e.plan.Loads[c.Load].Stays == offload.Kept })
 		err = e.measure(0)
 	}
 	e.arrived = e.arrived[:0]

@@ -105,7 +105,7 @@ func TestSkippedCopiesAreWaitedFor(t *testing.T) {
 		}
 	}
 	before := dev.n
-	if err := e.SkipTo(1); err != nil {
+	if err := e.BeginPass(1, 0); err != nil {
 		t.Fatal(err)
 	}
 	if dev.n != before+1 {
@@ -114,7 +114,7 @@ func TestSkippedCopiesAreWaitedFor(t *testing.T) {
 	if err := errors.Join(e.Before(), e.After()); err != nil {
 		t.Error(err)
 	}
-	if err := e.SkipTo(0); err == nil {
+	if err := e.BeginPass(0, 0); err == nil {
 		t.Error("a phase is begun again")
 	}
 	if st, err := e.Stop(); err != nil || st.Uploaded == 0 {

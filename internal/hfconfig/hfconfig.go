@@ -243,10 +243,11 @@ func (c *Config) Lists(field string, def int, lengths []int, min, max int) [][]i
 	for i, raw := range blocks {
 		var list []int
 		var one int
+		var layers []*int // nil for null, which is no number
 		switch {
 		case json.Unmarshal(raw, &one) == nil && string(raw) != "null":
 			list = slices.Repeat([]int{one}, lengths[i])
-		case json.Unmarshal(raw, &list) != nil || len(list) < lengths[i]:
+		case json.Unmarshal(raw, &layers) != nil || slices.Contains(layers, nil) || json.Unmarshal(raw, &list) != nil || len(list) < lengths[i]:
 			c.refuse(field, fmt.Sprintf("for each block a number, or a list of one for each of its layers: %v", lengths))
 			return all
 		}
