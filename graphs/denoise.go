@@ -155,8 +155,8 @@ func (p *TextToImage) buildLoop(c *course, n, rows, h, w, tokens int) (l loop, e
 	return l, err
 }
 
-// advance takes the state past a step. carry says that it is on the device from the step before, if that has kernels, and
-// keep that it may stay there.
+// advance takes the state past a step. carry says that it is on the device from the step before, if that has kernels,
+// and keep that it may stay there.
 func (d *denoising) advance(ctx context.Context, step int, carry, keep, checks bool) error {
 	d.loop.carry, d.loop.keep = carry, keep
 	if err := d.loop.evaluate(ctx, step, checks); err != nil {

@@ -24,8 +24,8 @@ type DeviceOption struct {
 	described bool                              // see ForPlanning
 }
 
-// ForPlanning makes a pipeline for Plan and Inventory alone, with the sizes that they have on a CUDA device, where there is
-// none: one of 128 processors with tensor cores. dtype is as in DeviceOption.
+// ForPlanning makes a pipeline for Plan and Inventory alone, with the sizes that they have on a CUDA device, where
+// there is none: one of 128 processors with tensor cores. dtype is as in DeviceOption.
 func ForPlanning(dtype string) Option {
 	return func(o *options) { o.device = DeviceOption{DType: dtype, described: true} }
 }

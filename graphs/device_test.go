@@ -145,8 +145,8 @@ func (o *outgoing) LaunchGraph(s device.Stream, g device.Graph) error {
 	return o.Device.LaunchGraph(s, g)
 }
 
-// Of a step nothing leaves the device but the flags that say whether its numbers are finite, and from the second step on
-// its kernels are launched as graphs.
+// Of a step nothing leaves the device but the flags that say whether its numbers are finite, and from the second step
+// on its kernels are launched as graphs.
 func TestDeviceKeepsLatents(t *testing.T) {
 	needDevice(t)
 	var o outgoing

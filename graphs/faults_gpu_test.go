@@ -153,8 +153,8 @@ func TestDeviceLostAtEveryCall(t *testing.T) {
 	standintest.Reset() // what a lost device cannot give back is no finding
 }
 
-// Wherever a picture's waits fail together, those of its end too, the next waits first: nothing is overwritten that work
-// of the first still reads.
+// Wherever a picture's waits fail together, those of its end too, the next waits first: nothing is overwritten that
+// work of the first still reads.
 func TestPipelineOutlivesEveryWait(t *testing.T) {
 	standintest.Start(t)
 	standintest.SetSchedule(standintest.Lazy)

@@ -20,8 +20,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// A model of 256 MiB, of 1 GiB with EURYALE_FULL and 4 GiB with EURYALE_LONG, is loaded and run with little of it on the
-// Go heap.
+// A model of 256 MiB, of 1 GiB with EURYALE_FULL and 4 GiB with EURYALE_LONG, is loaded and run with little of it on
+// the Go heap.
 func TestHeapStaysSmall(t *testing.T) {
 	side := bounded.Some(1<<14, 1<<13) // squares of it in half precision are of 512 MiB, or 128
 	count := 2

@@ -183,13 +183,13 @@ func (h *host) target(upcast bool) program.Target {
 	return t
 }
 
-// HostMemory is a budget for the large buffers of pipelines: weights, activations, device memory that is the host's. Pipelines
-// may share one; they do not wait for each other's memory, but return a *MemoryError.
+// HostMemory is a budget for the large buffers of pipelines: weights, activations, device memory that is the host's.
+// Pipelines may share one; they do not wait for each other's memory, but return a *MemoryError.
 type HostMemory = hostmem.Budget
 
 // NewHostMemory allows that many bytes, 0 for no limit but the system's.
 func NewHostMemory(limit int64) *HostMemory { return hostmem.NewBudget(limit) }
 
-// MemoryError reports that there is no room for weights, activations or pictures. A runtime or pipeline that returns it has
-// given back all it had, and can be used again.
+// MemoryError reports that there is no room for weights, activations or pictures. A runtime or pipeline that returns
+// it has given back all it had, and can be used again.
 type MemoryError = hostmem.Error

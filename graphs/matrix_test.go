@@ -26,8 +26,8 @@ import (
 	"github.com/euryale-ml/euryale/loader"
 )
 
-// matrixCase is a folder that make_matrix.py made, and what diffusers said to it: the upper left corner of the latents and
-// of the picture, or why it refused.
+// matrixCase is a folder that make_matrix.py made, and what diffusers said to it: the upper left corner of the
+// latents and of the picture, or why it refused.
 type matrixCase struct {
 	Name    string
 	Files   map[string]string // path: hash of the content
@@ -107,8 +107,8 @@ func TestFoldersOfEveryKind(t *testing.T) {
 	}
 }
 
-// named reports whether an error names the field that makes a folder odd: a word of the case's name with an underscore in
-// it, or the name of a class.
+// named reports whether an error names the field that makes a folder odd: a word of the case's name with an
+// underscore in it, or the name of a class.
 func (c matrixCase) named(err error) bool {
 	if errors.Is(err, graphs.ErrNonFinite) {
 		return strings.Contains(c.Refused, "not finite")

@@ -264,8 +264,8 @@ type planless struct{}
 func (planless) Name() string                                   { return "planless" }
 func (planless) Plan(*offload.Inventory) (*offload.Plan, error) { return nil, nil }
 
-// A pipeline for planning has the sizes of a device that is not there: half the activations and weights in 16 bits, and no
-// picture.
+// A pipeline for planning has the sizes of a device that is not there: half the activations and weights in 16 bits,
+// and no picture.
 func TestForPlanning(t *testing.T) {
 	size := func(p *graphs.TextToImage) (weights, activations int) {
 		inv, err := p.Inventory(small())

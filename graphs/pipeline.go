@@ -21,9 +21,9 @@ import (
 	G "gorgonia.org/gorgonia"
 )
 
-// TextToImage is a pipeline from a prompt to pictures: StableDiffusionPipeline and StableDiffusionXLPipeline.
-// It may be used from several goroutines, which take turns. The runtime that its graphs are compiled into can run a program's
-// own beside them.
+// TextToImage is a pipeline from a prompt to pictures: StableDiffusionPipeline and StableDiffusionXLPipeline. It may
+// be used from several goroutines, which take turns. The runtime that its graphs are compiled into can run a
+// program's own beside them.
 type TextToImage struct {
 	*Runtime
 
@@ -137,8 +137,8 @@ func (p *TextToImage) open(m *loader.Model, opts []Option) (err error) {
 	return p.read(m)
 }
 
-// read parses every config and checks the weights against them, collecting the problems. A scheduler that cannot be made is
-// no problem of the model yet: a request may name another.
+// read parses every config and checks the weights against them, collecting the problems. A scheduler that cannot be
+// made is no problem of the model yet: a request may name another.
 func (p *TextToImage) read(m *loader.Model) error {
 	var errs []error
 	failed := func(err error) bool {

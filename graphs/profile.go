@@ -14,8 +14,8 @@ import (
 )
 
 // MeasureProfile measures a CUDA device for strategies that plan by the clock: convolutions as UNets have them, a
-// normalisation, copies of page-locked memory. Launch and Latency are assumed. It takes some 200 MiB of the device, for as
-// long as it runs.
+// normalisation, copies of page-locked memory. Launch and Latency are assumed. It takes some 200 MiB of the device,
+// for as long as it runs.
 func MeasureProfile(d DeviceOption) (offload.Profile, error) {
 	return measureProfile(d, 4, 128, 32<<20)
 }

@@ -110,8 +110,8 @@ func (o *options) limited() Limits {
 	return Limits{cmp.Or(l.Side, 8192), cmp.Or(l.Steps, 10000), cmp.Or(l.Images, 64), cmp.Or(l.Prompt, 64<<10)}
 }
 
-// Resolve fills in the model's defaults, a seed among them, and refuses what cannot be run. Scheduler stays empty for the
-// model's own. Generate does it by itself.
+// Resolve fills in the model's defaults, a seed among them, and refuses what cannot be run. Scheduler stays empty for
+// the model's own. Generate does it by itself.
 func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 	defer program.Recovered(&err)
 	if side := p.unet.SampleSize; len(side) > 0 {

@@ -21,6 +21,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/torchrand"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/sched"
 	"gorgonia.org/tensor"
 )
 
@@ -350,5 +351,68 @@ func TestBadModels(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// ownScheduler is a scheduler of a program's own: DDIM's, made wrong in some way.
+type ownScheduler struct {
+	sched.Scheduler
+	samples int
+	rows    int
+	none    bool
+}
+
+func (o ownScheduler) Name() string { return "own" }
+func (o ownScheduler) Samples() int { return o.samples }
+
+func (o ownScheduler) Timesteps() []float32 {
+	if o.none {
+		return nil
+	}
+	return o.Scheduler.Timesteps()
+}
+
+func (o ownScheduler) Step(i int, eta float32) sched.Step {
+	s := o.Scheduler.Step(i, eta)
+	for len(s.Rows) < o.rows {
+		s.Rows = append(s.Rows, sched.Row{})
+	}
+	return s
+}
+
+// A scheduler of the program's own draws what the same one of the model draws, under a plan too, and one that is wrong is
+// refused.
+func TestCustomSchedulers(t *testing.T) {
+	cfg, err := sched.ParseConfig("scheduler_config.json", []byte(`{"_class_name": "DDIMScheduler", "beta_start": 0.00085,
+		"beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": false, "set_alpha_to_one": false, "steps_offset": 1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(o ownScheduler) graphs.Request {
+		if o.Scheduler, err = sched.New(cfg, ""); err != nil {
+			t.Fatal(err)
+		}
+		return graphs.Request{Prompt: red, NumInferenceSteps: 3, Seed: graphs.Seed(3), CustomScheduler: o}
+	}
+	p := openGolden(t, "sd1")
+	want := generate(t, p, graphs.Request{Prompt: red, NumInferenceSteps: 3, Seed: graphs.Seed(3), Scheduler: "ddim"})
+	for _, s := range []offload.Strategy{nil, offload.Sequential()} {
+		if err := p.SetOffload(s); err != nil {
+			t.Fatal(err)
+		}
+		if got := generate(t, p, request(ownScheduler{samples: 1, rows: 1})); !equal(got, want) {
+			t.Errorf("%v: other latents than those of the model's scheduler", s)
+		}
+		if got := generate(t, p, request(ownScheduler{samples: 3, rows: 3})); !equal(got, want) {
+			t.Errorf("%v: other latents where two more samples are kept", s)
+		}
+	}
+	for name, o := range map[string]ownScheduler{
+		"keeps 0 samples": {}, "keeps 7 samples": {samples: 7, rows: 7}, "makes 1 samples, want the 2": {samples: 2, rows: 1},
+		"no timesteps": {samples: 1, rows: 1, none: true},
+	} {
+		if _, err := p.Generate(t.Context(), request(o)); !errors.As(err, new(*graphs.RequestError)) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -15,9 +15,9 @@ import (
 // Note [Stages]
 //
 // What runs under one plan is a list of stages: compiled graphs, each with the number of its passes. The list is the
-// run: it is planned, verified and executed from the same value. Between Begin and End a caller runs passes in the list's
-// order, with any Go code in between. A loop may end before all of its passes are run, and stages may be left out; their
-// copies are then left out too. A pass that the list does not have next is a *StageError.
+// run: it is planned, verified and executed from the same value. Between Begin and End a caller runs passes in the
+// list's order, with any Go code in between. A loop may end before all of its passes are run, and stages may be left
+// out; their copies are then left out too. A pass that the list does not have next is a *StageError.
 
 // Runtime is where any number of graphs are compiled and run: they share weights, threads, memory, the device and one
 // budget for it. It may be used from several goroutines; runs take turns.
@@ -34,8 +34,8 @@ type Stage struct {
 	Passes int // 0 is one
 	// Component and Name are what plans, traces, hooks and errors call the stage; "graph" by default.
 	Component, Name string
-	// Bind and Read, if set, are called by Runtime.Run before and after each pass, to give the graph's leaves their values and
-	// to see its outputs.
+	// Bind and Read, if set, are called by Runtime.Run before and after each pass, to give the graph's leaves their
+	// values and to see its outputs.
 	Bind, Read func(pass int) error
 }
 
@@ -90,12 +90,12 @@ func open(kind string, opts []Option) (*Runtime, error) {
 	return rt, nil
 }
 
-// Close ends the threads and gives the memory back. A run, and every later one, returns ErrClosed. Close may be called from
-// any goroutine, between Begin and End too, and more than once.
+// Close ends the threads and gives the memory back. A run, and every later one, returns ErrClosed. Close may be
+// called from any goroutine, between Begin and End too, and more than once.
 func (rt *Runtime) Close() error { return rt.host.close() }
 
-// Compile compiles a graph for some of its nodes, all of one graph, which must not change afterwards. Leaves whose names a
-// source of WithWeights has are weights; the others are bound with gorgonia.Let.
+// Compile compiles a graph for some of its nodes, all of one graph, which must not change afterwards. Leaves whose
+// names a source of WithWeights has are weights; the others are bound with gorgonia.Let.
 func (rt *Runtime) Compile(outputs ...*G.Node) (vm *VM, err error) {
 	if len(outputs) == 0 || outputs[0] == nil {
 		return nil, errors.New("there are no outputs to compile, or the first is nil")
@@ -153,11 +153,12 @@ func (rt *Runtime) check(stages []Stage) ([]Stage, error) {
 	return stages, nil
 }
 
-// maxCalls bounds the calls of a run: plans and the engine keep some bytes for each. The most of a real model is a tenth.
+// maxCalls bounds the calls of a run: plans and the engine keep some bytes for each. The most of a real model is a
+// tenth.
 const maxCalls = 4 << 20
 
-// Plan makes the strategy's plan for stages. Nothing is loaded and nothing runs. The inventory is the runtime's own, and must
-// not be changed.
+// Plan makes the strategy's plan for stages. Nothing is loaded and nothing runs. The inventory is the runtime's own,
+// and must not be changed.
 func (rt *Runtime) Plan(ctx context.Context, stages []Stage) (plan *offload.Plan, inv *offload.Inventory, err error) {
 	defer program.Recovered(&err)
 	err = rt.host.do(ctx, func(context.Context) error {
@@ -262,9 +263,9 @@ type Run struct {
 	ended  bool
 }
 
-// Begin plans stages, or takes the plan of the last list like it, loads weights and starts the first copies. Bind and Read of
-// the stages are not called. Everything else that runs, plans or sets something of this runtime waits until End, which must be
-// called: so nothing of that may be called in between, nor in a stage's Bind and Read.
+// Begin plans stages, or takes the plan of the last list like it, loads weights and starts the first copies. Bind and
+// Read of the stages are not called. Everything else that runs, plans or sets something of this runtime waits until
+// End, which must be called: so nothing of that may be called in between, nor in a stage's Bind and Read.
 func (rt *Runtime) Begin(ctx context.Context, stages []Stage) (run *Run, err error) {
 	if err := rt.host.acquire(ctx); err != nil {
 		return nil, err
@@ -342,9 +343,9 @@ func (rt *Runtime) newSession(ctx context.Context, key string, plan *offload.Pla
 	return nil
 }
 
-// Pass runs the next pass of a graph's stage; afterwards the graph's output nodes hold their values. Passes and stages that
-// the list has before it are left out: of neighbouring stages of one graph the first is run to its end before the second
-// begins.
+// Pass runs the next pass of a graph's stage; afterwards the graph's output nodes hold their values. Passes and
+// stages that the list has before it are left out: of neighbouring stages of one graph the first is run to its end
+// before the second begins.
 func (r *Run) Pass(ctx context.Context, vm *VM) error {
 	switch {
 	case r.ended:

@@ -20,8 +20,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// own is a program of its own: two networks of Linear layers with one plain Gorgonia operation in each, and their weights,
-// which no model folder has.
+// own is a program of its own: two networks of Linear layers with one plain Gorgonia operation in each, and their
+// weights, which no model folder has.
 type own struct {
 	rt     *graphs.Runtime
 	stages []graphs.Stage // in: 1 pass, loop: 10

@@ -44,8 +44,8 @@ func WithOutputs(nodes ...*G.Node) Option {
 	return func(o *options) { o.outputs = nodes; o.onlyFor("a VM", "WithOutputs") }
 }
 
-// NewVM compiles a graph into a runtime of its own: what Open, Compile and Run do for one graph that is run by itself. The
-// graph must not change afterwards.
+// NewVM compiles a graph into a runtime of its own: what Open, Compile and Run do for one graph that is run by
+// itself. The graph must not change afterwards.
 func NewVM(g *G.ExprGraph, opts ...Option) (*VM, error) {
 	if g == nil {
 		return nil, errors.New("the graph is nil")
@@ -108,8 +108,8 @@ func (h *host) compile(t program.Target, outputs []*G.Node, given ...*G.Node) (*
 // RunAll runs the graph once.
 func (vm *VM) RunAll() error { return vm.Run(context.Background()) }
 
-// Run runs the graph once, as a list of one stage. The context is looked at while waiting for other runs and before each
-// operation.
+// Run runs the graph once, as a list of one stage. The context is looked at while waiting for other runs and before
+// each operation.
 func (vm *VM) Run(ctx context.Context) error {
 	_, err := vm.rt.Run(ctx, []Stage{{VM: vm}})
 	return err
@@ -176,8 +176,8 @@ func (vm *VM) checkMemory(more int) error {
 // Reset does nothing: every run starts at the beginning.
 func (vm *VM) Reset() {}
 
-// Close ends the VM: every later run returns ErrClosed; values of nodes stay. That of NewVM ends its threads, too, and the run
-// that is under way. Close may be called from any goroutine, but not by an op, and more than once.
+// Close ends the VM: every later run returns ErrClosed; values of nodes stay. That of NewVM ends its threads, too,
+// and the run that is under way. Close may be called from any goroutine, but not by an op, and more than once.
 func (vm *VM) Close() error {
 	vm.closed.Store(true)
 	if vm.owner {

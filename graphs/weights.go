@@ -50,8 +50,8 @@ func (o *options) openModels() error {
 	return nil
 }
 
-// unread is the reason why a leaf is no weight although its name begins with a component's: the component's weights cannot be
-// opened.
+// unread is the reason why a leaf is no weight although its name begins with a component's: the component's weights
+// cannot be opened.
 func (o *options) unread(p *program.Program) error {
 	for _, v := range p.Values {
 		name, _, _ := strings.Cut(v.Name, ".")

@@ -12,8 +12,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// Nodes of the denoising loop share one alphabet: N pictures, B rows of the model's batch (N, or 2N with guidance, the negative
-// prompts' first), K samples that the scheduler keeps.
+// Nodes of the denoising loop share one alphabet: N pictures, B rows of the model's batch (N, or 2N with guidance,
+// the negative prompts' first), K samples that the scheduler keeps.
 //
 // What a step is, is Note [Steps as numbers] of package sched.
 

@@ -5,8 +5,8 @@ import (
 	"testing/fstest"
 )
 
-// A config with the literals that Python's json module writes is read, in the index as in a component, and they are only
-// read as values.
+// A config with the literals that Python's json module writes is read, in the index as in a component, and they are
+// only read as values.
 func TestLiteralsOfPython(t *testing.T) {
 	m, err := OpenFS(fstest.MapFS{
 		"model_index.json":                {Data: []byte(`{"_class_name": "P", "scheduler": ["diffusers", "NaN"], "limit": Infinity}`)},

@@ -205,8 +205,8 @@ func (m *Model) read(name string, most int64, limit string) ([]byte, error) {
 	return raw, nil
 }
 
-// readJSON reads a config and checks that it is not nested beyond reason. NaN and the infinities, which Python writes, come
-// as strictjson.Plain has them.
+// readJSON reads a config and checks that it is not nested beyond reason. NaN and the infinities, which Python
+// writes, come as strictjson.Plain has them.
 func (m *Model) readJSON(name string) ([]byte, error) {
 	raw, err := m.read(name, m.limits.Config, "Config")
 	if err != nil {

@@ -61,8 +61,8 @@ func (v Values) ReadTensor(_ context.Context, name string, dst []byte) error {
 	return nil
 }
 
-// Under puts a name and a dot before the names of a source: the weights of a component, whose names are checkpoint keys, are
-// those of a graph whose scope is the component.
+// Under puts a name and a dot before the names of a source: the weights of a component, whose names are checkpoint
+// keys, are those of a graph whose scope is the component.
 func Under(name string, s Source) Source { return under{name + ".", s} }
 
 type under struct {
@@ -159,7 +159,8 @@ func (m *Model) ReadTensor(ctx context.Context, name string, dst []byte) error {
 	return w.ReadTensor(ctx, key, dst)
 }
 
-// split finds the component that a name begins with. One whose weights cannot be opened has none; Component.Weights says why.
+// split finds the component that a name begins with. One whose weights cannot be opened has none; Component.Weights
+// says why.
 func (m *Model) split(name string) (*Weights, string) {
 	component, key, ok := strings.Cut(name, ".")
 	if !ok || path.Base(component) != component {

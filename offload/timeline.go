@@ -21,8 +21,8 @@ func (t *timeline) at(phase, pass, call int) int {
 	return t.base[phase] + pass*len(t.inv.Phases[phase].Calls) + call
 }
 
-// Position numbers all calls of a run: phase by phase, pass by pass. That of the phase after the last is their number. The
-// phase must be one of the inventory's, or that.
+// Position numbers all calls of a run: phase by phase, pass by pass. That of the phase after the last is their
+// number. The phase must be one of the inventory's, or that.
 func (inv *Inventory) Position(phase, pass, call int) int {
 	n := 0
 	for i := range inv.Phases[:phase] {

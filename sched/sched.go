@@ -1,5 +1,5 @@
-// Package sched has the schedulers of diffusers 0.34: names, formulas, defaults and rounding are theirs. It imports nothing
-// beside the standard library and this module's readers of config files, and knows no tensors.
+// Package sched has the schedulers of diffusers 0.34: names, formulas, defaults and rounding are theirs. It imports
+// nothing beside the standard library and this module's readers of config files, and knows no tensors.
 //
 //	cfg, err := sched.ParseConfig("scheduler_config.json", raw)
 //	s, err := sched.New(cfg, "")

@@ -2,10 +2,10 @@ package sched
 
 // Note [Steps as numbers]
 //
-// What a scheduler does to latents in a step is linear in them, in the model's output, in noise and in what it remembers
-// of earlier steps; only the predicted clean sample may be clipped on the way. So a step is data, a few coefficients, and
-// one op takes the step of every scheduler. The coefficients are an input of the graph: the same compiled loop serves all
-// steps, and on a device the latents stay there from the first to the last.
+// What a scheduler does to latents in a step is linear in them, in the model's output, in noise and in what it
+// remembers of earlier steps; only the predicted clean sample may be clipped on the way. So a step is data, a few
+// coefficients, and one op takes the step of every scheduler. The coefficients are an input of the graph: the same
+// compiled loop serves all steps, and on a device the latents stay there from the first to the last.
 
 // Step is one step of a scheduler and its guidance; see Note [Steps as numbers].
 //

@@ -136,8 +136,8 @@ const (
 	plainMid = "UNetMidBlock2D"
 )
 
-// readDepths reads the transformer layers of each attention: a number for all, one for each block, or, where the way up is
-// given too, a list for each block.
+// readDepths reads the transformer layers of each attention: a number for all, one for each block, or, where the way
+// up is given too, a list for each block.
 func (cfg *Config) readDepths(c *hfconfig.Config) {
 	const down, up = "transformer_layers_per_block", "reverse_transformer_layers_per_block"
 	n := len(cfg.BlockOutChannels)

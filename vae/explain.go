@@ -6,8 +6,8 @@ import (
 	"github.com/euryale-ml/euryale/layers"
 )
 
-// Explain says which fields of the config the weights of the decoder contradict. It is asked when Decode finds that they
-// do not fit.
+// Explain says which fields of the config the weights of the decoder contradict. It is asked when Decode finds that
+// they do not fit.
 func (cfg Config) Explain(p layers.Params) error {
 	m := layers.Misfits{Params: p, File: cfg.file}
 	m.Dim("latent_channels", cfg.LatentChannels, "decoder.conv_in.weight", 1)

@@ -1,5 +1,5 @@
-// Command merge draws with a mixture of two checkpoints: the embedded model, and the same with some noise in its UNet. The
-// mixture is a source of weights that this program writes; nothing of the model is copied.
+// Command merge draws with a mixture of two checkpoints: the embedded model, and the same with some noise in its
+// UNet. The mixture is a source of weights that this program writes; nothing of the model is copied.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command ownnetwork runs a network of the program's own, whose weights it makes itself, in a tenth of the memory that the
-// weights take: the plan says the peak before anything runs, and the run keeps to it.
+// Command ownnetwork runs a network of the program's own, whose weights it makes itself, in a tenth of the memory
+// that the weights take: the plan says the peak before anything runs, and the run keeps to it.
 package main
 
 import (

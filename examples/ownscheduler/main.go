@@ -1,5 +1,6 @@
-// Command ownscheduler draws with a scheduler of the program's own: DDIM's formula over timesteps that are spaced by a cosine,
-// close together at both ends. A step is a few numbers, so it runs in the pipeline's graph, offloaded or on a GPU as any other.
+// Command ownscheduler draws with a scheduler of the program's own: DDIM's formula over timesteps that are spaced by
+// a cosine, close together at both ends. A step is a few numbers, so it runs in the pipeline's graph, offloaded or on
+// a GPU as any other.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command strategies compares a strategy of the program's own with Auto, over ten budgets and all known devices, and prints
-// a table as CSV. The strategy holds what the loop reads last, as a cache without a plan would end up doing.
+// Command strategies compares a strategy of the program's own with Auto, over ten budgets and all known devices, and
+// prints a table as CSV. The strategy holds what the loop reads last, as a cache without a plan would end up doing.
 package main
 
 import (

@@ -16,8 +16,8 @@ import (
 
 const module = "github.com/euryale-ml/euryale"
 
-// allowed lists what each package may import from this module, and nothing else of it. Commands, tools and examples, which
-// nobody imports, are not named and may import anything that is public, and internal packages.
+// allowed lists what each package may import from this module, and nothing else of it. Commands, tools and examples,
+// which nobody imports, are not named and may import anything that is public, and internal packages.
 var allowed = map[string][]string{
 	"graphs": {"layers", "loader", "offload", "sched", "textenc", "unet", "vae", "internal/badmodel", "internal/cpu", "internal/cuda", "internal/device",
 		"internal/dtype", "internal/engine", "internal/hfconfig", "internal/hostmem", "internal/program", "internal/torchrand"},
@@ -92,8 +92,8 @@ func check(t *testing.T, from, to string) {
 	}
 }
 
-// Packages for programs that plan, or sample, know no tensors, models or devices: they link the standard library, and of this
-// module what reads a config.
+// Packages for programs that plan, or sample, know no tensors, models or devices: they link the standard library, and
+// of this module what reads a config.
 func TestPlainPackages(t *testing.T) {
 	for name, want := range map[string][]string{
 		"offload": {"offload"}, "sched": {"internal/badmodel", "internal/strictjson", "internal/hfconfig", "sched"},

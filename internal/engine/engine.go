@@ -322,8 +322,8 @@ func (e *Engine) Before() error {
 	return err
 }
 
-// Idle is how many calls, most of which are asked about, from the one that Before was last called for need neither Before
-// nor After but that one: nothing is copied or waited for between them. Passed says that they were issued.
+// Idle is how many calls, most of which are asked about, from the one that Before was last called for need neither
+// Before nor After but that one: nothing is copied or waited for between them. Passed says that they were issued.
 func (e *Engine) Idle(most int) int {
 	if e.record {
 		return 1
@@ -342,8 +342,8 @@ func (e *Engine) Idle(most int) int {
 // Passed says that n calls are issued, as n times After.
 func (e *Engine) Passed(n int) { e.called += n }
 
-// BeginPass says that the next call is the first of a pass. Passes that the plan has before the first pass of a phase may be
-// left out, and with them their copies.
+// BeginPass says that the next call is the first of a pass. Passes that the plan has before the first pass of a phase
+// may be left out, and with them their copies.
 func (e *Engine) BeginPass(phase, pass int) error {
 	to := e.inv.Position(phase, pass, 0)
 	switch {

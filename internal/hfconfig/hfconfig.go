@@ -66,8 +66,8 @@ func (c *Config) Has(field string) bool {
 	return ok && !bytes.Equal(raw, []byte("null"))
 }
 
-// Null reports whether the field is there and null. That is no default: Python passes None on, which only some arguments
-// take. Optional names those for which it means the same as absence.
+// Null reports whether the field is there and null. That is no default: Python passes None on, which only some
+// arguments take. Optional names those for which it means the same as absence.
 func (c *Config) Null(field string) bool {
 	return c.Is(field, "null")
 }
@@ -219,8 +219,8 @@ func (c *Config) Bools(field string, def []bool) []bool {
 	return list
 }
 
-// Lists reads, for each block, a list of at least as many whole numbers as lengths says, which is cut there, or a number
-// that stands for all of them. One number may stand for all blocks.
+// Lists reads, for each block, a list of at least as many whole numbers as lengths says, which is cut there, or a
+// number that stands for all of them. One number may stand for all blocks.
 func (c *Config) Lists(field string, def int, lengths []int, min, max int) [][]int {
 	if !c.isList(field) {
 		def = c.Int(field, def, min, max)
@@ -295,8 +295,8 @@ func (c *Config) Strings(field string, def []string, allowed ...string) []string
 	return got
 }
 
-// Fixed checks fields of which only some values, written as JSON, are implemented. Absence passes: it means the default,
-// which always is. A field without values may only be null.
+// Fixed checks fields of which only some values, written as JSON, are implemented. Absence passes: it means the
+// default, which always is. A field without values may only be null.
 func (c *Config) Fixed(fields map[string][]string) {
 	for _, f := range slices.Sorted(mapKeys(fields)) {
 		if !c.Has(f) && (!c.Null(f) || len(fields[f]) == 0) {
