@@ -106,7 +106,7 @@ func (h *host) guarded(f func() error) (err error) {
 	return f()
 }
 
-// finish ends what runs on a device, complete or not: nothing is under way afterwards.
+// finish ends what runs on a device, complete or not, and waits for all of it.
 func (h *host) finish() (*OffloadStats, error) {
 	s := h.session
 	if s == nil {

@@ -254,7 +254,7 @@ func (rt *Runtime) Run(ctx context.Context, stages []Stage) (stats *OffloadStats
 	return nil, nil
 }
 
-// Run is a list of stages under way, between Begin and End. It is one goroutine's.
+// Run is a list of stages between Begin and End. It is used by one goroutine.
 type Run struct {
 	rt     *Runtime
 	stages []Stage

@@ -108,7 +108,7 @@ func (h *host) compile(t program.Target, outputs []*G.Node, given ...*G.Node) (*
 // RunAll runs the graph once.
 func (vm *VM) RunAll() error { return vm.Run(context.Background()) }
 
-// Run runs the graph once, as a list of one stage. The context is looked at while waiting for other runs and before
+// Run runs the graph once, as a list of one stage. The context is checked while it waits for other runs and before
 // each operation.
 func (vm *VM) Run(ctx context.Context) error {
 	_, err := vm.rt.Run(ctx, []Stage{{VM: vm}})
@@ -177,7 +177,7 @@ func (vm *VM) checkMemory(more int) error {
 func (vm *VM) Reset() {}
 
 // Close ends the VM: every later run returns ErrClosed; values of nodes stay. That of NewVM ends its threads, too,
-// and the run that is under way. Close may be called from any goroutine, but not by an op, and more than once.
+// and the current run. Close may be called from any goroutine, but not by an op, and more than once.
 func (vm *VM) Close() error {
 	vm.closed.Store(true)
 	if vm.owner {
