@@ -70,6 +70,12 @@ func openGolden(t testing.TB, folder string, opts ...graphs.Option) *graphs.Text
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pipelineOf(t, m, opts...)
+}
+
+// pipelineOf is the pipeline of a model, which it closes too when the test ends.
+func pipelineOf(t testing.TB, m *loader.Model, opts ...graphs.Option) *graphs.TextToImage {
+	t.Helper()
 	p, err := graphs.NewTextToImage(m, opts...)
 	if err != nil {
 		t.Fatal(err)

@@ -39,15 +39,7 @@ func openFS(t *testing.T, fsys fstest.MapFS, opts ...graphs.Option) *graphs.Text
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := graphs.NewTextToImage(m, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		p.Close()
-		m.Close()
-	})
-	return p
+	return pipelineOf(t, m, opts...)
 }
 
 // A model whose own scheduler cannot be made opens, and runs with another one that is asked for: in the request or for

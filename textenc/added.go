@@ -94,7 +94,7 @@ type attempt struct {
 }
 
 // pythonCuts says where transformers' Trie cuts a text: before and behind the leftmost tokens, of which it takes the
-// longest. An attempt that has just failed is looked at once more when a later one has ended, with one character
+// longest. An attempt that has just failed is tried once more when a later one has ended, with one character
 // left out; what is cut out then need not be a token, and the caller takes it as text.
 func (n *node) pythonCuts(text []rune) (cuts []int) {
 	var open []attempt

@@ -124,3 +124,34 @@ func TestSkippedCopiesAreWaitedFor(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What stays for ever is copied once, also where a run ended before all of its passes.
+func TestKeptWeightsOutliveARunThatEndedEarly(t *testing.T) {
+	inv := loop(10, 4)
+	plan, err := offload.None().Plan(inv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dev := device.NewHost(0, hostmem.New(hostmem.NewBudget(0)))
+	defer dev.Close()
+	e, err := engine.New(plan, inv, func(w int) []byte { return make([]byte, inv.Weights[w].Bytes) }, dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for run, copied := range []bool{true, false} {
+		if err := e.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 { // one pass of four
+			if err := errors.Join(e.Before(), e.After()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if st, err := e.Stop(); err != nil || st.Uploaded > 0 != copied {
+			t.Errorf("run %d: %d bytes are copied, %v", run, st.Uploaded, err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+}
