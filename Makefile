@@ -11,7 +11,7 @@ test:
 	go test ./...
 
 race:
-	go test -race -short ./internal/cpu ./internal/hostmem ./internal/program ./internal/engine ./offload ./loader ./graphs ./cmd/euryale
+	go test -race -short ./internal/cpu ./internal/hostmem ./internal/program ./internal/engine ./offload ./loader ./graphs ./pipeline ./cmd/euryale
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
@@ -105,10 +105,10 @@ EVERY ?= EveryDriverCall|AtEveryCall|OutlivesEvery|Schedules
 
 test-gpu-every: standin build/stub/libcuda.so
 	mkdir -p build/every
-	$(GPU_ENV) go test -tags gpu -c -o build/every/graphs.test ./graphs
-	@cd graphs && n=$$(nproc) && for i in $$(seq $$n); do \
+	$(GPU_ENV) go test -tags gpu -c -o build/every/pipeline.test ./pipeline
+	@cd pipeline && n=$$(nproc) && for i in $$(seq $$n); do \
 		LD_LIBRARY_PATH=$(CURDIR)/build/standin EURYALE_STANDIN=1 GPU=1 EURYALE_EVERY=1 EURYALE_SHARD=$$i/$$n \
-			../build/every/graphs.test -test.v -test.timeout 3h -test.run '$(EVERY)' >../build/every/$$i.log 2>&1 & \
+			../build/every/pipeline.test -test.v -test.timeout 3h -test.run '$(EVERY)' >../build/every/$$i.log 2>&1 & \
 		all="$$all $$!"; \
 	done; bad=0; for p in $$all; do wait $$p || bad=1; done; \
 	grep -hE '^ *(---|[a-z_]*_test.go)' ../build/every/*.log; exit $$bad
@@ -139,7 +139,7 @@ gpu-bundle: build/stub/libcuda.so build/contract/contract
 	rm -rf gpu-bundle build/bundle
 	mkdir -p gpu-bundle build/bundle/wheels
 	$(GPU_ENV) go build -tags gpu -ldflags=-s -o build/bundle/euryale ./cmd/euryale
-	for p in layers graphs bench; do $(GPU_ENV) go test -tags gpu -c -ldflags=-s -o build/bundle/$$p.test ./$$p || exit 1; done
+	for p in layers graphs pipeline bench; do $(GPU_ENV) go test -tags gpu -c -ldflags=-s -o build/bundle/$$p.test ./$$p || exit 1; done
 	CGO_ENABLED=0 go build -ldflags=-s -o build/bundle/mkmodel ./bench/mkmodel
 	cp build/contract/contract build/bundle
 	cp -r internal/golden/testdata build/bundle/golden

@@ -11,6 +11,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/cuda"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // needGPU skips where there is none; with GPU=1 that is a failure. The tests' stand-in driver has no speed.
@@ -83,7 +84,7 @@ func BenchmarkGPUOffload(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			p, err := graphs.NewTextToImage(m, graphs.WithDevice(graphs.DeviceOption{Name: "cuda:0"}))
+			p, err := pipeline.NewTextToImage(m, graphs.WithDevice(graphs.DeviceOption{Name: "cuda:0"}))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -94,8 +95,8 @@ func BenchmarkGPUOffload(b *testing.B) {
 }
 
 // strategies makes pictures under each strategy.
-func strategies(b *testing.B, p *graphs.TextToImage, steps int) {
-	req := graphs.Request{Prompt: "a red circle on a blue background", NumInferenceSteps: steps, Seed: graphs.Seed(1)}
+func strategies(b *testing.B, p *pipeline.TextToImage, steps int) {
+	req := pipeline.Request{Prompt: "a red circle on a blue background", NumInferenceSteps: steps, Seed: pipeline.Seed(1)}
 	inv, err := p.Inventory(req)
 	if err != nil {
 		b.Fatal(err)

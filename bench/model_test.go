@@ -12,6 +12,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/bounded"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // TestFolderBytes holds the folders to the same bytes on every machine: a figure measured on one is compared with
@@ -70,12 +71,12 @@ func TestSmallFolders(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer m.Close()
-			p, err := graphs.NewTextToImage(m, graphs.WithFiniteChecks())
+			p, err := pipeline.NewTextToImage(m, graphs.WithFiniteChecks())
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer p.Close()
-			if _, err := p.Generate(t.Context(), graphs.Request{Prompt: "x", NumInferenceSteps: 2, Seed: graphs.Seed(1)}); err != nil {
+			if _, err := p.Generate(t.Context(), pipeline.Request{Prompt: "x", NumInferenceSteps: 2, Seed: pipeline.Seed(1)}); err != nil {
 				t.Error(err)
 			}
 		})

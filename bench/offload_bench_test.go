@@ -6,6 +6,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // BenchmarkOffload makes pictures under each strategy on the host device; the copies are memory to memory.
@@ -23,7 +24,7 @@ func BenchmarkOffload(b *testing.B) {
 			if c.model != "tiny" {
 				m = model(b, c.model)
 			}
-			p, err := graphs.NewTextToImage(m)
+			p, err := pipeline.NewTextToImage(m)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -33,7 +34,7 @@ func BenchmarkOffload(b *testing.B) {
 	}
 }
 
-func offloaded(b *testing.B, p *graphs.TextToImage, req graphs.Request, s offload.Strategy, steps int) {
+func offloaded(b *testing.B, p *pipeline.TextToImage, req pipeline.Request, s offload.Strategy, steps int) {
 	if err := p.SetOffload(s); err != nil {
 		b.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // halved is an inventory as a device sees it that computes in fp16: activations take half of float32's bytes.
@@ -38,12 +39,12 @@ func inventory(t testing.TB, family string, opts ...graphs.Option) *offload.Inve
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := graphs.NewTextToImage(m, opts...)
+	p, err := pipeline.NewTextToImage(m, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close(); m.Close() })
-	inv, err := p.Inventory(graphs.Request{Prompt: "x", NumInferenceSteps: 20})
+	inv, err := p.Inventory(pipeline.Request{Prompt: "x", NumInferenceSteps: 20})
 	if err != nil {
 		t.Fatal(err)
 	}

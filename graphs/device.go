@@ -20,18 +20,17 @@ type DeviceOption struct {
 	// products are then TF32 on tensor cores, as PyTorch's convolutions are. The CPU computes in float32.
 	DType string
 
-	wrap      func(device.Device) device.Device // for tests
-	described bool                              // see ForPlanning
+	described bool // see ForPlanning
 }
 
-// ForPlanning makes a pipeline for Plan and Inventory alone, with the sizes that they have on a CUDA device, where
+// ForPlanning makes a runtime or pipeline for Plan and Inventory alone, with the sizes that they have on a CUDA device, where
 // there is none: one of 128 processors with tensor cores. dtype is as in DeviceOption.
 func ForPlanning(dtype string) Option {
-	return func(o *options) { o.device = DeviceOption{DType: dtype, described: true} }
+	return option(func(o *options) { o.device = DeviceOption{DType: dtype, described: true} })
 }
 
-// errPlanning is the error of a run of such a pipeline.
-var errPlanning = errors.New("this pipeline is for planning: it has no device to run on")
+// errPlanning is the error of a run of such a runtime.
+var errPlanning = errors.New("opened for planning: there is no device to run on")
 
 // open returns nil for the processor.
 func (o DeviceOption) open() (device.Device, dtype.Type, error) {
@@ -57,9 +56,6 @@ func (o DeviceOption) open() (device.Device, dtype.Type, error) {
 	if err != nil {
 		return nil, t, &DeviceError{o.Name, err}
 	}
-	if o.wrap != nil {
-		dev = o.wrap(dev)
-	}
 	return dev, t, nil
 }
 
@@ -78,6 +74,3 @@ var ErrDeviceLost = device.ErrLost
 
 // DeviceMemoryError reports that a device has no room for what a plan or a graph takes.
 type DeviceMemoryError = device.MemoryError
-
-// WithDevice has everything run on a device.
-func WithDevice(d DeviceOption) Option { return func(o *options) { o.device = d } }

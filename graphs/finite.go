@@ -30,51 +30,56 @@ func (e *NonFiniteError) Error() string {
 // Unwrap is ErrNonFinite.
 func (e *NonFiniteError) Unwrap() error { return ErrNonFinite }
 
-// evaluate runs a network and refuses results that are not finite. If each is set, those of every operation
-// are looked at; if not, only the network's, and it runs once more to find the layer at fault. A plan runs every
-// network as often as it says: there the layer is the one whose result was wanted.
-func (vm *VM) evaluate(ctx context.Context, step int, each bool) error {
-	if each {
-		return vm.checked(ctx, step)
-	}
-	if err := vm.run(ctx); err != nil {
-		return err
-	}
-	layer := vm.nonFinite()
+// checkOutputs refuses results that are not finite. Without a plan the graph runs once more to find the layer at fault;
+// a plan runs every graph as often as it says: there the layer is the one whose result was wanted.
+func (s *Stage) checkOutputs(ctx context.Context, r *program.Runner) error {
+	layer := s.faulty(r)
 	if layer == "" {
 		return nil
 	}
-	if vm.host.session == nil {
-		if err := vm.checked(ctx, step); err != nil {
+	if !r.Offloaded() {
+		if err := checked(ctx, r); err != nil {
 			return err
 		}
 	}
-	return &NonFiniteError{step, layer}
+	return &NonFiniteError{-1, layer}
 }
 
-// nonFinite is the layer of the first output that is not finite, or nothing.
-func (vm *VM) nonFinite() string {
-	if vm.faulty != nil {
-		return vm.faulty()
+// faulty is the layer of the first output that is not finite, or nothing.
+func (s *Stage) faulty(r *program.Runner) string {
+	if s.Faulty != nil {
+		return s.Faulty()
 	}
-	for i := range vm.outputs {
-		if !finite(vm.runner.Output(i).F32()) { // of one that stays on a device, the readers' results are looked at
-			return vm.outputs[i].Name()
+	for i, n := range s.VM.outputs {
+		// Of one that stays on a device, the results of its readers are looked at.
+		if a := r.Output(i); a.DType == dtype.F32 && !finite(a.F32()) {
+			return n.Name()
 		}
 	}
 	return ""
 }
 
-// checked runs the network up to the first operation whose result is not finite.
-func (vm *VM) checked(ctx context.Context, step int) error {
-	vm.after = func(_ int, c program.Call, out program.Arg) error {
-		if out.DType != dtype.F32 || finite(out.F32()) {
-			return nil
-		}
-		return &NonFiniteError{step, c.Layer}
+// checked runs a graph up to the first operation whose result is not finite.
+func checked(ctx context.Context, r *program.Runner) error {
+	r.Watch = checks{runner: r}
+	return r.Run(ctx)
+}
+
+// checks is a watcher that ends a run at the first result that is not finite.
+type checks struct {
+	unwatched
+	runner *program.Runner
+}
+
+func (checks) Looks(int) bool { return true }
+
+func (c checks) See(i int) error {
+	call := c.runner.Program().Calls[i]
+	out, err := c.runner.Read(call.Out)
+	if err != nil || out.DType != dtype.F32 || finite(out.F32()) {
+		return err
 	}
-	defer func() { vm.after = nil }()
-	return vm.run(ctx)
+	return &NonFiniteError{-1, call.Layer}
 }
 
 // finite reports whether no element is infinite or not a number.

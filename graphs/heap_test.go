@@ -14,6 +14,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/bounded"
 	"github.com/euryale-ml/euryale/internal/sysmem"
+	"github.com/euryale-ml/euryale/internal/testkit"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
 	G "gorgonia.org/gorgonia"
@@ -25,7 +26,7 @@ import (
 func TestHeapStaysSmall(t *testing.T) {
 	side := bounded.Some(1<<14, 1<<13) // squares of it in half precision are of 512 MiB, or 128
 	count := 2
-	if long(2) == 1 {
+	if testkit.Long(2) == 1 {
 		count, side = 8, 1<<14
 	}
 	if free, ok := sysmem.Available(); testing.Short() || ok && free < int64(count+4)*int64(2*side*side) {

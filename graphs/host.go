@@ -6,38 +6,46 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
+	"github.com/euryale-ml/euryale/internal/panics"
 	"github.com/euryale-ml/euryale/internal/program"
 )
 
 // host is what the VMs of one runtime share. Its calls take turns.
 type host struct {
-	turn    chan struct{} // holds one element while a call runs
-	running sync.Mutex    // held by a call, but not during the caller's functions
-	open    context.Context
-	end     context.CancelFunc // of open
-	pool    *cpu.Pool
-	weights *program.Weights
-	arena   *program.Arena
-	memory  *hostmem.Memory // of weights, arena and sessions
-	freed   int             // how often all of it was given back
-	session *session        // of the image that is made, if it runs on a device
-	device  device.Device   // nil: the processor, and a host device for each offloaded image
-	dtype   dtype.Type      // of activations and matrices on the device
-	planned device.Kernels  // of a device that is planned for, and is not there
-	onClose func() error    // gives back the sessions that are kept, before the device is closed
+	turn       chan struct{} // holds one element while a call runs
+	busy       sync.Mutex    // held by a call, but not between the passes of a run
+	running    atomic.Bool   // a run is between Begin and End
+	calling    bool          // a hook is called in the middle of a pass
+	closeLater bool          // Close was called by a hook: the pass does it
+	open       context.Context
+	end        context.CancelFunc // of open
+	pool       *cpu.Pool
+	weights    *program.Weights
+	arena      *program.Arena
+	memory     *hostmem.Memory // of weights, arena and sessions
+	freed      int             // how often all of it was given back
+	session    *session        // of the run between Begin and End, if it is on a device
+	device     device.Device   // nil: the processor, and a host device for each offloaded image
+	dtype      dtype.Type      // of activations and matrices on the device
+	planned    device.Kernels  // of a device that is planned for, and is not there
+	onClose    func() error    // gives back the sessions that are kept, before the device is closed
 }
+
+// ErrRunning is returned by what must not be done while a run is between Begin and End.
+var ErrRunning = errors.New("a run is between Begin and End")
 
 // ErrClosed is returned by a runtime, VM or pipeline after Close.
 var ErrClosed = errors.New("used after Close")
 
 func newHost(o *options) (*host, error) {
 	if o.threads < 0 || o.threads > cpu.MaxThreads {
-		return nil, &RequestError{"threads", fmt.Sprintf("is %d, want 1 to %d, or 0 for one per core", o.threads, cpu.MaxThreads)}
+		return nil, &OptionError{"threads", fmt.Sprintf("is %d, want 1 to %d, or 0 for one per core", o.threads, cpu.MaxThreads)}
 	}
 	if err := hostmem.Check(); err != nil {
 		return nil, err
@@ -47,10 +55,19 @@ func newHost(o *options) (*host, error) {
 		budget = NewHostMemory(0)
 	}
 	mem := hostmem.New(budget)
+	mem.Fail = func(n int) error {
+		if o.seam.Alloc == nil {
+			return nil
+		}
+		return o.seam.Alloc(n)
+	}
 	h := &host{turn: make(chan struct{}, 1), arena: program.NewArena(mem), memory: mem}
 	var err error
 	if h.device, h.dtype, err = o.device.open(); err != nil {
 		return nil, err
+	}
+	if h.device != nil {
+		h.device = o.wrapped(h.device)
 	}
 	if o.device.described {
 		h.planned = device.Kernels{Names: map[string]bool{}, TensorCore: true, Processors: 128}
@@ -87,22 +104,39 @@ func (h *host) do(ctx context.Context, f func(context.Context) error) error {
 
 // locked calls f, in the caller's turn. Close waits for it, and ends its context.
 func (h *host) locked(ctx context.Context, f func(context.Context) error) error {
-	return h.guarded(func() error {
+	return h.guarded(func() (err error) {
 		if h.closed() {
 			return ErrClosed
 		}
 		both, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(h.open, cancel)()
+		defer func() {
+			if h.closeLater {
+				h.closeLater = false
+				err = errors.Join(err, h.giveBack())
+			}
+		}()
 		return f(untilClose{both, ctx, h})
 	})
 }
 
+// callback calls a hook in the middle of a pass. It may call Close, and what else does not wait for the run.
+func (h *host) callback(f func() error) error {
+	h.calling = true
+	h.busy.Unlock()
+	defer func() {
+		h.busy.Lock()
+		h.calling = false
+	}()
+	return f()
+}
+
 // guarded calls f while Close waits. A panic becomes an error here, before anything is unlocked or yielded.
 func (h *host) guarded(f func() error) (err error) {
-	h.running.Lock()
-	defer h.running.Unlock()
-	defer program.Recovered(&err)
+	h.busy.Lock()
+	defer h.busy.Unlock()
+	defer panics.Recovered(&err)
 	return f()
 }
 
@@ -131,22 +165,25 @@ func (c untilClose) Err() error {
 	return ErrClosed
 }
 
-// callback calls a function of the caller's, which may call Close.
-func (h *host) callback(f func() error) error {
-	h.running.Unlock()
-	defer h.running.Lock()
-	return f()
-}
-
 func (h *host) closed() bool { return h.open.Err() != nil }
 
-// close stops the call that runs, if one does, and ends the threads.
+// close stops the call that runs, if one does, and ends the threads. A pass that is in a hook does it when the hook
+// returns.
 func (h *host) close() error {
 	h.end()
-	h.running.Lock()
-	defer h.running.Unlock()
+	h.busy.Lock()
+	defer h.busy.Unlock()
+	if h.calling {
+		h.closeLater = true
+		return nil
+	}
+	return h.giveBack()
+}
+
+// giveBack gives back all that the host has.
+func (h *host) giveBack() error {
 	var err error
-	if h.session != nil { // the call that runs is in a function of the caller's
+	if h.session != nil { // the run is between two passes
 		_, err = h.session.engine.Stop()
 	}
 	h.pool.Close()
@@ -168,8 +205,8 @@ func (h *host) release() error {
 	return h.weights.Release()
 }
 
-// target is what the graphs of a component are compiled for.
-func (h *host) target(upcast bool) program.Target {
+// target is what graphs are compiled for. One in float32 multiplies as PyTorch's convolutions do by default: in TF32.
+func (h *host) target(float32 bool) program.Target {
 	t := program.Target{Kernels: h.planned, DType: h.dtype}
 	if h.device != nil {
 		t.Kernels = h.device.Kernels()
@@ -177,8 +214,8 @@ func (h *host) target(upcast bool) program.Target {
 	if !t.Kernels.Any() {
 		return program.Target{}
 	}
-	if upcast && t.DType == dtype.F16 {
-		t.DType, t.Kernels.TF32 = dtype.F32, true // as PyTorch's convolutions do by default
+	if float32 && t.DType == dtype.F16 {
+		t.DType, t.Kernels.TF32 = dtype.F32, true
 	}
 	return t
 }

@@ -8,11 +8,12 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
+
+	G "gorgonia.org/gorgonia"
 
 	"github.com/chewxy/hm"
 	"github.com/euryale-ml/euryale/graphs"
-	G "gorgonia.org/gorgonia"
+	"github.com/euryale-ml/euryale/internal/testkit"
 	"gorgonia.org/tensor"
 )
 
@@ -105,38 +106,10 @@ func TestNilArgumentsAreErrors(t *testing.T) {
 	for name, build := range map[string]func() error{
 		"no graph":     func() error { _, err := graphs.NewVM(nil, graphs.WithThreads(4)); return err },
 		"no such node": func() error { _, err := graphs.NewVM(G.NewGraph(), graphs.WithOutputs(nil, nil)); return err },
-		"no model":     func() error { _, err := graphs.NewTextToImage(nil); return err },
 	} {
 		if err := build(); err == nil || errors.As(err, new(*graphs.PanicError)) || !strings.Contains(err.Error(), "nil") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	noMoreGoroutines(t, before)
-}
-
-// A panic of the caller's own function does not leave the pipeline locked.
-func TestPanicsInCallbacksAreErrors(t *testing.T) {
-	p := openGolden(t, "sd1")
-	want := generate(t, p, graphs.Request{Prompt: red})
-	_, err := p.Generate(t.Context(), graphs.Request{Prompt: red, NumInferenceSteps: 2, OnStepEnd: func(graphs.Step) error { panic(errMine) }})
-	if !errors.As(err, new(*graphs.PanicError)) || !errors.Is(err, errMine) {
-		t.Errorf("error %v", err)
-	}
-	if got := generate(t, p, graphs.Request{Prompt: red}); !equal(got, want) {
-		t.Error("the run after it gives another picture")
-	}
-	if _, err := p.Resolve(graphs.Request{Latents: new(tensor.Dense)}); err == nil {
-		t.Error("an empty tensor is taken for latents")
-	}
-}
-
-// noMoreGoroutines waits until there are at most n.
-func noMoreGoroutines(t *testing.T, n int) {
-	t.Helper()
-	for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > n; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			buf := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines, before %d\n%s", runtime.NumGoroutine(), n, buf[:runtime.Stack(buf, true)])
-		}
-	}
+	testkit.NoMoreGoroutines(t, before)
 }

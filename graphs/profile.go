@@ -42,7 +42,7 @@ func measureProfile(d DeviceOption, batch, side, bytes int) (p offload.Profile, 
 		if n.Op() != nil {
 			continue
 		}
-		values, err := bind[float32](n)
+		values, err := Bind[float32](n)
 		if err != nil {
 			return p, err
 		}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/pipeline"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -62,11 +64,12 @@ func TestHooksThatPanicEndTheRun(t *testing.T) {
 	w := ownWeights()
 	want, _ := openOwn(t, w).run(t)
 	bad := true
-	o := openOwn(t, w, graphs.WithOffload(offload.Sequential(offload.Prefetch(1<<20))), graphs.WithHooks(func(e graphs.HookEvent) {
-		if bad && e.Layer == "loop.fc.4" {
+	o := openOwn(t, w, graphs.WithOffload(offload.Sequential(offload.Prefetch(1<<20))), graphs.WithHooks(graphs.Hook{Layer: "loop.fc.4", Before: func(graphs.Call) error {
+		if bad {
 			panic("mine")
 		}
-	}, nil))
+		return nil
+	}}))
 	run, err := o.rt.Begin(t.Context(), o.stages)
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +88,7 @@ func TestHooksThatPanicEndTheRun(t *testing.T) {
 		t.Error(err)
 	}
 	bad = false
-	if got, _ := o.run(t); !equal(got, want) {
+	if got, _ := o.run(t); !slices.Equal(got, want) {
 		t.Error("the run after it has other bits")
 	}
 }
@@ -118,7 +121,7 @@ func TestGraphsKeepToTheirRuntime(t *testing.T) {
 		if err := spare.RunAll(); !errors.Is(err, graphs.ErrClosed) {
 			t.Errorf("a closed graph: %v", err)
 		}
-		if got, _ := o.run(t); !equal(got, want) {
+		if got, _ := o.run(t); !slices.Equal(got, want) {
 			t.Error("other bits after a graph is closed")
 		}
 		if err := o.rt.Close(); err != nil {
@@ -133,8 +136,8 @@ func TestGraphsKeepToTheirRuntime(t *testing.T) {
 // Options that have no effect are errors, and finite checks have one.
 func TestOptionsOfARuntime(t *testing.T) {
 	for name, opt := range map[string]graphs.Option{
-		"WithScheduler": graphs.WithScheduler("ddim"), "WithVAETiling": graphs.WithVAETiling(), "WithoutHoisting": graphs.WithoutHoisting(),
-		"WithLimits": graphs.WithLimits(graphs.Limits{}), "WithOutputs": graphs.WithOutputs(),
+		"WithScheduler": pipeline.WithScheduler("ddim"), "WithVAETiling": pipeline.WithVAETiling(), "WithoutHoisting": pipeline.WithoutHoisting(),
+		"WithLimits": pipeline.WithLimits(pipeline.Limits{}), "WithOutputs": graphs.WithOutputs(),
 	} {
 		if _, err := graphs.Open(opt); err == nil || !strings.Contains(err.Error(), name+" has no effect") {
 			t.Errorf("%s: %v", name, err)

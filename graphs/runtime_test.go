@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/testkit"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
@@ -144,7 +145,7 @@ func TestOwnGraphsUnderEveryStrategy(t *testing.T) {
 		}
 		for range 2 {
 			got, stats := o.run(t)
-			if !equal(got, want) {
+			if !slices.Equal(got, want) {
 				t.Errorf("%s: other bits than without a plan", name)
 			}
 			if stats.Peak != plan.Peak {
@@ -210,7 +211,7 @@ func check(t *testing.T, what string, want *[]float32, got []float32) {
 	t.Helper()
 	if *want == nil {
 		*want = slices.Clone(got)
-	} else if !equal(*want, got) {
+	} else if !slices.Equal(*want, got) {
 		t.Errorf("%s: other bits", what)
 	}
 }
@@ -320,7 +321,7 @@ func TestRunsTakeTurns(t *testing.T) {
 		if _, err := run.End(); err != nil {
 			t.Error(err)
 		}
-		if got, _ := o.run(t); !equal(got, want) {
+		if got, _ := o.run(t); !slices.Equal(got, want) {
 			t.Error("a cancelled run changes the next")
 		}
 		if run, err = o.rt.Begin(t.Context(), o.stages); err != nil {
@@ -346,15 +347,15 @@ func TestSourcesOfWeights(t *testing.T) {
 	over["loop.fc.11.weight"] = loader.Tensor{Shape: []int{ownWidth, ownWidth}, F32: zero}
 	want, _ := openOwn(t, base).run(t)
 	got, _ := openOwn(t, loader.Values{}, graphs.WithWeights(base)).run(t)
-	if !equal(got, want) {
+	if !slices.Equal(got, want) {
 		t.Error("a second source gives other bits")
 	}
 	got, _ = openOwn(t, over, graphs.WithWeights(base)).run(t)
-	if bias := base["loop.fc.11.bias"].F32; !equal(got[:ownWidth], bias) {
+	if bias := base["loop.fc.11.bias"].F32; !slices.Equal(got[:ownWidth], bias) {
 		t.Error("a weight that is replaced counts")
 	}
 	x, err := loader.ReadFloat32(t.Context(), base, "in.fc.0.bias")
-	if err != nil || !equal(x, base["in.fc.0.bias"].F32) {
+	if err != nil || !slices.Equal(x, base["in.fc.0.bias"].F32) {
 		t.Errorf("ReadFloat32: %v", err)
 	}
 	if _, err := loader.ReadFloat32(t.Context(), base, "none"); !errors.As(err, new(*loader.Error)) {
@@ -364,7 +365,7 @@ func TestSourcesOfWeights(t *testing.T) {
 
 // On a device with kernels strategies give the same bits too, in runs that are shorter than planned as well.
 func TestOwnGraphsOnDevice(t *testing.T) {
-	needDevice(t)
+	testkit.NeedDevice(t)
 	w := ownWeights()
 	var want []float32
 	for _, s := range []offload.Strategy{offload.None(), offload.Sequential(), offload.Sequential(offload.Prefetch(2 << 20)), offload.Auto(4 << 20)} {

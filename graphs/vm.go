@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/euryale-ml/euryale/internal/panics"
 	"github.com/euryale-ml/euryale/internal/program"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -24,24 +25,21 @@ import (
 type VM struct {
 	host    *host
 	prog    *program.Program
-	runner  *program.Runner // nil until the first run, which loads the weights
-	rt      *Runtime        // that it was compiled into; nil for a pipeline's
+	runner  *program.Runner // for runs without a plan; nil until the first, which loads the weights
+	rt      *Runtime        // that it was compiled into
 	owner   bool            // of the runtime: NewVM made it
 	closed  atomic.Bool
 	freed   int // of the host, when the runner was made
 	outputs []*G.Node
 	reads   []read
-	after   func(int, program.Call, program.Arg) error // sees every result of a run
-
-	carry, keep bool          // of the runner, for the next run
-	faulty      func() string // names the layer whose result, in the outputs, is not finite; nil: an output's
+	kept    map[int]G.Value // outputs of Stage.Keep: memory that is used again, since nobody else has it
 }
 
 var _ G.VM = (*VM)(nil)
 
 // WithOutputs names the nodes that NewVM computes; by default the graph's roots.
 func WithOutputs(nodes ...*G.Node) Option {
-	return func(o *options) { o.outputs = nodes; o.onlyFor("a VM", "WithOutputs") }
+	return option(func(o *options) { o.outputs = nodes; o.onlyFor("a VM", "WithOutputs") })
 }
 
 // NewVM compiles a graph into a runtime of its own: what Open, Compile and Run do for one graph that is run by
@@ -54,7 +52,7 @@ func NewVM(g *G.ExprGraph, opts ...Option) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm, err := rt.compile(g, rt.opt.outputs)
+	vm, err := rt.compile(g, rt.opt.outputs, CompileOptions{})
 	if err != nil {
 		return nil, errors.Join(err, rt.Close())
 	}
@@ -75,9 +73,9 @@ func checkOutputs(g *G.ExprGraph, outputs []*G.Node) error {
 	return nil
 }
 
-// compileGraph makes a VM for the outputs, by default the graph's roots.
-func (h *host) compileGraph(g *G.ExprGraph, outputs []*G.Node) (vm *VM, err error) {
-	defer program.Recovered(&err)
+// compile makes a VM for the outputs, by default the graph's roots, that shares the host's weights, threads and arena.
+func (h *host) compile(g *G.ExprGraph, outputs []*G.Node, o CompileOptions) (vm *VM, err error) {
+	defer panics.Recovered(&err)
 	if err := checkOutputs(g, outputs); err != nil {
 		return nil, err
 	}
@@ -86,13 +84,7 @@ func (h *host) compileGraph(g *G.ExprGraph, outputs []*G.Node) (vm *VM, err erro
 		// Roots come from a map.
 		slices.SortFunc(outputs, func(a, b *G.Node) int { return int(a.ID() - b.ID()) })
 	}
-	return h.compile(h.target(false), outputs)
-}
-
-// compile makes a VM for the outputs that shares the host's weights, threads and arena. Nodes that are given are
-// bound as leaves are.
-func (h *host) compile(t program.Target, outputs []*G.Node, given ...*G.Node) (*VM, error) {
-	vm := &VM{host: h}
+	vm = &VM{host: h}
 	for _, n := range outputs {
 		if into, child, ok := readNode(n); ok {
 			vm.reads = append(vm.reads, read{len(vm.outputs), into})
@@ -100,8 +92,7 @@ func (h *host) compile(t program.Target, outputs []*G.Node, given ...*G.Node) (*
 		}
 		vm.outputs = append(vm.outputs, n)
 	}
-	var err error
-	vm.prog, err = program.Compile(t, vm.outputs, h.weights.Has, given...)
+	vm.prog, err = program.Compile(h.target(o.Float32), vm.outputs, h.weights.Has, o.Given...)
 	return vm, err
 }
 
@@ -115,62 +106,27 @@ func (vm *VM) Run(ctx context.Context) error {
 	return err
 }
 
-// runAndLet is run, and then the output nodes hold their values.
-func (vm *VM) runAndLet(ctx context.Context) error {
-	run := vm.run
-	if vm.rt.opt.checks {
-		run = func(ctx context.Context) error { return vm.checked(ctx, -1) }
+// onHost is the runner for runs without a plan.
+func (vm *VM) onHost(ctx context.Context) (*program.Runner, error) {
+	h := vm.host
+	if vm.runner != nil && vm.freed == h.freed {
+		return vm.runner, nil
 	}
-	if err := run(ctx); err != nil {
-		return err
+	if err := h.checkMemory(vm.prog, max(0, vm.prog.Arena-h.arena.Bytes())); err != nil {
+		return nil, err
 	}
-	for i, n := range vm.outputs {
-		a := vm.runner.Output(i)
-		a.Data = slices.Clone(a.Data)
-		if err := G.UnsafeLet(n, program.ValueOf(a)); err != nil {
-			return fmt.Errorf("output %q: %w", n.Name(), err)
-		}
+	r, err := program.NewRunner(ctx, vm.prog, h.pool, h.weights, h.arena)
+	if err != nil {
+		return nil, err
 	}
-	for _, r := range vm.reads {
-		*r.into = vm.outputs[r.output].Value()
-	}
-	return nil
-}
-
-// run is Run for callers that hold the host and read the runner's outputs.
-func (vm *VM) run(ctx context.Context) error {
-	if vm.host.closed() || vm.closed.Load() {
-		return ErrClosed
-	}
-	if vm.host.planned.Any() {
-		return errPlanning
-	}
-	if s := vm.host.session; s != nil {
-		r, err := s.next(vm)
-		if err != nil {
-			return err
-		}
-		vm.runner, r.After, r.Carry, r.Keep = r, vm.after, vm.carry, vm.keep
-		return r.Run(ctx)
-	}
-	if vm.runner == nil || vm.runner.Offloaded() || vm.freed != vm.host.freed {
-		if err := vm.checkMemory(max(0, vm.prog.Arena-vm.host.arena.Bytes())); err != nil {
-			return err
-		}
-		r, err := program.NewRunner(ctx, vm.prog, vm.host.pool, vm.host.weights, vm.host.arena)
-		if err != nil {
-			return err
-		}
-		vm.runner, vm.freed = r, vm.host.freed
-	}
-	vm.runner.After = vm.after
-	return vm.runner.Run(ctx)
+	vm.runner, vm.freed = r, h.freed
+	return r, nil
 }
 
 // checkMemory refuses a graph whose weights and more bytes cannot fit before anything is allocated: a system that
 // promises more memory than it has may end the process later.
-func (vm *VM) checkMemory(more int) error {
-	return vm.host.memory.Room(int64(vm.host.weights.Missing(vm.prog)) + int64(more))
+func (h *host) checkMemory(p *program.Program, more int) error {
+	return h.memory.Room(int64(h.weights.Missing(p)) + int64(more))
 }
 
 // Reset does nothing: every run starts at the beginning.
@@ -209,7 +165,7 @@ func (vm *VM) Stats() Stats {
 
 // PanicError is a panic inside an op, Gorgonia or tensor that a call of this package ran into. VM and pipeline can
 // be used afterwards.
-type PanicError = program.PanicError
+type PanicError = panics.Error
 
 // read is a gorgonia.Read of one output.
 type read struct {
@@ -231,8 +187,8 @@ func readNode(n *G.Node) (into *G.Value, child *G.Node, ok bool) {
 	return (*G.Value)(unsafe.Pointer(op.Field(0).Pointer())), it.Node().(*G.Node), true
 }
 
-// bind gives a leaf memory of its own and returns it.
-func bind[T float32 | int32](n *G.Node) ([]T, error) {
+// Bind gives a leaf memory of its own, zeros, and returns it: what is written there is the leaf's value in later runs.
+func Bind[T float32 | int32](n *G.Node) ([]T, error) {
 	data := make([]T, n.Shape().TotalSize())
 	return data, G.Let(n, tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(data)))
 }

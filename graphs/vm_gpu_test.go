@@ -9,13 +9,15 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/cuda/standintest"
 	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/seam"
+	"github.com/euryale-ml/euryale/internal/testkit"
 	"github.com/euryale-ml/euryale/layers"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
 // sums is a VM on the stand-in whose graph activates its input x [2 8].
-func sums(t *testing.T, d graphs.DeviceOption) (vm *graphs.VM, x *G.Node) {
+func sums(t *testing.T, opts ...graphs.Option) (vm *graphs.VM, x *G.Node) {
 	t.Helper()
 	g := G.NewGraph()
 	s := layers.NewScope(g, "custom", layers.Declared{})
@@ -23,7 +25,7 @@ func sums(t *testing.T, d graphs.DeviceOption) (vm *graphs.VM, x *G.Node) {
 	if _, err := s.On(x).SiLU().Node(); err != nil {
 		t.Fatal(err)
 	}
-	vm, err := graphs.NewVM(g, graphs.WithDevice(d))
+	vm, err := graphs.NewVM(g, append(opts, graphs.WithDevice(cuda0))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +42,7 @@ func let(t *testing.T, n *G.Node, shape ...int) {
 
 func TestDeviceVMIsClosedTwice(t *testing.T) {
 	standintest.Start(t)
-	vm, x := sums(t, cuda0)
+	vm, x := sums(t)
 	let(t, x, 2, 8)
 	if err := vm.RunAll(); err != nil {
 		t.Fatal(err)
@@ -50,7 +52,7 @@ func TestDeviceVMIsClosedTwice(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	noLeaks(t, "after Close")
+	standintest.NoLeaks(t, "after Close")
 }
 
 // A VM that found no memory, on the device or at the allocation, runs once there is some.
@@ -64,7 +66,7 @@ func TestDeviceVMRunsAfterAnError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			standintest.Start(t)
-			vm, x := sums(t, cuda0)
+			vm, x := sums(t)
 			let(t, x, 2, 8)
 			fault()
 			if err := vm.RunAll(); err == nil || errors.As(err, new(*graphs.PanicError)) {
@@ -83,33 +85,37 @@ func TestDeviceVMRunsAfterAnError(t *testing.T) {
 			if err := vm.Close(); err != nil {
 				t.Error(err)
 			}
-			noLeaks(t, "after Close")
+			standintest.NoLeaks(t, "after Close")
 		})
 	}
 }
 
+var cuda0 = graphs.DeviceOption{Name: "cuda:0"}
+
 // unrecorded is a device that fails to record as many events as bad says, after as many as good.
-func unrecorded(good, bad *int) graphs.DeviceOption {
-	m := &mutations{record: func(m *mutant, e device.Event, s device.Stream) error {
-		if *good--; *good < 0 && *bad > 0 {
-			*bad--
-			return errors.New("no record")
-		}
-		return m.Device.Record(e, s)
-	}}
-	return graphs.Wrapped(cuda0, func(d device.Device) device.Device { return &mutant{Device: d, m: m} })
+type unrecorded struct {
+	device.Device
+	good, bad int
+}
+
+func (u *unrecorded) Record(e device.Event, s device.Stream) error {
+	if u.good--; u.good < 0 && u.bad > 0 {
+		u.bad--
+		return errors.New("no record")
+	}
+	return u.Device.Record(e, s)
 }
 
 // A run that could not wait for its work is not taken for one that did: the next waits before it writes where that work
 // reads.
 func TestDeviceVMWaitsForWhatCouldNotBeWaitedFor(t *testing.T) {
 	standintest.Start(t)
-	var good, bad int
-	vm, x := sums(t, unrecorded(&good, &bad))
+	var u unrecorded
+	vm, x := sums(t, graphs.WithSeam(&seam.Seam{Wrap: func(d device.Device) device.Device { u.Device = d; return &u }}))
 	defer vm.Close()
 	let(t, x, 2, 8)
 	for _, c := range [][2]int{{}, {1, 3}, {}, {1, 3}, {0, 1}, {}} { // 3: a run waits twice, and so does its end
-		good, bad = c[0], c[1]
+		u.good, u.bad = c[0], c[1]
 		if err := vm.RunAll(); (c[1] > 0) != (err != nil) {
 			t.Errorf("%d records fail after %d: %v", c[1], c[0], err)
 		}
@@ -118,8 +124,8 @@ func TestDeviceVMWaitsForWhatCouldNotBeWaitedFor(t *testing.T) {
 
 // Ops that are not about weights may read one too: it is then of the type that kernels read.
 func TestDeviceReadsWeightsAsActivations(t *testing.T) {
-	needDevice(t)
-	m, w := tinyUNet(t)
+	testkit.NeedDevice(t)
+	m, w := testkit.TinyUNet(t)
 	const name = "time_embedding.linear_1.weight"
 	shape, _, err := w.Shape(name)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/testkit"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/textenc"
 	"github.com/euryale-ml/euryale/unet"
@@ -152,7 +153,7 @@ func smallVAE(t *testing.T) vae.Config {
 func TestVMAgreesWithTapeMachine(t *testing.T) {
 	t.Run("cpu", func(t *testing.T) { agreesWithTapeMachine(t, graphs.WithThreads(2)) })
 	t.Run("cuda", func(t *testing.T) {
-		needDevice(t)
+		testkit.NeedDevice(t)
 		agreesWithTapeMachine(t, graphs.WithDevice(graphs.DeviceOption{Name: "cuda:0", DType: "f32"}))
 	})
 }

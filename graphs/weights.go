@@ -14,17 +14,17 @@ import (
 // WithWeights reads the leaves of graphs whose names a source has from it. Of several sources the first that has a name
 // gives the weight. Sources must stay open as long as the runtime.
 func WithWeights(s ...loader.Source) Option {
-	return func(o *options) { o.sources = append(o.sources, s...) }
+	return option(func(o *options) { o.sources = append(o.sources, s...) })
 }
 
 // WithModel is WithWeights of a model folder, of any class: names are a component's name, a dot and a checkpoint key
 // ("unet.conv_in.weight"). Weights of a component that cannot be opened are an
 // error where a leaf is named after them.
 func WithModel(m *loader.Model) Option {
-	return func(o *options) {
+	return option(func(o *options) {
 		o.sources = append(o.sources, m)
 		o.models = append(o.models, m)
-	}
+	})
 }
 
 // openModels reads the headers of all weights of the models, which says what is wrong with them.

@@ -14,6 +14,32 @@ type Strategy interface {
 	Plan(inv *Inventory) (*Plan, error)
 }
 
+// Make makes the plan of a strategy, which may be anybody's own, for an inventory, and proves it. A panic of the strategy
+// is an error.
+func Make(s Strategy, inv *Inventory) (plan *Plan, err error) {
+	if s == nil {
+		return nil, errors.New("offload: the strategy is nil")
+	}
+	name := "without a name"
+	defer func() {
+		if r := recover(); r != nil {
+			plan, err = nil, fmt.Errorf("offload: strategy %s: panic: %v", name, r)
+		}
+	}()
+	name = s.Name()
+	plan, err = s.Plan(inv)
+	switch {
+	case err != nil:
+		return nil, err
+	case plan == nil:
+		return nil, fmt.Errorf("offload: strategy %s made neither a plan nor an error", name)
+	}
+	if err := Verify(plan, inv); err != nil {
+		return nil, err
+	}
+	return plan, nil
+}
+
 // Option changes a strategy.
 type Option func(*options)
 

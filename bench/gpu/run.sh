@@ -2,7 +2,7 @@
 # Runs on a bare machine with an NVIDIA driver what "make gpu-bundle" gathered: no Go, no toolkit. Writes report/ beside
 # itself: one log for each part, and SUMMARY.md, which says of each part whether it passed, failed or did not run.
 #
-#   run.sh [part ...]        parts: contract ops pipelines sanitizer bench peers; default all but peers
+#   run.sh [part ...]        parts: contract ops graphs pipelines sanitizer bench peers; default all but peers
 #
 # On compute capability 9.0, ops, pipelines and benchmarks run a second time with that capability's kernels, which have to be
 # asked for; their logs end in -hopper. Every command has a limit of time: a kernel that waits forever is a failed part.
@@ -19,7 +19,7 @@ models=${EURYALE_MODELS:-/tmp/euryale-models}
 mkdir -p "$out" "$models"
 out=$(cd "$out" && pwd)
 export GPU=1 EURYALE_GOLDEN=$here/golden EURYALE_MODELS=$models
-parts=${*:-contract ops pipelines sanitizer bench}
+parts=${*:-contract ops graphs pipelines sanitizer bench}
 
 {
 	echo "# GPU run, $(date -u +%F)"
@@ -53,7 +53,8 @@ for p in $parts; do
 	case $p in
 	contract) part contract ./contract ;;
 	ops) LIMIT=5m both ops ./layers.test -test.run Device -test.v ;;
-	pipelines) LIMIT=10m both pipelines ./graphs.test -test.run 'TestDevice|TapeMachine' -test.v ;;
+	graphs) LIMIT=10m both graphs ./graphs.test -test.run 'TestDevice|TapeMachine' -test.v ;;
+	pipelines) LIMIT=10m both pipelines ./pipeline.test -test.run TestDevice -test.v ;;
 	sanitizer)
 		if ! command -v compute-sanitizer >/dev/null; then
 			echo "- sanitizer: not run, compute-sanitizer is not there" >>"$out/SUMMARY.md"

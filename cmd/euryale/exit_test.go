@@ -13,6 +13,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // Every kind of error has its code, and none has the Go runtime's.
@@ -23,7 +24,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{nil, 0},
 		{errors.New("want a number"), exitUsage},
-		{&graphs.RequestError{Field: "height"}, exitUsage},
+		{&pipeline.RequestError{Field: "height"}, exitUsage},
 		{&graphs.MemoryError{}, exitMemory},
 		{&graphs.DeviceMemoryError{}, exitMemory},
 		{&offload.BudgetError{}, exitMemory},

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/pipeline"
 	"github.com/euryale-ml/euryale/sched"
 )
 
@@ -207,8 +207,8 @@ func TestHelp(t *testing.T) {
 
 // Every flag of a picture reaches the request; so does that none is given.
 func TestFlagsAreTheRequest(t *testing.T) {
-	seven := graphs.Seed(7)
-	for line, want := range map[string]graphs.Request{
+	seven := pipeline.Seed(7)
+	for line, want := range map[string]pipeline.Request{
 		"-p x": {Prompt: "x"},
 		"-p x -n y -W 16 -H 24 -steps 3 -cfg-scale 2.5 -guidance-rescale 0.25 -eta 0.5 -sampler ddim -clip-skip 1 -batch 2 -s 7": {
 			Prompt: "x", NegativePrompt: "y", Width: 16, Height: 24, NumInferenceSteps: 3, GuidanceScale: 2.5,

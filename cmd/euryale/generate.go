@@ -14,6 +14,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // generateFlags are the flags of "euryale generate".
@@ -26,7 +27,7 @@ type generateFlags struct {
 	checks, json, quiet     bool
 	offload                 offloadFlags
 
-	req      graphs.Request
+	req      pipeline.Request
 	outputs  outputs
 	pictures []*output
 }
@@ -85,7 +86,7 @@ func (f *generateFlags) check(fs *flagSet) (err error) {
 	}
 	f.req.Prompt, f.req.GuidanceRescale = f.prompt, f.rescale
 	if f.seed >= 0 {
-		f.req.Seed = graphs.Seed(uint64(f.seed))
+		f.req.Seed = pipeline.Seed(uint64(f.seed))
 	}
 	return nil
 }
@@ -112,7 +113,7 @@ type summary struct {
 	Offload *offloadSummary `json:"offload,omitempty"`
 }
 
-// timesSummary is graphs.Times in seconds.
+// timesSummary is pipeline.Times in seconds.
 type timesSummary struct {
 	Load   float64   `json:"load"`
 	Text   float64   `json:"text"`
@@ -120,7 +121,7 @@ type timesSummary struct {
 	Decode float64   `json:"decode"`
 }
 
-func timesOf(t graphs.Times) timesSummary {
+func timesOf(t pipeline.Times) timesSummary {
 	s := timesSummary{Load: t.Load.Seconds(), Text: t.Text.Seconds(), Decode: t.Decode.Seconds()}
 	for _, step := range t.Steps {
 		s.Steps = append(s.Steps, step.Seconds())
@@ -250,7 +251,7 @@ func (f *generateFlags) findOutputs() error {
 	return f.offload.findOutputs(&f.outputs)
 }
 
-func (f *generateFlags) summary(m *loader.Model, res *graphs.Result) *summary {
+func (f *generateFlags) summary(m *loader.Model, res *pipeline.Result) *summary {
 	s := &summary{
 		Model: f.model.folder, Class: m.Class(), Prompt: f.req.Prompt, Negative: f.req.NegativePrompt, Seed: res.Seed,
 		Sampler: cmp.Or(f.req.Scheduler, res.Scheduler), Steps: f.req.NumInferenceSteps, Width: f.req.Width, Height: f.req.Height,
@@ -262,7 +263,7 @@ func (f *generateFlags) summary(m *loader.Model, res *graphs.Result) *summary {
 	return s
 }
 
-func (f *generateFlags) write(ctx context.Context, s *summary, res *graphs.Result) error {
+func (f *generateFlags) write(ctx context.Context, s *summary, res *pipeline.Result) error {
 	format, err := formatOf(f.output)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // offloadFlags say where weights live.
@@ -197,7 +198,7 @@ func (f *offloadFlags) findOutputs(o *outputs) error {
 }
 
 // beforeRun refuses a run whose weights do not fit the host, and writes the plan if that is asked for.
-func (f *offloadFlags) beforeRun(ctx context.Context, p *graphs.TextToImage, req graphs.Request) error {
+func (f *offloadFlags) beforeRun(ctx context.Context, p *pipeline.TextToImage, req pipeline.Request) error {
 	s, err := f.parse()
 	if err != nil {
 		return err
@@ -262,7 +263,7 @@ func (f *offloadFlags) afterRun(ctx context.Context, o *graphs.OffloadStats) err
 }
 
 // show prints the plan of a request, and writes it where that is asked for.
-func (f *offloadFlags) show(ctx context.Context, w io.Writer, p *graphs.TextToImage, req graphs.Request, o *outputs,
+func (f *offloadFlags) show(ctx context.Context, w io.Writer, p *pipeline.TextToImage, req pipeline.Request, o *outputs,
 	asJSON bool) error {
 	if err := f.findOutputs(o); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // planFlags are the flags of "euryale plan".
@@ -18,7 +19,7 @@ type planFlags struct {
 	outputs       outputs
 	curve         int
 	compare, json bool
-	req           graphs.Request
+	req           pipeline.Request
 }
 
 func definePlan(fs *flagSet) runner {
@@ -112,7 +113,7 @@ func (f *planFlags) run(ctx context.Context, stdout io.Writer) error {
 const maxCurve = 256
 
 // budgetCurve prints, and draws if that is asked for, the predicted time over the budget.
-func (f *planFlags) budgetCurve(ctx context.Context, w io.Writer, p *graphs.TextToImage, prof offload.Profile) error {
+func (f *planFlags) budgetCurve(ctx context.Context, w io.Writer, p *pipeline.TextToImage, prof offload.Profile) error {
 	inv, err := p.Inventory(f.req)
 	if err != nil {
 		return err

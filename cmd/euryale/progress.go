@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // progress shows the steps: a bar on a terminal, lines elsewhere.
@@ -29,7 +29,7 @@ func newProgress(w io.Writer, quiet bool) *progress {
 	return p
 }
 
-func (p *progress) step(s graphs.Step) error {
+func (p *progress) step(s pipeline.Step) error {
 	if p.quiet {
 		return nil
 	}

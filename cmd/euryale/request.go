@@ -7,6 +7,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/pipeline"
 	"github.com/euryale-ml/euryale/sched"
 )
 
@@ -45,8 +46,8 @@ func (f *requestFlags) register(fs *flagSet) {
 }
 
 // request is what the flags ask for.
-func (f *requestFlags) request(fs *flagSet) (graphs.Request, error) {
-	r := graphs.Request{
+func (f *requestFlags) request(fs *flagSet) (pipeline.Request, error) {
+	r := pipeline.Request{
 		NegativePrompt: f.negative, Width: f.width, Height: f.height, NumInferenceSteps: f.steps, GuidanceScale: f.guidance,
 		NumImagesPerPrompt: f.batch, ClipSkip: f.skipped, Eta: f.eta, Scheduler: f.sampler,
 	}
@@ -60,15 +61,15 @@ func (f *requestFlags) request(fs *flagSet) (graphs.Request, error) {
 }
 
 // pipeline opens the model and makes a pipeline of it. close ends both.
-func (f *requestFlags) pipeline(opts ...graphs.Option) (p *graphs.TextToImage, m *loader.Model, close func() error,
+func (f *requestFlags) pipeline(opts ...graphs.Option) (p *pipeline.TextToImage, m *loader.Model, close func() error,
 	err error) {
 	if m, err = f.model.open(); err != nil {
 		return nil, nil, nil, err
 	}
 	if f.tiling {
-		opts = append(opts, graphs.WithVAETiling())
+		opts = append(opts, pipeline.WithVAETiling())
 	}
-	if p, err = graphs.NewTextToImage(m, opts...); err != nil {
+	if p, err = pipeline.NewTextToImage(m, opts...); err != nil {
 		m.Close()
 		return nil, nil, nil, err
 	}

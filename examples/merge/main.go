@@ -12,6 +12,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // merged is a source: of each weight of the UNet that both have, (1-share) of a and share of b; all else is a's.
@@ -81,13 +82,13 @@ func main() {
 	}
 	defer m.Close()
 	draw := func(opts ...graphs.Option) []float32 {
-		p, err := graphs.NewTextToImage(m, opts...)
+		p, err := pipeline.NewTextToImage(m, opts...)
 		if err != nil {
 			log.Fatal(err)
 		}
 		defer p.Close()
-		res, err := p.Generate(context.Background(), graphs.Request{
-			Prompt: "a red circle on a blue background", NumInferenceSteps: 4, Seed: graphs.Seed(1),
+		res, err := p.Generate(context.Background(), pipeline.Request{
+			Prompt: "a red circle on a blue background", NumInferenceSteps: 4, Seed: pipeline.Seed(1),
 		})
 		if err != nil {
 			log.Fatal(err)

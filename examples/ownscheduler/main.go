@@ -13,6 +13,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/pipeline"
 	"github.com/euryale-ml/euryale/sched"
 )
 
@@ -63,12 +64,12 @@ func main() {
 	}
 	defer m.Close()
 	for _, opts := range [][]graphs.Option{nil, {graphs.WithOffload(offload.Auto(3 << 20))}} {
-		p, err := graphs.NewTextToImage(m, opts...)
+		p, err := pipeline.NewTextToImage(m, opts...)
 		if err != nil {
 			log.Fatal(err)
 		}
-		res, err := p.Generate(context.Background(), graphs.Request{
-			Prompt: "a red circle on a blue background", NumInferenceSteps: 12, Seed: graphs.Seed(1), CustomScheduler: &cosine{},
+		res, err := p.Generate(context.Background(), pipeline.Request{
+			Prompt: "a red circle on a blue background", NumInferenceSteps: 12, Seed: pipeline.Seed(1), CustomScheduler: &cosine{},
 		})
 		if err != nil {
 			log.Fatal(err)

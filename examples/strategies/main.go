@@ -9,9 +9,9 @@ import (
 	"log"
 	"os"
 
-	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // lastUsed holds as many of the weights that the loop reads last as fit a budget, and streams the others.
@@ -50,12 +50,12 @@ func main() {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	p, err := graphs.NewTextToImage(m)
+	p, err := pipeline.NewTextToImage(m)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer p.Close()
-	inv, err := p.Inventory(graphs.Request{NumInferenceSteps: 20})
+	inv, err := p.Inventory(pipeline.Request{NumInferenceSteps: 20})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -19,8 +19,11 @@ const module = "github.com/euryale-ml/euryale"
 // allowed lists what each package may import from this module, and nothing else of it. Commands, tools and examples,
 // which nobody imports, are not named and may import anything that is public, and internal packages.
 var allowed = map[string][]string{
-	"graphs": {"layers", "loader", "offload", "sched", "textenc", "unet", "vae", "internal/badmodel", "internal/cpu", "internal/cuda", "internal/device",
-		"internal/dtype", "internal/engine", "internal/hfconfig", "internal/hostmem", "internal/program", "internal/torchrand"},
+	// A pipeline is a runtime's customer: it uses what is public, and nothing beneath that.
+	"pipeline": {"graphs", "layers", "loader", "offload", "sched", "textenc", "unet", "vae", "internal/badmodel", "internal/hfconfig",
+		"internal/panics", "internal/torchrand"},
+	"graphs": {"layers", "loader", "offload", "internal/cpu", "internal/cuda", "internal/device", "internal/dtype", "internal/engine",
+		"internal/hostmem", "internal/panics", "internal/program", "internal/seam"},
 	"unet":    {"layers", "internal/hfconfig"},
 	"vae":     {"layers", "internal/hfconfig"},
 	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/strictjson"},
@@ -30,7 +33,9 @@ var allowed = map[string][]string{
 	"offload": {}, // nor anything but the standard library: see TestPlainPackages
 
 	"internal/engine":     {"offload", "internal/device"},
-	"internal/program":    {"internal/cpu", "internal/device", "internal/dtype", "internal/hostmem", "internal/size"},
+	"internal/program":    {"internal/cpu", "internal/device", "internal/dtype", "internal/hostmem", "internal/panics", "internal/size"},
+	"internal/seam":       {"internal/device"},
+	"internal/testkit":    {"graphs", "loader"},
 	"internal/cuda":       {"internal/device", "internal/dtype"},
 	"internal/device":     {"internal/dtype", "internal/hostmem"},
 	"internal/cpu":        {"internal/dtype"},

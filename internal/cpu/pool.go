@@ -25,6 +25,7 @@ type Pool struct {
 	closed  sync.Once
 	scratch []scratch // one per worker
 	stats   []float64 // chunk sums of GroupNorm
+	sums    []float64 // of Summarize, per chunk
 	zero    []float32 // what a convolution reads outside the image
 }
 

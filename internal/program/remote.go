@@ -9,6 +9,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
+	"github.com/euryale-ml/euryale/internal/panics"
 	G "gorgonia.org/gorgonia"
 )
 
@@ -98,10 +99,8 @@ func (r *remote) prepare() (err error) {
 				warned[name] = true
 				slog.Warn("an operation has no kernel and runs on the host", "op", name, "layer", c.Layer)
 			}
-			if r.whole == nil {
-				if r.whole, err = r.lock(r.largest()); err != nil {
-					return err
-				}
+			if err := r.stage(); err != nil {
+				return err
 			}
 			continue
 		}
@@ -267,7 +266,7 @@ func (r *remote) stretch(i, n int) error {
 
 // define runs an op's definition on the host, between the kernels before it and those after.
 func (r *remote) define(c Call) (err error) {
-	defer Recovered(&err)
+	defer panics.Recovered(&err)
 	vals := make([]G.Value, len(c.In))
 	for i, in := range c.In {
 		a, err := r.fetch(in)
@@ -320,14 +319,12 @@ func onHost(t dtype.Type) dtype.Type {
 	return dtype.F32
 }
 
-// see is fetch for the result of a call.
-func (r *remote) see(i int) (a Arg, err error) {
+// stage makes room for a value on its way.
+func (r *remote) stage() (err error) {
 	if r.whole == nil {
-		if r.whole, err = r.lock(r.largest()); err != nil {
-			return a, err
-		}
+		r.whole, err = r.lock(r.largest())
 	}
-	return r.fetch(r.prog.Calls[i].Out)
+	return err
 }
 
 // outputs issues the copies to the host of the results that are fetched. They are there after sync.

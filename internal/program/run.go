@@ -10,6 +10,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
+	"github.com/euryale-ml/euryale/internal/panics"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -61,10 +62,8 @@ type Runner struct {
 	// Carry says that what Program.Carry names is in its place, from the pass before, and Keep that it may stay there, and
 	// its Output is not asked for. Both are for devices with kernels; elsewhere values come and go with each pass.
 	Carry, Keep bool
-	// Trace, if set, is told of each call before it runs.
-	Trace func(i int, call Call)
-	// After, if set, sees each call's result and may stop the run.
-	After func(i int, call Call, out Arg) error
+	// Watch, if set, is told of the calls.
+	Watch Watcher
 }
 
 // NewRunner grows the arena to what a program needs and loads its weights. The context stops the loading.
@@ -253,16 +252,31 @@ func (r *Runner) step(i int, call Call) (n int, err error) {
 
 // together is how many calls from i on may be issued as one.
 func (r *Runner) together(i int) int {
-	if r.remote == nil || r.Trace != nil || r.After != nil {
+	if r.remote == nil {
 		return 1
 	}
-	return r.remote.together(i, r.device.Idle(mostTogether))
+	n := r.remote.together(i, r.device.Idle(mostTogether))
+	if r.Watch == nil {
+		return n
+	}
+	for k := range n {
+		if r.Watch.Looks(i + k) {
+			return max(1, k)
+		}
+	}
+	return n
 }
 
 // stretch issues n calls from i on.
 func (r *Runner) stretch(i, n int) error {
+	if err := r.watched(i, n, Watcher.Before); err != nil {
+		return err
+	}
 	if err := r.remote.stretch(i, n); err != nil {
 		return fmt.Errorf("%s: %w", r.prog.Calls[i].Layer, err)
+	}
+	if err := r.watched(i, n, Watcher.After); err != nil {
+		return err
 	}
 	if i+n == len(r.prog.Calls) {
 		if err := r.collect(); err != nil {
@@ -273,28 +287,47 @@ func (r *Runner) stretch(i, n int) error {
 	return nil
 }
 
-func (r *Runner) one(i int, call Call) (err error) {
-	if r.Trace != nil {
-		r.Trace(i, call)
+// watched tells the watcher of n calls from i on.
+func (r *Runner) watched(i, n int, tell func(Watcher, int) error) error {
+	if r.Watch == nil {
+		return nil
 	}
-	if r.remote != nil {
-		err = r.remote.call(i)
-	} else {
-		err = r.call(call)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", call.Layer, err)
-	}
-	if r.After != nil {
-		out := r.args[call.Out]
-		if r.remote != nil {
-			if out, err = r.remote.see(i); err != nil {
-				return fmt.Errorf("%s: %w", call.Layer, err)
-			}
-		}
-		if err := r.After(i, call, out); err != nil {
+	for k := range n {
+		if err := tell(r.Watch, i+k); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (r *Runner) one(i int, call Call) error {
+	if err := r.watched(i, 1, Watcher.Before); err != nil {
+		return err
+	}
+	looks, done := r.Watch != nil && r.Watch.Looks(i), false
+	var err error
+	if looks {
+		if done, err = r.Watch.Instead(i); err != nil {
+			return err
+		}
+	}
+	if !done {
+		if r.remote != nil {
+			err = r.remote.call(i)
+		} else {
+			err = r.call(call)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", call.Layer, err)
+		}
+	}
+	if looks {
+		if err := r.Watch.See(i); err != nil {
+			return err
+		}
+	}
+	if err := r.watched(i, 1, Watcher.After); err != nil {
+		return err
 	}
 	if r.device == nil {
 		return nil
@@ -321,7 +354,7 @@ func (r *Runner) collect() error {
 }
 
 func (r *Runner) call(c Call) (err error) {
-	defer Recovered(&err)
+	defer panics.Recovered(&err)
 	out := r.args[c.Out]
 	r.scratch = r.scratch[:0]
 	for _, in := range c.In {

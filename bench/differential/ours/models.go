@@ -7,6 +7,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/loader"
+	"github.com/euryale-ml/euryale/pipeline"
 )
 
 // modelCase is a folder and a request, with the names of diffusers' arguments.
@@ -55,17 +56,17 @@ func (c modelCase) draw() (a modelAnswer, err error) {
 		return a, err
 	}
 	defer m.Close()
-	p, err := graphs.NewTextToImage(m, graphs.WithThreads(1))
+	p, err := pipeline.NewTextToImage(m, graphs.WithThreads(1))
 	if err != nil {
 		return a, err
 	}
 	defer p.Close()
 	k := c.Arguments
-	res, err := p.Generate(context.Background(), graphs.Request{
+	res, err := p.Generate(context.Background(), pipeline.Request{
 		Prompt: k.Prompt, Prompt2: k.Prompt2, NegativePrompt: k.NegativePrompt, NumInferenceSteps: k.NumInferenceSteps,
 		GuidanceScale: k.GuidanceScale, GuidanceRescale: k.GuidanceRescale, ClipSkip: k.ClipSkip, NumImagesPerPrompt: k.NumImagesPerPrompt,
 		Height: k.Height, Width: k.Width, OriginalSize: k.OriginalSize, CropsCoordsTopLeft: k.CropsCoordsTopLeft,
-		Scheduler: c.Scheduler, Seed: graphs.Seed(c.Seed),
+		Scheduler: c.Scheduler, Seed: pipeline.Seed(c.Seed),
 	})
 	if err != nil {
 		return a, err
