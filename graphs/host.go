@@ -67,6 +67,9 @@ func newHost(o *options) (*host, error) {
 		return nil, err
 	}
 	if h.device != nil {
+		if err := o.addKernels(h.device); err != nil {
+			return nil, errors.Join(err, h.device.Close())
+		}
 		h.device = o.wrapped(h.device)
 	}
 	if o.device.described {
@@ -207,12 +210,12 @@ func (h *host) release() error {
 
 // target is what graphs are compiled for. One in float32 multiplies as PyTorch's convolutions do by default: in TF32.
 func (h *host) target(float32 bool) program.Target {
-	t := program.Target{Kernels: h.planned, DType: h.dtype}
+	t := program.Target{Kernels: h.planned, DType: h.dtype, Adapt: adapt}
 	if h.device != nil {
 		t.Kernels = h.device.Kernels()
 	}
 	if !t.Kernels.Any() {
-		return program.Target{}
+		return program.Target{Adapt: adapt}
 	}
 	if float32 && t.DType == dtype.F16 {
 		t.DType, t.Kernels.TF32 = dtype.F32, true

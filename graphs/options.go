@@ -44,6 +44,7 @@ type options struct {
 
 	strategies []offload.Strategy // one, or it is an error
 	hooks      []*Hook
+	kernels    []string // PTX
 }
 
 // only is an option that is for one kind of user.

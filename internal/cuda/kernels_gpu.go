@@ -11,6 +11,7 @@ import "C"
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"strings"
 	"unsafe"
@@ -23,7 +24,8 @@ import (
 var ptx embed.FS
 
 type function struct {
-	file   string
+	file   string       // of ptx, or what AddPTX named its text
+	text   string       // of AddPTX
 	f      C.CUfunction // nil until the file is loaded
 	shared int          // bytes of dynamic shared memory it may use
 }
@@ -67,25 +69,45 @@ func (d *Device) function(name string) (*function, error) {
 	if f.f != nil {
 		return f, nil
 	}
-	if err := d.loadModule(f.file); err != nil {
+	if err := d.loadModule(f); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.file, err)
 	}
 	return f, nil
 }
 
-func (d *Device) loadModule(file string) error {
-	text, err := ptx.ReadFile(file)
-	if err != nil {
-		return err
+// AddPTX adds kernels of a program's own. They are loaded when they are wanted, too.
+func (d *Device) AddPTX(text string) error {
+	names := entries(text)
+	if len(names) == 0 {
+		return errors.New("the PTX has no .visible .entry")
 	}
-	image := C.CString(string(text))
+	for _, name := range names {
+		if d.kernels.Names[name] {
+			return fmt.Errorf("there is a kernel %s already", name)
+		}
+		d.functions[name] = &function{file: "the program's PTX", text: text}
+		d.kernels.Names[name] = true
+	}
+	return nil
+}
+
+func (d *Device) loadModule(f *function) error {
+	text := f.text
+	if text == "" {
+		b, err := ptx.ReadFile(f.file)
+		if err != nil {
+			return err
+		}
+		text = string(b)
+	}
+	image := C.CString(text)
 	defer C.free(unsafe.Pointer(image))
 	var m C.CUmodule
 	if err := d.result("cuModuleLoadData", C.load(&m, image)); err != nil {
 		return err
 	}
 	d.free = append(d.free, func() error { return d.result("cuModuleUnload", C.unload(m)) })
-	for _, name := range entries(string(text)) {
+	for _, name := range entries(text) {
 		c := C.CString(name)
 		err := d.result("cuModuleGetFunction", C.get_function(&d.functions[name].f, m, c))
 		C.free(unsafe.Pointer(c))

@@ -22,6 +22,8 @@ func TestPTXMatchesItsSource(t *testing.T) {
 		versions[string(m[1])] = string(m[2])
 	}
 	sources, _ := filepath.Glob("kernels/*.cu")
+	examples, _ := filepath.Glob("../../examples/*/*.cu")
+	sources = append(sources, examples...)
 	if len(sources) == 0 {
 		t.Fatal("no kernels")
 	}

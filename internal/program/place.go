@@ -28,7 +28,9 @@ func (c *compiler) liveness() {
 		for _, in := range call.In {
 			p.Values[in].Last = i
 		}
-		if op, ok := call.Host(); ok {
+		if op, ok := call.Op.(interface {
+			FLOPs(out tensor.Shape, in []tensor.Shape) int64
+		}); ok {
 			call.FLOPs = op.FLOPs(p.Values[call.Out].Shape, p.shapes(call.In))
 		}
 	}

@@ -1,4 +1,5 @@
-"""Compiles the kernels to the PTX that is committed beside them, with NVRTC of CUDA 11.8, and of 12.0 for Hopper's.
+"""Compiles the kernels, and those of examples, to the PTX that is committed beside them, with NVRTC of CUDA 11.8, and of
+12.0 for Hopper's.
 
     make kernels
 
@@ -33,8 +34,8 @@ def version(name):
 def digest(name):
     """Of the file, the headers, and what compiles them."""
     h = hashlib.sha256()
-    for path in [name] + sorted(glob.glob("*.h", root_dir=HERE)):
-        with open(os.path.join(HERE, path), "rb") as f:
+    for path in [name] + sorted(glob.glob(os.path.join(HERE, "*.h"))):
+        with open(path, "rb") as f:
             h.update(f.read())
     h.update(" ".join([version(name)] + options(name)[:-1]).encode())
     return h.hexdigest()
@@ -47,10 +48,10 @@ def library(version):
 
 
 def compile(nvrtc, name):
-    with open(os.path.join(HERE, name), "rb") as f:
+    with open(name, "rb") as f:
         source = f.read()
     prog = ctypes.c_void_p()
-    nvrtc.nvrtcCreateProgram(ctypes.byref(prog), source, name.encode(), 0, None, None)
+    nvrtc.nvrtcCreateProgram(ctypes.byref(prog), source, os.path.basename(name).encode(), 0, None, None)
     opts = [o.encode() for o in options(name)]
     failed = nvrtc.nvrtcCompileProgram(prog, len(opts), (ctypes.c_char_p * len(opts))(*opts))
     text = text_of(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, prog)
@@ -70,11 +71,11 @@ def text_of(size, get, prog):
 
 
 def main():
-    for name in sorted(glob.glob("*.cu", root_dir=HERE)):
+    for name in sorted(glob.glob(os.path.join(HERE, "*.cu")) + glob.glob(os.path.join(HERE, "../../../examples/*/*.cu"))):
         ptx = compile(library(version(name)), name)
-        with open(os.path.join(HERE, name[:-3] + ".ptx"), "w") as f:
+        with open(name[:-3] + ".ptx", "w") as f:
             f.write(f"// {digest(name)}\n{ptx}")
-        print(name, len(ptx), "bytes,", ptx.count(".entry"), "kernels")
+        print(os.path.basename(name), len(ptx), "bytes,", ptx.count(".entry"), "kernels")
 
 
 main()
