@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"loader":  {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/strictjson"},
 	"sched":   {"internal/badmodel", "internal/hfconfig"},
 	"offload": {}, // nor anything but the standard library: see TestPlainPackages
+	"plot":    {"offload"},
 
 	"internal/engine":     {"offload", "internal/device"},
 	"internal/program":    {"internal/cpu", "internal/device", "internal/dtype", "internal/hostmem", "internal/size"},
@@ -96,7 +97,8 @@ func check(t *testing.T, from, to string) {
 // of this module what reads a config.
 func TestPlainPackages(t *testing.T) {
 	for name, want := range map[string][]string{
-		"offload": {"offload"}, "sched": {"internal/badmodel", "internal/strictjson", "internal/hfconfig", "sched"},
+		"offload": {"offload"}, "plot": {"offload", "plot"},
+		"sched": {"internal/badmodel", "internal/strictjson", "internal/hfconfig", "sched"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "../../"+name).Output()
 		if err != nil {
