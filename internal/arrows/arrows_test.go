@@ -30,6 +30,9 @@ var allowed = map[string][]string{
 	"offload": {}, // nor anything but the standard library: see TestPlainPackages
 	"plot":    {"offload"},
 
+	"internal/golden":    {"internal/torchrand"},
+	"internal/modeltest": {"graphs", "layers", "loader", "internal/golden"},
+
 	"internal/engine":     {"offload", "internal/device"},
 	"internal/program":    {"internal/cpu", "internal/device", "internal/dtype", "internal/hostmem", "internal/size"},
 	"internal/cuda":       {"internal/device", "internal/dtype"},
