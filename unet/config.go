@@ -89,7 +89,6 @@ func ParseConfig(file string, raw []byte) (Config, error) {
 		BlockOutChannels: c.Ints("block_out_channels", []int{320, 640, 1280, 1280}, 2, 1<<14),
 		DownBlockTypes: c.Strings("down_block_types", []string{"CrossAttnDownBlock2D", "CrossAttnDownBlock2D",
 			"CrossAttnDownBlock2D", "DownBlock2D"}, "CrossAttnDownBlock2D", "DownBlock2D"),
-		MidBlockType: crossMid,
 		UpBlockTypes: c.Strings("up_block_types", []string{"UpBlock2D", "CrossAttnUpBlock2D",
 			"CrossAttnUpBlock2D", "CrossAttnUpBlock2D"}, "CrossAttnUpBlock2D", "UpBlock2D"),
 		UseLinearProjection:  c.Bool("use_linear_projection", false),
