@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // Config is the part of a diffusers UNet2DConditionModel config.json that this package reads. Unknown keys are
@@ -127,7 +128,7 @@ func ParseConfig(file string, raw []byte) (Config, error) {
 		c.Bad("sample_size", fmt.Sprintf("%d numbers", k), "one, or height and width")
 	}
 	cfg.validate(c)
-	return cfg, c.Err()
+	return cfg, stack.With(c.Err())
 }
 
 const (

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	G "gorgonia.org/gorgonia"
 )
@@ -66,19 +67,19 @@ type ResidualShapes struct {
 }
 
 // ResidualShapes gives the shapes that residuals have for b latents of height h and width w.
-func (cfg Config) ResidualShapes(b, h, w int) (ResidualShapes, error) {
+func (cfg Config) ResidualShapes(b, h, w int) (r ResidualShapes, err error) {
+	defer stack.Add(&err)
 	// The way down of a graph that nobody runs.
 	s := layers.NewScope(G.NewGraph(), "unet", layers.Declared{})
 	in := NewInputs(s, cfg, b, h, w, 1)
 	temb, err := timeEmbedding(s, cfg, in)
 	if err != nil {
-		return ResidualShapes{}, err
+		return r, err
 	}
 	_, skips, err := builder{cfg: cfg, root: s, temb: temb, context: in.Context}.wayDown(in.Sample)
 	if err != nil {
-		return ResidualShapes{}, err
+		return r, err
 	}
-	var r ResidualShapes
 	for _, x := range skips {
 		r.DownBlock = append(r.DownBlock, x.Shape())
 	}
@@ -108,7 +109,7 @@ func (b builder) attend(a Attention) (*G.Node, error) {
 	a.Name = b.name(a.Scope)
 	n, err := b.seams.Attention(a)
 	if err != nil {
-		return nil, err
+		return nil, stack.With(err)
 	}
 	return n, b.like(a.X, n, a.Name+": the attention of a seam")
 }
@@ -121,7 +122,7 @@ func (b builder) result(part layers.Scope, x *G.Node) (*G.Node, error) {
 	name := b.name(part)
 	n, err := b.seams.Result(name, x)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, stack.With(fmt.Errorf("%s: %w", name, err))
 	}
 	return n, b.like(x, n, name+": the result of a seam")
 }
@@ -146,11 +147,11 @@ func (b builder) residual(s layers.Scope, x, r *G.Node) (*G.Node, error) {
 func (b builder) like(x, n *G.Node, what string) error {
 	switch {
 	case n == nil:
-		return fmt.Errorf("%s is nil, want a node of shape %v", what, x.Shape())
+		return stack.With(fmt.Errorf("%s is nil, want a node of shape %v", what, x.Shape()))
 	case n.Graph() != x.Graph():
-		return fmt.Errorf("%s is of another graph", what)
+		return stack.With(fmt.Errorf("%s is of another graph", what))
 	case !n.Shape().Eq(x.Shape()):
-		return fmt.Errorf("%s is of shape %v, want %v", what, n.Shape(), x.Shape())
+		return stack.With(fmt.Errorf("%s is of shape %v, want %v", what, n.Shape(), x.Shape()))
 	}
 	return nil
 }
@@ -160,14 +161,15 @@ func (b builder) checkResiduals(skips int) error {
 	r := b.seams.Residuals
 	blocks := len(b.cfg.BlockOutChannels)
 	if n := len(r.DownBlock); n > 0 && n != skips {
-		return fmt.Errorf("down_block_additional_residuals: %d, want %d: one for each result of the way down", n, skips)
+		return stack.With(fmt.Errorf("down_block_additional_residuals: %d, want %d: one for each result of the way down", n, skips))
 	}
 	most := blocks
 	if b.cfg.MidBlockType != "" {
 		most++
 	}
 	if n := len(r.DownIntrablock); n > most {
-		return fmt.Errorf("down_intrablock_additional_residuals: %d, want at most %d: one for each block on the way down and the middle block", n, most)
+		return stack.With(fmt.Errorf("down_intrablock_additional_residuals: %d, want at most %d: one for each block on the "+
+			"way down and the middle block", n, most))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package unet
 
 import (
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	G "gorgonia.org/gorgonia"
 )
@@ -46,7 +47,8 @@ func Build(s layers.Scope, cfg Config, in Inputs) (*G.Node, error) {
 }
 
 // BuildWith is Build with seams.
-func BuildWith(s layers.Scope, cfg Config, in Inputs, seams Seams) (*G.Node, error) {
+func BuildWith(s layers.Scope, cfg Config, in Inputs, seams Seams) (_ *G.Node, err error) {
+	defer stack.Add(&err)
 	temb, err := timeEmbedding(s, cfg, in)
 	if err != nil {
 		return nil, err

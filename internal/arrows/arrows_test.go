@@ -21,11 +21,11 @@ const module = "github.com/euryale-ml/euryale"
 var allowed = map[string][]string{
 	"graphs": {"layers", "loader", "offload", "sched", "textenc", "unet", "vae", "internal/badmodel", "internal/cpu", "internal/cuda", "internal/device",
 		"internal/dtype", "internal/engine", "internal/hfconfig", "internal/hostmem", "internal/program", "internal/torchrand"},
-	"unet":    {"layers", "internal/hfconfig"},
-	"vae":     {"layers", "internal/hfconfig"},
-	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/strictjson"},
-	"layers":  {"sched", "internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program"},
-	"loader":  {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/strictjson"},
+	"unet":    {"layers", "internal/hfconfig", "internal/stack"},
+	"vae":     {"layers", "internal/hfconfig", "internal/stack"},
+	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/stack", "internal/strictjson"},
+	"layers":  {"sched", "internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program", "internal/stack"},
+	"loader":  {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/stack", "internal/strictjson"},
 	"sched":   {"internal/badmodel", "internal/hfconfig"},
 	"offload": {}, // nor anything but the standard library: see TestPlainPackages
 	"plot":    {"offload"},
