@@ -173,20 +173,18 @@ type Component struct {
 func (c *Component) Config() (file string, raw []byte, err error) {
 	file = path.Join(c.Name, "config.json")
 	raw, err = c.m.readJSON(file)
-	return file, raw, stack.With(err)
+	return file, raw, err
 }
 
 // File reads another JSON file of the component.
 func (c *Component) File(name string) ([]byte, error) {
-	raw, err := c.m.readJSON(path.Join(c.Name, name))
-	return raw, stack.With(err)
+	return c.m.readJSON(path.Join(c.Name, name))
 }
 
 // TokenizerFile reads a file of a tokenizer that may be large: vocab.json, merges.txt, tokenizer.json or
 // added_tokens.json. Its contents are not checked.
 func (c *Component) TokenizerFile(name string) ([]byte, error) {
-	raw, err := c.m.read(path.Join(c.Name, name), c.m.limits.Tokenizer, "Tokenizer")
-	return raw, stack.With(err)
+	return c.m.read(path.Join(c.Name, name), c.m.limits.Tokenizer, "Tokenizer")
 }
 
 // read reads a whole file of at most most bytes, the named limit.

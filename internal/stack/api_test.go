@@ -76,7 +76,7 @@ var failures = map[string]failure{
 	}, "loader.openFile", ofModel, fs.ErrNotExist},
 	"loader.Component.Weights": {func(t *testing.T) error {
 		m, err := loader.OpenFS(fstest.MapFS{"model_index.json": index,
-			"net/model.safetensors": file("\x03\x00\x00\x00\x00\x00\x00\x00{,}")})
+			"net/model.safetensors": file("\x08\x00\x00\x00\x00\x00\x00\x00{\"x\":{}}")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +86,7 @@ var failures = map[string]failure{
 		}
 		_, err = c.Weights()
 		return err
-	}, "loader.readHeader", ofModel, nil},
+	}, "loader.entry", ofModel, nil},
 	"loader.Weights.ReadTensor": {func(t *testing.T) error {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()

@@ -1,8 +1,8 @@
 // Package stack gives errors the stack of the place where they arose, for %+v.
 //
 // An error gets its stack once, where a package makes it or gets it from code that is not this module's. What wraps it
-// on its way out hides the stack from %+v, so each public function hands its error to With or Add, which show the stack
-// that is there and take a new one only where there is none. Messages, errors.Is and errors.As stay as they are.
+// on its way out hides the stack from %+v, so public functions hand such errors to With or Add, which show the stack that
+// is there and take a new one only where there is none. Messages, errors.Is and errors.As stay as they are.
 package stack
 
 import (
@@ -28,12 +28,10 @@ func with(err error) error {
 	switch err.(type) {
 	case nil:
 		return nil
-	case *traced, *tracedList:
-		return err
 	case interface {
 		tracer
 		fmt.Formatter
-	}: // of github.com/pkg/errors: it prints its stack
+	}: // of this package or of github.com/pkg/errors: it prints its stack
 		return err
 	}
 	t := traced{err, deepest(err)}
