@@ -20,7 +20,9 @@ func inventory() *offload.Inventory {
 	return &offload.Inventory{
 		Weights: []offload.Weight{{Name: "unet.a.weight", Bytes: 1 << 20}, {Name: "unet.b.weight", Bytes: 1 << 20}},
 		Phases: []offload.Phase{{Component: "unet", Passes: 3, Activations: 256, Calls: []offload.Call{
-			{Layer: "unet.a", FLOPs: 1e6, Weights: []int{0}, Top: 256}, {Layer: "unet.b", FLOPs: 1e6, Weights: []int{1}, Top: 256}}}},
+			{Layer: "unet.a", FLOPs: 1e6, Weights: []int{0}, Top: 256},
+			{Layer: "unet.b", FLOPs: 1e6, Weights: []int{1}, Top: 256},
+		}}},
 	}
 }
 
@@ -77,7 +79,8 @@ func draw(t *testing.T, axes plot.Axes, curves ...plot.Curve) (p picture) {
 
 func TestWriteSVG(t *testing.T) {
 	axes := plot.Axes{X: "s", Y: "a < b & c", Budget: 100}
-	p := draw(t, axes, plot.Curve{Name: `<own> & "quoted"`, X: []float64{0, 5, 10}, Y: []float64{0, 100, 50}}, plot.Curve{Name: "empty"})
+	p := draw(t, axes, plot.Curve{Name: `<own> & "quoted"`, X: []float64{0, 5, 10}, Y: []float64{0, 100, 50}},
+		plot.Curve{Name: "empty"})
 	all := strings.Join(p.Texts, "\n")
 	for _, want := range []string{axes.X, axes.Y, `<own> & "quoted"`, "empty", "budget", "105"} {
 		if !strings.Contains(all, want) {
@@ -133,7 +136,8 @@ func TestWriteSVGRefuses(t *testing.T) {
 func TestWriteTrace(t *testing.T) {
 	events := trace(t, offload.Sequential())
 	var b bytes.Buffer
-	if err := plot.WriteTrace(&b, map[string][]offload.Event{"b": events, "a": {{Name: "x", End: time.Millisecond}}}); err != nil {
+	traces := map[string][]offload.Event{"b": events, "a": {{Name: "x", End: time.Millisecond}}}
+	if err := plot.WriteTrace(&b, traces); err != nil {
 		t.Fatal(err)
 	}
 	var got struct {
@@ -168,7 +172,10 @@ func TestWriteTrace(t *testing.T) {
 	for _, e := range events {
 		want += e.Bytes
 	}
-	if names[0] != "a" || names[1] != "b" || spans[0] != 1 || spans[1] != len(events) || copied != want || want == 0 {
-		t.Errorf("processes %v with %v spans and %d bytes copied, want a with 1, b with %d and %d bytes", names, spans, copied, len(events), want)
+	if names[0] != "a" || names[1] != "b" || spans[0] != 1 || spans[1] != len(events) {
+		t.Errorf("processes %v with %v spans, want a with 1, b with %d", names, spans, len(events))
+	}
+	if copied != want || want == 0 {
+		t.Errorf("%d bytes copied, want %d", copied, want)
 	}
 }

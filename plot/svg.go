@@ -52,14 +52,16 @@ func WriteSVG(w io.Writer, axes Axes, curves ...Curve) error {
 		}
 	}
 	d.yMax = max(d.yMax*1.05, 1e-12)
-	d.printf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">`+"\n", width, height)
+	d.printf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">`+"\n",
+		width, height)
 	d.printf(`<rect width="100%%" height="100%%" fill="white"/>` + "\n")
 	d.axes(axes)
 	for i, c := range curves {
 		colour := colours[i%len(colours)]
 		d.printf(`<path fill="none" stroke="%s" stroke-width="1.5" d="`, colour)
 		d.line(c)
-		d.printf("\"/>\n"+`<text x="%d" y="%d" fill="%s">%s</text>`+"\n", width-right+6, top+30+20*i, colour, html.EscapeString(c.Name))
+		d.printf("\"/>\n"+`<text x="%d" y="%d" fill="%s">%s</text>`+"\n", width-right+6, top+30+20*i, colour,
+			html.EscapeString(c.Name))
 	}
 	d.printf("</svg>\n")
 	return d.err
@@ -104,8 +106,10 @@ func (d *drawing) axes(a Axes) {
 		d.printf(`<text x="%d" y="%.1f" text-anchor="end">%.4g</text>`+"\n", left-8, d.py(y)+4, y)
 		d.printf(`<path d="M%d %.1fH%d" stroke="#ddd"/>`+"\n", left, d.py(y), width-right)
 	}
-	d.printf(`<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", (left+width-right)/2, height-10, html.EscapeString(a.X))
-	d.printf(`<text x="20" y="%d" text-anchor="middle" transform="rotate(-90 20 %d)">%s</text>`+"\n", height/2, height/2, html.EscapeString(a.Y))
+	d.printf(`<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", (left+width-right)/2, height-10,
+		html.EscapeString(a.X))
+	d.printf(`<text x="20" y="%d" text-anchor="middle" transform="rotate(-90 20 %d)">%s</text>`+"\n", height/2, height/2,
+		html.EscapeString(a.Y))
 	if a.Budget > 0 {
 		d.printf(`<path d="M%d %.1fH%d" stroke="black" stroke-dasharray="6 4"/><text x="%d" y="%.1f">budget</text>`+"\n",
 			left, d.py(a.Budget), width-right, width-right+6, d.py(a.Budget)+4)

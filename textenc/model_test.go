@@ -26,12 +26,16 @@ func TestModels(t *testing.T) {
 			}
 			projection := strings.HasSuffix(m.Name, "projection")
 			for skip := range cfg.Layers + 1 {
-				pooled := fmt.Sprintf("hidden_states.%d", cfg.Layers-skip)
-				testEncoder(t, &worst, m, cfg, textenc.Options{Skip: skip, Projection: projection}, true, pooled)
-				testEncoder(t, &worst, m, cfg, textenc.Options{Skip: skip, Norm: true, Projection: projection}, true, fmt.Sprintf("normed.%d", skip))
-				testEncoder(t, &worst, m, cfg, textenc.Options{Skip: skip, Norm: true}, false, fmt.Sprintf("normed.%d", skip))
+				state, normed := fmt.Sprintf("hidden_states.%d", cfg.Layers-skip), fmt.Sprintf("normed.%d", skip)
+				test := encoderTest{&worst, m, cfg, textenc.Options{Skip: skip, Projection: projection}}
+				test.run(t, true, state)
+				test.opt.Norm = true
+				test.run(t, true, normed)
+				test.run(t, false, normed)
+				if skip == 0 {
+					test.run(t, false, "last_hidden_state")
+				}
 			}
-			testEncoder(t, &worst, m, cfg, textenc.Options{Norm: true}, false, "last_hidden_state")
 			if unused := m.Unused(); len(unused) > 0 {
 				t.Errorf("weights that no graph has: %v", unused)
 			}
@@ -46,13 +50,21 @@ func TestModels(t *testing.T) {
 	t.Logf("the worst relative L2 is %.2g", worst)
 }
 
-func testEncoder(t *testing.T, worst *modeltest.Worst, m *golden.Model, cfg textenc.Config, opt textenc.Options, pool bool, hidden string) {
+type encoderTest struct {
+	worst *modeltest.Worst
+	m     *golden.Model
+	cfg   textenc.Config
+	opt   textenc.Options
+}
+
+// run compares the hidden states with an output of the golden file, and the pooled ones if pool is set.
+func (e encoderTest) run(t *testing.T, pool bool, hidden string) {
 	t.Helper()
-	n := modeltest.New(t, "text_encoder", m)
-	ids := m.Inputs["input_ids"]
+	n := modeltest.New(t, "text_encoder", e.m)
+	ids := e.m.Inputs["input_ids"]
 	b, s := ids.Shape[0], ids.Shape[1]
 	in := textenc.NewInputs(n.Scope, b, s, pool)
-	out, pooled, err := textenc.Build(n.Scope, cfg, in, opt)
+	out, pooled, err := textenc.Build(n.Scope, e.cfg, in, e.opt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,15 +73,15 @@ func testEncoder(t *testing.T, worst *modeltest.Worst, m *golden.Model, cfg text
 		if pooled != nil {
 			t.Error("a pooled state that nobody asked for")
 		}
-		worst.Compare(n, hidden, n.Run(out)[0])
+		e.worst.Compare(n, hidden, n.Run(out)[0])
 		return
 	}
 	at := make([]int32, b)
 	for i := range at {
-		at[i] = cfg.PooledPosition(ids.IDs[i*s:][:s])
+		at[i] = e.cfg.PooledPosition(ids.IDs[i*s:][:s])
 	}
 	n.Bind(in.Pooled, at)
 	values := n.Run(out, pooled)
-	worst.Compare(n, hidden, values[0])
-	worst.Compare(n, "pooled", values[1])
+	e.worst.Compare(n, hidden, values[0])
+	e.worst.Compare(n, "pooled", values[1])
 }

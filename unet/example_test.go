@@ -9,8 +9,8 @@ import (
 	G "gorgonia.org/gorgonia"
 )
 
-// The network that perturbed-attention guidance compares the model's own with: in the middle block each position attends
-// to itself alone.
+// The network that perturbed-attention guidance compares the model's own with: in the middle block each position
+// attends to itself alone.
 func ExampleSeams() {
 	cfg, err := unet.ParseConfig("config.json", []byte(`{"block_out_channels": [32, 64], "cross_attention_dim": 16,
 		"down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]}`))

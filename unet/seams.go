@@ -161,7 +161,8 @@ func (b builder) checkResiduals(skips int) error {
 	r := b.seams.Residuals
 	blocks := len(b.cfg.BlockOutChannels)
 	if n := len(r.DownBlock); n > 0 && n != skips {
-		return stack.With(fmt.Errorf("down_block_additional_residuals: %d, want %d: one for each result of the way down", n, skips))
+		return stack.With(fmt.Errorf("down_block_additional_residuals: %d, want %d: one for each result of the way down", n,
+			skips))
 	}
 	most := blocks
 	if b.cfg.MidBlockType != "" {

@@ -110,7 +110,8 @@ func TestImagePrompt(t *testing.T) {
 		c := a.X.Shape()[3]
 		q, text, ip := a.Scope.On(a.X).LinearNoBias("to_q", c), a.Scope.On(a.Context), a.Scope.On(image)
 		toText := q.Attention(text.LinearNoBias("to_k", c), text.LinearNoBias("to_v", c), a.Heads, false)
-		toImage := q.Attention(ip.LinearNoBias("processor.to_k_ip.0", c), ip.LinearNoBias("processor.to_v_ip.0", c), a.Heads, false)
+		k, v := ip.LinearNoBias("processor.to_k_ip.0", c), ip.LinearNoBias("processor.to_v_ip.0", c)
+		toImage := q.Attention(k, v, a.Heads, false)
 		return toText.Add(toImage).Linear("to_out.0", c).Node()
 	}})
 	if err != nil {
@@ -243,9 +244,12 @@ func TestSeamsRefuse(t *testing.T) {
 		{unet.Seams{Residuals: unet.Residuals{DownBlock: []*G.Node{small}}}, "down_block_additional_residuals: 1, want 4"},
 		{unet.Seams{Residuals: unet.Residuals{DownBlock: []*G.Node{nil, small, nil, nil}}},
 			"down_block_additional_residuals.1 is of shape (1, 1, 1, 1), want (2, 6, 6, 8)"},
-		{unet.Seams{Residuals: unet.Residuals{MidBlock: small}}, "mid_block_additional_residual is of shape (1, 1, 1, 1), want (2, 3, 3, 16)"},
-		{unet.Seams{Residuals: unet.Residuals{DownIntrablock: make([]*G.Node, 4)}}, "down_intrablock_additional_residuals: 4, want at most 3"},
-		{unet.Seams{Residuals: unet.Residuals{DownIntrablock: []*G.Node{nil, small}}}, "down_intrablock_additional_residuals.1 is of shape"},
+		{unet.Seams{Residuals: unet.Residuals{MidBlock: small}},
+			"mid_block_additional_residual is of shape (1, 1, 1, 1), want (2, 3, 3, 16)"},
+		{unet.Seams{Residuals: unet.Residuals{DownIntrablock: make([]*G.Node, 4)}},
+			"down_intrablock_additional_residuals: 4, want at most 3"},
+		{unet.Seams{Residuals: unet.Residuals{DownIntrablock: []*G.Node{nil, small}}},
+			"down_intrablock_additional_residuals.1 is of shape"},
 	} {
 		_, err := unet.BuildWith(n.Scope, cfg, in, c.s)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

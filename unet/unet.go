@@ -142,20 +142,17 @@ func (b builder) res(s layers.Scope, x *G.Node, out int) (*G.Node, error) {
 //	result [B H/2 W/2 C']   [B H W C'] in the last block
 func (b builder) down(s layers.Scope, i int, h *G.Node, skips []*G.Node) (*G.Node, []*G.Node, error) {
 	var err error
-	c, layersOf := b.cfg.BlockOutChannels[i], b.cfg.LayersPerBlock[i]
-	for j := range layersOf {
-		if h, err = b.res(s.Sub("resnets", j), h, c); err != nil {
-			return nil, nil, err
+	c, cross := b.cfg.BlockOutChannels[i], b.cfg.hasAttention(i)
+	for j := range b.cfg.LayersPerBlock[i] {
+		h, err = b.res(s.Sub("resnets", j), h, c)
+		if err == nil && cross {
+			h, err = b.transformer(s.Sub("attentions", j), h, b.cfg.Heads[i], b.cfg.DownDepths[i][j])
 		}
-		if b.cfg.hasAttention(i) {
-			if h, err = b.transformer(s.Sub("attentions", j), h, b.cfg.Heads[i], b.cfg.DownDepths[i][j]); err != nil {
-				return nil, nil, err
-			}
-			if j == layersOf-1 {
-				if h, err = b.intrablock(i, h); err != nil {
-					return nil, nil, err
-				}
-			}
+		if err == nil && cross && j == b.cfg.LayersPerBlock[i]-1 {
+			h, err = b.intrablock(i, h)
+		}
+		if err != nil {
+			return nil, nil, err
 		}
 		skips = append(skips, h)
 	}
@@ -168,7 +165,7 @@ func (b builder) down(s layers.Scope, i int, h *G.Node, skips []*G.Node) (*G.Nod
 		}
 		skips = append(skips, h)
 	}
-	if !b.cfg.hasAttention(i) {
+	if !cross {
 		// diffusers adds it in place, and so to what the way up takes back, too.
 		if h, err = b.intrablock(i, h); err != nil {
 			return nil, nil, err

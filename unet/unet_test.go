@@ -58,18 +58,20 @@ func TestModels(t *testing.T) {
 	t.Logf("the worst relative L2 is %.2g", worst)
 }
 
-// Conditioning and blocks that are not implemented are refused by their key, whatever else is wrong with the config.
+// Conditioning, blocks and numbers that are not implemented or do not fit are refused by their key.
 func TestRefusals(t *testing.T) {
 	for key, value := range map[string]string{
-		"class_embed_type": `"timestep"`, "num_class_embeds": "4", "encoder_hid_dim_type": `"ip_image_proj"`, "encoder_hid_dim": "8",
-		"addition_embed_type": `"image"`, "time_cond_proj_dim": "8", "only_cross_attention": "[true, false]", "dual_cross_attention": "true",
+		"class_embed_type": `"timestep"`, "num_class_embeds": "4", "encoder_hid_dim_type": `"ip_image_proj"`,
+		"encoder_hid_dim": "8", "addition_embed_type": `"image"`, "time_cond_proj_dim": "8",
+		"only_cross_attention": "[true, false]", "dual_cross_attention": "true", "num_attention_heads": "2",
 		"mid_block_type": `"UNetMidBlock2DSimpleCrossAttn"`, "down_block_types": `["AttnDownBlock2D", "DownBlock2D"]`,
-		"up_block_types": `["UpBlock2D"]`, "attention_head_dim": "[3, 3]", "num_attention_heads": "2", "cross_attention_dim": "[4, 8]",
+		"up_block_types": `["UpBlock2D"]`, "attention_head_dim": "[3, 3]", "cross_attention_dim": "[4, 8]",
 		"transformer_layers_per_block": "[[1], [1]]", "block_out_channels": "[8, 15]",
 	} {
 		fields := map[string]string{
-			"block_out_channels": "[8, 16]", "norm_num_groups": "4", "down_block_types": `["CrossAttnDownBlock2D", "DownBlock2D"]`,
-			"up_block_types": `["UpBlock2D", "CrossAttnUpBlock2D"]`, "attention_head_dim": "2", "layers_per_block": "1",
+			"block_out_channels": "[8, 16]", "norm_num_groups": "4",
+			"down_block_types": `["CrossAttnDownBlock2D", "DownBlock2D"]`,
+			"up_block_types":   `["UpBlock2D", "CrossAttnUpBlock2D"]`, "attention_head_dim": "2", "layers_per_block": "1",
 		}
 		if _, err := unet.ParseConfig("config.json", config(fields)); err != nil {
 			t.Fatal(err)
@@ -104,7 +106,8 @@ func TestMisfits(t *testing.T) {
 	n, cfg, in := network(t, m)
 	_, err := unet.Build(n.Scope, cfg, in)
 	for _, want := range []string{
-		"unet: conv_norm_out.weight: the weight is missing, want [8]", "conv_out.bias: shape [5], want [4]", "conv_in.weight: shape [8 9 3 3], want [8 4 3 3]",
+		"unet: conv_norm_out.weight: the weight is missing, want [8]", "conv_out.bias: shape [5], want [4]",
+		"conv_in.weight: shape [8 9 3 3], want [8 4 3 3]",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nwant %q", err, want)

@@ -24,8 +24,10 @@ var allowed = map[string][]string{
 	"unet":    {"layers", "internal/hfconfig", "internal/stack"},
 	"vae":     {"layers", "internal/hfconfig", "internal/stack"},
 	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/stack", "internal/strictjson"},
-	"layers":  {"sched", "internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program", "internal/stack"},
-	"loader":  {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/stack", "internal/strictjson"},
+	"layers": {"sched", "internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program",
+		"internal/stack"},
+	"loader": {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/stack",
+		"internal/strictjson"},
 	"sched":   {"internal/badmodel", "internal/hfconfig"},
 	"offload": {}, // nor anything but the standard library: see TestPlainPackages
 	"plot":    {"offload"},

@@ -147,10 +147,11 @@ func Weight(name string, shape []int) []float32 {
 		}
 	}
 	v := Randn(uint64(crc32.ChecksumIEEE([]byte(name))), n)
+	table := strings.Contains(name, "embedding") && !strings.Contains(name, "time") && !strings.Contains(name, "add")
 	root := float32(math.Sqrt(float64(inner)))
 	for i := range v {
 		switch {
-		case strings.Contains(name, "embedding") && len(shape) == 2 && !strings.Contains(name, "time") && !strings.Contains(name, "add"):
+		case table && len(shape) == 2:
 			v[i] *= 0.5
 		case len(shape) > 1:
 			v[i] /= root

@@ -26,7 +26,7 @@ func New(t testing.TB, component string, m *golden.Model) *Network {
 	return &Network{T: t, Model: m, Scope: layers.NewScope(G.NewGraph(), component, m), component: component}
 }
 
-// Let binds a leaf to one of the model's inputs, channels last if it has four dimensions. A nil leaf is none.
+// Let binds a leaf to one of the model's inputs, channels last if it has four dimensions.
 func (n *Network) Let(leaf *G.Node, input string) {
 	n.T.Helper()
 	x, ok := n.Model.Inputs[input]
@@ -55,8 +55,8 @@ func (n *Network) Run(outputs ...*G.Node) (values [][]float32) {
 	for name, shape := range n.Model.Weights {
 		weights[name] = loader.Tensor{Shape: shape, F32: golden.Weight(name, shape)}
 	}
-	vm, err := graphs.NewVM(outputs[0].Graph(), graphs.WithWeights(loader.Under(n.component, weights)), graphs.WithOutputs(outputs...),
-		graphs.WithThreads(1))
+	vm, err := graphs.NewVM(outputs[0].Graph(), graphs.WithWeights(loader.Under(n.component, weights)),
+		graphs.WithOutputs(outputs...), graphs.WithThreads(1))
 	if err != nil {
 		n.T.Fatal(err)
 	}
