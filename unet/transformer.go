@@ -1,6 +1,9 @@
 package unet
 
 import (
+	"fmt"
+
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	G "gorgonia.org/gorgonia"
 )
@@ -9,6 +12,9 @@ import (
 //
 //	x, result [B H W C]
 func (b builder) transformer(s layers.Scope, x *G.Node, heads, depth int) (*G.Node, error) {
+	if b.context == nil { // without a context, attention would be to the image itself
+		return nil, stack.With(fmt.Errorf("%s: encoder_hidden_states is nil, want the text embeddings", s.Name()))
+	}
 	c := x.Shape()[3]
 	h := s.On(x).GroupNorm("norm", b.cfg.NormGroups, 1e-6)
 	if b.cfg.UseLinearProjection {

@@ -3,6 +3,7 @@ package unet_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,5 +117,22 @@ func TestMisfits(t *testing.T) {
 	var bad *badmodel.Error
 	if err := cfg.Explain(m); !errors.As(err, &bad) || bad.Field != "in_channels" {
 		t.Errorf("%v, want an error of in_channels", err)
+	}
+}
+
+// An input that is not there is an error, and not another network.
+func TestInputsThatAreMissing(t *testing.T) {
+	models := golden.Models(t, "models")
+	m := models[slices.IndexFunc(models, func(m *golden.Model) bool { return strings.HasPrefix(m.Name, "text_time,") })]
+	for name, remove := range map[string]func(*unet.Inputs){
+		"sample": func(in *unet.Inputs) { in.Sample = nil }, "timestep": func(in *unet.Inputs) { in.Timestep = nil },
+		"encoder_hidden_states": func(in *unet.Inputs) { in.Context = nil },
+		"text_embeds":           func(in *unet.Inputs) { in.Pooled = nil }, "time_ids": func(in *unet.Inputs) { in.TimeIDs = nil },
+	} {
+		n, cfg, in := network(t, m)
+		remove(&in)
+		if _, err := unet.Build(n.Scope, cfg, in); err == nil || !strings.Contains(err.Error(), "unet") {
+			t.Errorf("without %s: %v", name, err)
+		}
 	}
 }
