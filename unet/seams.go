@@ -47,11 +47,14 @@ func (a Attention) Build() (*G.Node, error) {
 
 // Residuals are nodes that are added to hidden states: leaves, or what other parts of the graph give. They are the
 // arguments of those names of diffusers' UNet; Config.ResidualShapes has their shapes. A nil node adds nothing.
+//
+// diffusers ignores mid_block_additional_residual alone, and takes down_block_additional_residuals alone for those of an
+// adapter; here each is what its name says, with or without the others.
 type Residuals struct {
 	// DownBlock, of a ControlNet, are added to what the way up takes back, one for each: conv_in's result, then those
 	// of each block on the way down. The middle block does not see them.
 	DownBlock []*G.Node // down_block_additional_residuals
-	// MidBlock, of a ControlNet, is added to the result of the middle block.
+	// MidBlock, of a ControlNet, is added to the result of the middle block, or of the way down where there is none.
 	MidBlock *G.Node // mid_block_additional_residual
 	// DownIntrablock, of a T2I-Adapter, are added on the way down, one to each block from the first on: in a block with
 	// attention to the result of its last attention, in another to its own result. One more than there are blocks is
