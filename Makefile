@@ -32,6 +32,7 @@ bench:
 # Golden files come from diffusers on PyTorch; the versions are pinned in requirements.txt.
 golden: .venv
 	$(PYTHON) internal/golden/make_golden.py
+	$(PYTHON) internal/golden/make_models.py
 
 .venv: internal/golden/requirements.txt
 	python3 -m venv .venv

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // Misfits compares a config with the weights it is for. A model that does not fit its config has hundreds of weights
@@ -65,4 +66,4 @@ func (m *Misfits) add(field string, got any, want string) {
 }
 
 // Err joins the first few of what was found: a field that is wrong lets others look wrong.
-func (m *Misfits) Err() error { return errors.Join(m.errs[:min(3, len(m.errs))]...) }
+func (m *Misfits) Err() error { return stack.With(errors.Join(m.errs[:min(3, len(m.errs))]...)) }

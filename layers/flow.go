@@ -3,6 +3,7 @@ package layers
 import (
 	"fmt"
 
+	"github.com/euryale-ml/euryale/internal/stack"
 	G "gorgonia.org/gorgonia"
 )
 
@@ -26,7 +27,7 @@ func (f Flow) Then(name string, step func(Scope, *G.Node) (*G.Node, error)) Flow
 		return f
 	}
 	if f.n == nil {
-		f.err = fmt.Errorf("%s: no input node", f.s.Sub(name).Name())
+		f.err = stack.With(fmt.Errorf("%s: no input node", f.s.Sub(name).Name()))
 		return f
 	}
 	n, err := step(f.s.Sub(name), f.n)
@@ -35,7 +36,7 @@ func (f Flow) Then(name string, step func(Scope, *G.Node) (*G.Node, error)) Flow
 		f.err = f.s.Err()
 		return f
 	case err != nil:
-		f.err = fmt.Errorf("%s: %w", f.s.Sub(name).Name(), err)
+		f.err = stack.With(fmt.Errorf("%s: %w", f.s.Sub(name).Name(), err))
 		return f
 	}
 	f.n = n
@@ -54,7 +55,7 @@ func apply(s Scope, k kind, in ...*G.Node) (*G.Node, error) {
 	if err == nil {
 		G.WithName(s.Name())(n)
 	}
-	return n, err
+	return n, stack.With(err)
 }
 
 // width is the size of the last dimension.
@@ -151,7 +152,7 @@ func (f Flow) GEGLU() Flow { return f.apply("geglu", activate{act: geglu}) }
 func (f Flow) Activation(name string) Flow {
 	act, ok := map[string]activation{"silu": silu, "swish": silu, "gelu": gelu, "quick_gelu": quickGELU}[name]
 	if !ok && f.err == nil {
-		f.err = fmt.Errorf("%s: activation %q is not one of gelu, quick_gelu, silu, swish", f.s.Name(), name)
+		f.err = stack.With(fmt.Errorf("%s: activation %q is not one of gelu, quick_gelu, silu, swish", f.s.Name(), name))
 	}
 	return f.apply("act", activate{act: act})
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -101,14 +102,14 @@ func (s Scope) problem(err error) {
 		err = fmt.Errorf("%s: more than %d weights are missing or of another shape", s.component, maxProblems)
 	}
 	if !s.hopeless() {
-		*s.problems = append(*s.problems, err)
+		*s.problems = append(*s.problems, stack.With(err))
 	}
 }
 
 func (s Scope) hopeless() bool { return len(*s.problems) > maxProblems }
 
 // Err joins the problems with weights met so far, of which it lists the first ten.
-func (s Scope) Err() error { return badmodel.Join(*s.problems...) }
+func (s Scope) Err() error { return stack.With(badmodel.Join(*s.problems...)) }
 
 // Input adds a leaf the user binds before each run.
 func (s Scope) Input(name string, dt tensor.Dtype, shape ...int) *G.Node {

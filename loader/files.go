@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"time"
+
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // file is an open regular file.
@@ -55,7 +57,7 @@ func openFile(fsys fs.FS, name string) (diskFile, error) {
 		return diskFile{}, openError(name, err)
 	}
 	if !st.Mode().IsRegular() {
-		return diskFile{}, &Error{File: name, Got: describe(st.Mode()), Want: "a regular file"}
+		return diskFile{}, stack.With(&Error{File: name, Got: describe(st.Mode()), Want: "a regular file"})
 	}
 	f, err := fsys.Open(name)
 	if err != nil {
@@ -64,12 +66,12 @@ func openFile(fsys fs.FS, name string) (diskFile, error) {
 	// It may have been replaced in between.
 	if st, err = f.Stat(); err != nil || !st.Mode().IsRegular() {
 		f.Close()
-		return diskFile{}, &Error{File: name, Got: "changed while it was opened", Err: err}
+		return diskFile{}, stack.With(&Error{File: name, Got: "changed while it was opened", Err: err})
 	}
 	at, ok := f.(file)
 	if !ok {
 		f.Close()
-		return diskFile{}, fmt.Errorf("%s: files of type %T have no ReadAt", name, f)
+		return diskFile{}, stack.With(fmt.Errorf("%s: files of type %T have no ReadAt", name, f))
 	}
 	return diskFile{at, st.Size(), st.ModTime(), stampOf(st)}, nil
 }
@@ -78,11 +80,11 @@ func openError(name string, err error) error {
 	var link *linkError
 	switch {
 	case errors.As(err, &link):
-		return &Error{File: name, Got: "cannot be opened", Err: link}
+		return stack.With(&Error{File: name, Got: "cannot be opened", Err: link})
 	case errors.Is(err, fs.ErrNotExist):
-		return &Error{File: name, Got: "missing", Err: fs.ErrNotExist}
+		return stack.With(&Error{File: name, Got: "missing", Err: fs.ErrNotExist})
 	}
-	return &Error{File: name, Got: "cannot be opened", Err: err}
+	return stack.With(&Error{File: name, Got: "cannot be opened", Err: err})
 }
 
 func describe(m fs.FileMode) string {

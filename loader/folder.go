@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // Note [Which links are followed]. What the user names is trusted: the folder given to Open, whatever links its path
@@ -42,7 +44,7 @@ func openDir(dir string, linksInto []string) (d dirFS, err error) {
 	if st, err := os.Stat(dir); err != nil {
 		return d, openError(dir, err)
 	} else if !st.IsDir() {
-		return d, &Error{File: dir, Got: "not a folder", Want: "a model folder in the diffusers layout"}
+		return d, stack.With(&Error{File: dir, Got: "not a folder", Want: "a model folder in the diffusers layout"})
 	}
 	at, err := realPath(dir)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/size"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
@@ -52,13 +53,15 @@ var supported = map[string]dtype.Type{
 // readHeader reads the header of a safetensors file (https://github.com/huggingface/safetensors#format) and
 // checks all of it: the rules of the reference implementation, and no key twice, which that does not check.
 func readHeader(f io.ReaderAt, length int64, name string, limits Limits) ([]TensorInfo, error) {
-	bad := func(field, got, want string) error { return &Error{File: name, Field: field, Got: got, Want: want} }
+	bad := func(field, got, want string) error {
+		return stack.With(&Error{File: name, Field: field, Got: got, Want: want})
+	}
 	var first [9]byte
 	if length < 8 {
 		return nil, bad("", fmt.Sprintf("%d bytes", length), "a safetensors file, of 8 bytes or more")
 	}
 	if n, err := readFull(f, first[:min(length, 9)], 0); err != nil {
-		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d", n), Err: err}
+		return nil, stack.With(&Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d", n), Err: err})
 	}
 	n := binary.LittleEndian.Uint64(first[:])
 	// The length may begin with the bytes that another format begins with, but then no header follows.
@@ -75,7 +78,7 @@ func readHeader(f io.ReaderAt, length int64, name string, limits Limits) ([]Tens
 	}
 	raw := make([]byte, n)
 	if k, err := readFull(f, raw, 8); err != nil {
-		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d", 8+k), Err: err}
+		return nil, stack.With(&Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d", 8+k), Err: err})
 	}
 	if !utf8.Valid(raw) {
 		return nil, bad("header", "not UTF-8", "")
@@ -85,9 +88,9 @@ func readHeader(f io.ReaderAt, length int64, name string, limits Limits) ([]Tens
 		var e *Error
 		if errors.As(err, &e) {
 			e.File = name
-			return nil, e
+			return nil, err
 		}
-		return nil, &Error{File: name, Field: "header", Got: "not as the format says", Err: err}
+		return nil, stack.With(&Error{File: name, Field: "header", Got: "not as the format says", Err: err})
 	}
 	if err := layOut(tensors, 8+int64(n), length, name); err != nil {
 		return nil, err
@@ -127,18 +130,21 @@ func layOut(tensors []TensorInfo, data, length int64, name string) error {
 	for i := range tensors {
 		t := &tensors[i]
 		if t.begin != at {
-			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("begins at %d", t.begin), Want: fmt.Sprint(at)}
+			return stack.With(&Error{File: name, Tensor: t.Name, Field: "data_offsets",
+				Got: fmt.Sprintf("begins at %d", t.begin), Want: fmt.Sprint(at)})
 		}
 		end, ok := size.Of(at).Add(size.Of(t.stored())).Int()
 		if !ok {
-			return &Error{File: name, Tensor: t.Name, Field: "data_offsets", Got: fmt.Sprintf("%d bytes at %d", t.stored(), at), Want: fmt.Sprintf("an end of at most %d", int64(size.Max))}
+			return stack.With(&Error{File: name, Tensor: t.Name, Field: "data_offsets",
+				Got: fmt.Sprintf("%d bytes at %d", t.stored(), at), Want: fmt.Sprintf("an end of at most %d", int64(size.Max))})
 		}
 		at = int64(end)
 		t.begin += data
 		t.File = name
 	}
 	if data+at != length {
-		return &Error{File: name, Got: fmt.Sprintf("%d bytes", length), Want: fmt.Sprintf("%d as the header says", data+at)}
+		return stack.With(&Error{File: name, Got: fmt.Sprintf("%d bytes", length),
+			Want: fmt.Sprintf("%d as the header says", data+at)})
 	}
 	return nil
 }
@@ -152,13 +158,14 @@ func parseHeader(raw []byte, limits Limits) ([]TensorInfo, error) {
 		}
 		switch {
 		case len(key) > limits.Name:
-			return &Error{Tensor: key, Got: fmt.Sprintf("a name of %d bytes", len(key)), Want: atMost(limits.Name, "Name")}
+			return stack.With(&Error{Tensor: key, Got: fmt.Sprintf("a name of %d bytes", len(key)),
+				Want: atMost(limits.Name, "Name")})
 		case len(tensors) == limits.Tensors:
-			return &Error{Field: "header", Got: "more tensors", Want: atMost(limits.Tensors, "Tensors")}
+			return stack.With(&Error{Field: "header", Got: "more tensors", Want: atMost(limits.Tensors, "Tensors")})
 		}
 		t, err := entry(d, limits)
 		if err != nil {
-			return &Error{Tensor: key, Got: "entry is not as the format says", Err: err}
+			return stack.With(&Error{Tensor: key, Got: "entry is not as the format says", Err: err})
 		}
 		t.Name = key
 		tensors = append(tensors, t)
@@ -178,7 +185,7 @@ func metadata(d strictjson.Decoder, limits Limits) error {
 			err = fmt.Errorf("more bytes, want %s", atMost(limits.Metadata, "Metadata"))
 		}
 		if err != nil {
-			return &Error{Field: "__metadata__", Got: "not as the format says", Err: err}
+			return stack.With(&Error{Field: "__metadata__", Got: "not as the format says", Err: err})
 		}
 		return nil
 	})
@@ -200,7 +207,7 @@ func entry(d strictjson.Decoder, limits Limits) (t TensorInfo, err error) {
 			return d.Skip()
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+			return stack.With(fmt.Errorf("%s: %w", key, err))
 		}
 		return nil
 	})
@@ -210,20 +217,20 @@ func entry(d strictjson.Decoder, limits Limits) (t TensorInfo, err error) {
 	width, known := storedBits[stored]
 	switch {
 	case !known:
-		return t, fmt.Errorf("dtype %s is not one of the format's", badmodel.Quote(stored))
+		return t, stack.With(fmt.Errorf("dtype %s is not one of the format's", badmodel.Quote(stored)))
 	case shape == nil:
-		return t, errors.New("shape is missing")
+		return t, stack.With(errors.New("shape is missing"))
 	case len(offsets) != 2 || offsets[1] < offsets[0] || offsets[1] > size.Max:
-		return t, fmt.Errorf("data_offsets %v, want begin and end, at most %d", offsets, int64(size.Max))
+		return t, stack.With(fmt.Errorf("data_offsets %v, want begin and end, at most %d", offsets, int64(size.Max)))
 	}
 	bytes, ok := size.Product(shape...).Mul(size.Of(width)).Bytes().Int()
 	switch {
 	case !ok:
-		return t, fmt.Errorf("shape %v of %s is too large, or not whole bytes", shape, stored)
+		return t, stack.With(fmt.Errorf("shape %v of %s is too large, or not whole bytes", shape, stored))
 	case int64(bytes) > limits.TensorBytes:
-		return t, fmt.Errorf("%d bytes, want %s", bytes, atMost(limits.TensorBytes, "TensorBytes"))
+		return t, stack.With(fmt.Errorf("%d bytes, want %s", bytes, atMost(limits.TensorBytes, "TensorBytes")))
 	case uint64(bytes) != offsets[1]-offsets[0]:
-		return t, fmt.Errorf("%s %v takes %d bytes, data_offsets %v", stored, shape, bytes, offsets)
+		return t, stack.With(fmt.Errorf("%s %v takes %d bytes, data_offsets %v", stored, shape, bytes, offsets))
 	}
 	for _, n := range shape {
 		t.Shape = append(t.Shape, int(n)) // below size.Max and, but for tensors of no elements, below bytes

@@ -20,6 +20,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/hostmem"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
@@ -49,7 +50,8 @@ const indexFile = "model_index.json"
 
 // Open opens a folder. Symbolic links must stay inside it, inside the download cache if it is a snapshot there, or lead
 // into a folder of WithLinksInto: see Note [Which links are followed].
-func Open(dir string, opts ...Option) (*Model, error) {
+func Open(dir string, opts ...Option) (_ *Model, err error) {
+	defer stack.Add(&err)
 	m := newModel(opts)
 	fsys, err := openDir(dir, m.linksInto)
 	if err != nil {
@@ -64,7 +66,8 @@ func Open(dir string, opts ...Option) (*Model, error) {
 }
 
 // OpenFS opens a folder in a file system whose files implement io.ReaderAt, as embed.FS and os.DirFS do.
-func OpenFS(fsys fs.FS, opts ...Option) (*Model, error) {
+func OpenFS(fsys fs.FS, opts ...Option) (_ *Model, err error) {
+	defer stack.Add(&err)
 	m := newModel(opts)
 	m.fsys, m.close = fsys, func() error { return nil }
 	if err := m.open(); err != nil {
@@ -90,10 +93,11 @@ func (m *Model) open() error {
 		return err
 	}
 	if err := json.Unmarshal(raw, &m.index); err != nil || m.index == nil {
-		return &Error{File: indexFile, Got: "not a JSON object", Err: err}
+		return stack.With(&Error{File: indexFile, Got: "not a JSON object", Err: err})
 	}
 	if err := json.Unmarshal(m.index["_class_name"], &m.class); err != nil {
-		return &Error{File: indexFile, Field: "_class_name", Got: "missing or not a string", Want: "a diffusers pipeline class"}
+		return stack.With(&Error{File: indexFile, Field: "_class_name", Got: "missing or not a string",
+			Want: "a diffusers pipeline class"})
 	}
 	m.class = strings.TrimPrefix(m.class, "Flax")
 	for _, key := range slices.Sorted(maps.Keys(m.index)) {
@@ -104,7 +108,7 @@ func (m *Model) open() error {
 			continue
 		}
 		if !fs.ValidPath(key) || strings.ContainsAny(key, `/\`) || key == "." {
-			return &Error{File: indexFile, Field: badmodel.Quote(key), Got: "not a folder's name"}
+			return stack.With(&Error{File: indexFile, Field: badmodel.Quote(key), Got: "not a folder's name"})
 		}
 		// Classes that Flax's checkpoints name are PyTorch's for diffusers too.
 		m.components = append(m.components, &Component{Name: key, Library: *pair[0], Class: strings.TrimPrefix(*pair[1], "Flax"), m: m})
@@ -125,11 +129,12 @@ func (m *Model) Component(name string) (*Component, error) {
 			continue
 		}
 		if c.Library != "diffusers" && c.Library != "transformers" {
-			return nil, &Error{File: indexFile, Field: name, Got: "a class of " + badmodel.Quote(c.Library), Want: "diffusers or transformers"}
+			return nil, stack.With(&Error{File: indexFile, Field: name, Got: "a class of " + badmodel.Quote(c.Library),
+				Want: "diffusers or transformers"})
 		}
 		return c, nil
 	}
-	return nil, &Error{File: indexFile, Field: name, Got: "no such component"}
+	return nil, stack.With(&Error{File: indexFile, Field: name, Got: "no such component"})
 }
 
 // IndexValue is a setting in model_index.json as encoding/json gives it, and false if it is not there. What that cannot
@@ -152,7 +157,7 @@ func (m *Model) Close() error {
 			errs = append(errs, c.weights.close()) // what they are stays known
 		}
 	}
-	return errors.Join(append(errs, m.close())...)
+	return stack.With(errors.Join(append(errs, m.close())...))
 }
 
 // Component is one folder of a model.
@@ -190,17 +195,17 @@ func (m *Model) read(name string, most int64, limit string) ([]byte, error) {
 	}
 	defer f.Close()
 	if f.size > most {
-		return nil, &Error{File: name, Got: fmt.Sprintf("%d bytes", f.size), Want: atMost(most, limit)}
+		return nil, stack.With(&Error{File: name, Got: fmt.Sprintf("%d bytes", f.size), Want: atMost(most, limit)})
 	}
 	raw := make([]byte, f.size)
 	if n, err := readFull(f, raw, 0); err != nil {
-		return nil, &Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d of %d", n, f.size), Err: err}
+		return nil, stack.With(&Error{File: name, Got: fmt.Sprintf("reading stopped at byte %d of %d", n, f.size), Err: err})
 	}
 	if err := f.changed(); err != nil {
-		return nil, &Error{File: name, Err: err}
+		return nil, stack.With(&Error{File: name, Err: err})
 	}
 	if bytes.HasPrefix(raw, []byte(lfsPointer+"https://git-lfs")) {
-		return nil, &Error{File: name, Got: lfsHint}
+		return nil, stack.With(&Error{File: name, Got: lfsHint})
 	}
 	return raw, nil
 }
@@ -213,10 +218,11 @@ func (m *Model) readJSON(name string) ([]byte, error) {
 		return nil, err
 	}
 	if raw = strictjson.Plain(raw); !json.Valid(raw) {
-		return nil, &Error{File: name, Got: "not JSON"}
+		return nil, stack.With(&Error{File: name, Got: "not JSON"})
 	}
 	if _, depth := strictjson.Extent(raw); depth > m.limits.Nesting {
-		return nil, &Error{File: name, Got: fmt.Sprintf("nested more than %d deep", m.limits.Nesting), Want: atMost(m.limits.Nesting, "Nesting")}
+		return nil, stack.With(&Error{File: name, Got: fmt.Sprintf("nested more than %d deep", m.limits.Nesting),
+			Want: atMost(m.limits.Nesting, "Nesting")})
 	}
 	return raw, nil
 }

@@ -10,6 +10,8 @@ import (
 	"math"
 	"sync"
 	"syscall"
+
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 const readChunk = 2 << 20 // as fast as a mapping, and soon enough to stop
@@ -71,7 +73,8 @@ func (r *reader) read(ctx context.Context, t TensorInfo, dst []byte) error {
 			return err
 		}
 		if err != nil {
-			return &Error{File: t.File, Tensor: t.Name, Got: fmt.Sprintf("reading stopped at byte %d", t.begin+at+int64(got)), Err: err}
+			return stack.With(&Error{File: t.File, Tensor: t.Name,
+				Got: fmt.Sprintf("reading stopped at byte %d", t.begin+at+int64(got)), Err: err})
 		}
 		if wide != nil {
 			narrow(dst[at/2:], chunk)
@@ -82,7 +85,7 @@ func (r *reader) read(ctx context.Context, t TensorInfo, dst []byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if before, again := r.sums[t.Name]; again && before != sum {
-		return &Error{File: t.File, Tensor: t.Name, Err: ErrChanged}
+		return stack.With(&Error{File: t.File, Tensor: t.Name, Err: ErrChanged})
 	}
 	r.sums[t.Name] = sum
 	return nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // Source gives weights by name. Weights of a component, a Model and Values are sources, and a program's own type can be
@@ -45,17 +46,18 @@ func (v Values) Info(name string) (TensorInfo, bool) {
 }
 
 // ReadTensor implements Source.
-func (v Values) ReadTensor(_ context.Context, name string, dst []byte) error {
+func (v Values) ReadTensor(_ context.Context, name string, dst []byte) (err error) {
+	defer stack.Add(&err)
 	t, ok := v[name]
 	if !ok || len(dst) != 4*len(t.F32) {
-		return fmt.Errorf("weight %q has %d elements, the buffer %d bytes", name, len(t.F32), len(dst))
+		return stack.With(fmt.Errorf("weight %q has %d elements, the buffer %d bytes", name, len(t.F32), len(dst)))
 	}
 	n := 1
 	for _, d := range t.Shape {
 		n *= d
 	}
 	if n != len(t.F32) {
-		return fmt.Errorf("weight %q of shape %v has %d elements", name, t.Shape, len(t.F32))
+		return stack.With(fmt.Errorf("weight %q of shape %v has %d elements", name, t.Shape, len(t.F32)))
 	}
 	putF32(dst, t.F32)
 	return nil
@@ -83,19 +85,21 @@ func (u under) Info(name string) (TensorInfo, bool) {
 func (u under) ReadTensor(ctx context.Context, name string, dst []byte) error {
 	key, ok := strings.CutPrefix(name, u.prefix)
 	if !ok {
-		return &Error{Tensor: name, Got: "missing", Err: fs.ErrNotExist}
+		return stack.With(&Error{Tensor: name, Got: "missing", Err: fs.ErrNotExist})
 	}
-	return u.Source.ReadTensor(ctx, key, dst)
+	return stack.With(u.Source.ReadTensor(ctx, key, dst))
 }
 
 // ReadFloat32 reads a weight as float32.
-func ReadFloat32(ctx context.Context, s Source, name string) ([]float32, error) {
+func ReadFloat32(ctx context.Context, s Source, name string) (_ []float32, err error) {
+	defer stack.Add(&err)
 	info, ok := s.Info(name)
 	if !ok {
-		return nil, &Error{Tensor: name, Got: "missing", Err: fs.ErrNotExist}
+		return nil, stack.With(&Error{Tensor: name, Got: "missing", Err: fs.ErrNotExist})
 	}
 	if !info.DType.Float() {
-		return nil, &Error{File: info.File, Tensor: name, Got: "stored as " + info.Stored, Want: "F32, F16, BF16 or F64"}
+		return nil, stack.With(&Error{File: info.File, Tensor: name, Got: "stored as " + info.Stored,
+			Want: "F32, F16, BF16 or F64"})
 	}
 	raw := make([]byte, info.Bytes)
 	if err := s.ReadTensor(ctx, name, raw); err != nil {
@@ -107,7 +111,8 @@ func ReadFloat32(ctx context.Context, s Source, name string) ([]float32, error) 
 }
 
 // OpenFile opens one safetensors file as a source, to be closed by its Close.
-func OpenFile(name string, opts ...Option) (*File, error) {
+func OpenFile(name string, opts ...Option) (_ *File, err error) {
+	defer stack.Add(&err)
 	m := newModel(opts)
 	at, err := realPath(name) // the user names it, and so the links in its path
 	if err != nil {
@@ -138,7 +143,7 @@ func (f *File) Close() error {
 	if e := f.dir.close(); err == nil {
 		err = e
 	}
-	return err
+	return stack.With(err)
 }
 
 // Info makes a Model a Source of all of its components' weights: names are a component's name, a dot and a key.
@@ -154,7 +159,7 @@ func (m *Model) Info(name string) (TensorInfo, bool) {
 func (m *Model) ReadTensor(ctx context.Context, name string, dst []byte) error {
 	w, key := m.split(name)
 	if w == nil {
-		return &Error{Tensor: name, Got: "missing", Err: fs.ErrNotExist}
+		return stack.With(&Error{Tensor: name, Got: "missing", Err: fs.ErrNotExist})
 	}
 	return w.ReadTensor(ctx, key, dst)
 }

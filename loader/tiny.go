@@ -3,6 +3,8 @@ package loader
 import (
 	"embed"
 	"io/fs"
+
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 //go:embed tiny/model
@@ -13,7 +15,7 @@ var tiny embed.FS
 func Tiny() (*Model, error) {
 	sub, err := fs.Sub(tiny, "tiny/model")
 	if err != nil {
-		return nil, err
+		return nil, stack.With(err)
 	}
 	return OpenFS(sub)
 }

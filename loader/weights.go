@@ -12,6 +12,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
@@ -24,7 +25,8 @@ type Weights struct {
 
 // Weights opens the component's weights and checks their headers; nothing else is read yet. They are closed
 // with the model.
-func (c *Component) Weights() (*Weights, error) {
+func (c *Component) Weights() (_ *Weights, err error) {
+	defer stack.Add(&err)
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
 	if c.weights != nil {
@@ -104,17 +106,19 @@ func (c *Component) noWeights() error {
 		}
 	}
 	if len(variants) > 0 {
-		return &Error{File: c.Name, Got: "only weights of the variants " + badmodel.Quote(strings.Join(variants, ", ")),
-			Want: "one of them to be chosen (-variant, loader.WithVariant)", Err: fs.ErrNotExist}
+		return stack.With(&Error{File: c.Name,
+			Got:  "only weights of the variants " + badmodel.Quote(strings.Join(variants, ", ")),
+			Want: "one of them to be chosen (-variant, loader.WithVariant)", Err: fs.ErrNotExist})
 	}
 	for _, other := range otherWeights {
 		for _, e := range entries {
 			if ok, _ := path.Match(other.pattern, e.Name()); ok {
-				return &Error{File: path.Join(c.Name, e.Name()), Got: other.what, Want: "safetensors; " + other.remedy}
+				return stack.With(&Error{File: path.Join(c.Name, e.Name()), Got: other.what, Want: "safetensors; " + other.remedy})
 			}
 		}
 	}
-	return &Error{File: c.Name, Got: "no weights", Want: "diffusion_pytorch_model.safetensors or model.safetensors", Err: fs.ErrNotExist}
+	return stack.With(&Error{File: c.Name, Got: "no weights",
+		Want: "diffusion_pytorch_model.safetensors or model.safetensors", Err: fs.ErrNotExist})
 }
 
 // otherWeights are files in other formats.
@@ -165,14 +169,14 @@ func (w *Weights) add(m *Model, name string) ([]TensorInfo, error) {
 	w.files = append(w.files, f)
 	tensors, err := readHeader(f, f.size, name, m.limits)
 	if changed := f.changed(); changed != nil {
-		err = &Error{File: name, Err: changed}
+		err = stack.With(&Error{File: name, Err: changed})
 	}
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range tensors {
 		if other, twice := w.tensors[t.Name]; twice {
-			return nil, &Error{File: name, Tensor: t.Name, Got: "also in " + badmodel.Quote(other.File)}
+			return nil, stack.With(&Error{File: name, Tensor: t.Name, Got: "also in " + badmodel.Quote(other.File)})
 		}
 		t.in = f
 		w.tensors[t.Name] = t
@@ -201,14 +205,15 @@ func (w *Weights) addShards(m *Model, index string) error {
 		}
 		for _, t := range tensors {
 			if shardOf[t.Name] != shard {
-				return &Error{File: t.File, Tensor: t.Name, Got: "not in this file by " + index}
+				return stack.With(&Error{File: t.File, Tensor: t.Name, Got: "not in this file by " + index})
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(shardOf)) {
 		shard := shardOf[name]
 		if _, ok := w.tensors[name]; !ok {
-			return &Error{File: path.Join(path.Dir(index), shard), Tensor: name, Got: "missing", Want: "a tensor that " + index + " lists"}
+			return stack.With(&Error{File: path.Join(path.Dir(index), shard), Tensor: name, Got: "missing",
+				Want: "a tensor that " + index + " lists"})
 		}
 	}
 	return nil
@@ -232,13 +237,13 @@ func readShardIndex(raw []byte, index string, limits Limits) (shardOf map[string
 			switch bad := (Error{File: index, Tensor: name, Field: "weight_map"}); {
 			case strings.ContainsAny(shard, `/\`), !fs.ValidPath(shard), !strings.HasSuffix(shard, ".safetensors"):
 				bad.Got, bad.Want = badmodel.Quote(shard), "the name of a safetensors file beside the index"
-				return &bad
+				return stack.With(&bad)
 			case len(shards) > limits.Shards:
 				bad.Got, bad.Want = "more files", atMost(limits.Shards, "Shards")
-				return &bad
+				return stack.With(&bad)
 			case len(shardOf) > limits.Tensors:
 				bad.Got, bad.Want = "more tensors", atMost(limits.Tensors, "Tensors")
-				return &bad
+				return stack.With(&bad)
 			}
 			return nil
 		})
@@ -250,9 +255,10 @@ func readShardIndex(raw []byte, index string, limits Limits) (shardOf map[string
 	case errors.As(err, new(*Error)):
 		return nil, err
 	case err != nil:
-		return nil, &Error{File: index, Field: "weight_map", Got: "not an object of tensor and file names", Err: err}
+		return nil, stack.With(&Error{File: index, Field: "weight_map", Got: "not an object of tensor and file names",
+			Err: err})
 	case len(shardOf) == 0:
-		return nil, &Error{File: index, Field: "weight_map", Got: "empty or missing"}
+		return nil, stack.With(&Error{File: index, Field: "weight_map", Got: "empty or missing"})
 	}
 	return shardOf, nil
 }
@@ -274,29 +280,32 @@ func (w *Weights) Shape(name string) (shape []int, file string, err error) {
 	case !ok:
 		return nil, "", fs.ErrNotExist
 	case !t.DType.Float():
-		return nil, "", &Error{File: t.File, Tensor: name, Got: "stored as " + t.Stored, Want: "F32, F16, BF16 or F64"}
+		return nil, "", stack.With(&Error{File: t.File, Tensor: name, Got: "stored as " + t.Stored,
+			Want: "F32, F16, BF16 or F64"})
 	}
 	return t.Shape, t.File, nil
 }
 
 // ReadTensor fills dst, of the tensor's Bytes, unless the context ends first.
-func (w *Weights) ReadTensor(ctx context.Context, name string, dst []byte) error {
+func (w *Weights) ReadTensor(ctx context.Context, name string, dst []byte) (err error) {
+	defer stack.Add(&err)
 	t, ok := w.tensors[name]
 	if !ok {
-		return &Error{Tensor: name, Got: "missing"}
+		return stack.With(&Error{Tensor: name, Got: "missing"})
 	}
 	if int64(len(dst)) != t.Bytes {
-		return fmt.Errorf("tensor %s is of %d bytes, the buffer of %d", badmodel.Quote(name), t.Bytes, len(dst))
+		return stack.With(fmt.Errorf("tensor %s is of %d bytes, the buffer of %d", badmodel.Quote(name), t.Bytes, len(dst)))
 	}
 	if t.DType == dtype.Invalid {
-		return &Error{File: t.File, Tensor: name, Got: "stored as " + t.Stored, Want: "F32, F16, BF16, F64, I32 or I64"}
+		return stack.With(&Error{File: t.File, Tensor: name, Got: "stored as " + t.Stored,
+			Want: "F32, F16, BF16, F64, I32 or I64"})
 	}
-	err := w.reader.read(ctx, t, dst)
+	err = w.reader.read(ctx, t, dst)
 	if err != nil && err == ctx.Err() {
 		return err
 	}
 	if changed := t.in.changed(); changed != nil {
-		return &Error{File: t.File, Tensor: t.Name, Err: changed}
+		return stack.With(&Error{File: t.File, Tensor: t.Name, Err: changed})
 	}
 	return err
 }

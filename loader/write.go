@@ -8,6 +8,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // Tensor is a float32 tensor to write.
@@ -17,7 +19,8 @@ type Tensor struct {
 }
 
 // WriteSafetensors writes tensors in the safetensors format, in the order of their names.
-func WriteSafetensors(w io.Writer, tensors map[string]Tensor) error {
+func WriteSafetensors(w io.Writer, tensors map[string]Tensor) (err error) {
+	defer stack.Add(&err)
 	type entry struct {
 		DType   string   `json:"dtype"`
 		Shape   []int    `json:"shape"`
@@ -32,7 +35,7 @@ func WriteSafetensors(w io.Writer, tensors map[string]Tensor) error {
 			n *= d
 		}
 		if n != len(t.F32) {
-			return fmt.Errorf("tensor %q of shape %v has %d elements", name, t.Shape, len(t.F32))
+			return stack.With(fmt.Errorf("tensor %q of shape %v has %d elements", name, t.Shape, len(t.F32)))
 		}
 		end := at + 4*int64(n)
 		header[name] = entry{"F32", append([]int{}, t.Shape...), [2]int64{at, end}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // Config is the part of a transformers CLIPTextConfig that this package reads. Unknown keys are ignored; known
@@ -48,7 +49,7 @@ func ParseConfig(file string, raw []byte) (Config, error) {
 	if cfg.Hidden%cfg.Heads != 0 {
 		c.Bad("num_attention_heads", fmt.Sprint(cfg.Heads), fmt.Sprintf("a divisor of hidden_size %d", cfg.Hidden))
 	}
-	return cfg, c.Err()
+	return cfg, stack.With(c.Err())
 }
 
 // PooledPosition is the position whose state stands for the whole text. Configs written before transformers

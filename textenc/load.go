@@ -11,11 +11,13 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/internal/strictjson"
 )
 
 // NewTokenizer reads a tokenizer's files.
-func NewTokenizer(f TokenizerFiles) (*Tokenizer, error) {
+func NewTokenizer(f TokenizerFiles) (_ *Tokenizer, err error) {
+	defer stack.Add(&err)
 	f.MaxTokens = cmp.Or(f.MaxTokens, 1<<18)
 	t := &Tokenizer{dir: f.Dir, maxPrompt: cmp.Or(f.MaxPrompt, 64<<10), added: newAddedTokens()}
 	s, err := readSettings(f, f.reference())
@@ -55,14 +57,14 @@ func (t *Tokenizer) file(name string) string { return path.Join(t.dir, name) }
 func (t *Tokenizer) readVocab(file string, raw []byte, most int) error {
 	n, _ := strictjson.Extent(raw)
 	if n > most {
-		return &badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens", n), Want: tokenLimit(most)}
+		return stack.With(&badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens", n), Want: tokenLimit(most)})
 	}
 	if err := json.Unmarshal(raw, &t.vocab); err != nil || len(t.vocab) == 0 {
-		return &badmodel.Error{File: file, Got: "not an object of tokens and ids", Err: err}
+		return stack.With(&badmodel.Error{File: file, Got: "not an object of tokens and ids", Err: err})
 	}
 	if len(t.vocab) != n {
-		return &badmodel.Error{File: file,
-			Got: fmt.Sprintf("%d tokens, %d of them different", n, len(t.vocab)), Want: "each once"}
+		return stack.With(&badmodel.Error{File: file,
+			Got: fmt.Sprintf("%d tokens, %d of them different", n, len(t.vocab)), Want: "each once"})
 	}
 	return t.indexVocab(file)
 }
@@ -72,11 +74,11 @@ func (t *Tokenizer) indexVocab(file string) error {
 	t.text = make(map[int32]string, len(t.vocab))
 	for text, id := range t.vocab {
 		if id < 0 || id >= maxVocab {
-			return &badmodel.Error{File: file, Field: badmodel.Quote(text), Got: fmt.Sprint(id), Want: idRange}
+			return stack.With(&badmodel.Error{File: file, Field: badmodel.Quote(text), Got: fmt.Sprint(id), Want: idRange})
 		}
 		if other, twice := t.text[id]; twice {
-			return &badmodel.Error{File: file, Field: badmodel.Quote(max(text, other)),
-				Got: fmt.Sprintf("id %d, as %s has", id, badmodel.Quote(min(text, other)))}
+			return stack.With(&badmodel.Error{File: file, Field: badmodel.Quote(max(text, other)),
+				Got: fmt.Sprintf("id %d, as %s has", id, badmodel.Quote(min(text, other)))})
 		}
 		t.text[id] = text
 		t.size = max(t.size, int(id)+1)
@@ -122,8 +124,8 @@ func (t *Tokenizer) checkMerge(file, field string, parts []string, text string) 
 			return nil
 		}
 	}
-	return &badmodel.Error{File: file, Field: field, Got: badmodel.Quote(text),
-		Want: "two parts of a token in the vocabulary"}
+	return stack.With(&badmodel.Error{File: file, Field: field, Got: badmodel.Quote(text),
+		Want: "two parts of a token in the vocabulary"})
 }
 
 // checkParts checks that the vocabulary has both parts of each merge, which tokenizers asks for.
@@ -132,8 +134,8 @@ func (t *Tokenizer) checkParts(file string) error {
 	for _, m := range slices.SortedFunc(maps.Keys(t.merges), byRank) {
 		for _, part := range m {
 			if _, known := t.vocab[part]; !known {
-				return &badmodel.Error{File: file, Got: badmodel.Quote(m[0] + " " + m[1]),
-					Want: "two tokens of the vocabulary"}
+				return stack.With(&badmodel.Error{File: file, Got: badmodel.Quote(m[0] + " " + m[1]),
+					Want: "two tokens of the vocabulary"})
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // loadPython is CLIPTokenizer of transformers 4.53.
@@ -15,8 +16,8 @@ func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
 		raw  []byte
 	}{{vocabFile, f.Vocab}, {mergesFile, f.Merges}} {
 		if part.raw == nil {
-			return &badmodel.Error{File: t.file(part.name), Got: "missing", Want: "it, or " + tokenizerFile,
-				Err: fs.ErrNotExist}
+			return stack.With(&badmodel.Error{File: t.file(part.name), Got: "missing", Want: "it, or " + tokenizerFile,
+				Err: fs.ErrNotExist})
 		}
 	}
 	if key := "model_input_names"; s.init.has(key) {

@@ -3,6 +3,7 @@ package textenc
 import (
 	"fmt"
 
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	G "gorgonia.org/gorgonia"
 )
@@ -35,8 +36,10 @@ type Options struct {
 //	hidden [B S C]
 //	pooled [B P]     P is C without projection; nil unless in.Pooled is set
 func Build(s layers.Scope, cfg Config, in Inputs, opt Options) (hidden, pooled *G.Node, err error) {
+	defer stack.Add(&err)
 	if opt.Skip < 0 || opt.Skip > cfg.Layers {
-		return nil, nil, fmt.Errorf("clip skip %d of a text encoder of %d layers; the most is %d", opt.Skip, cfg.Layers, cfg.Layers)
+		return nil, nil, stack.With(fmt.Errorf("clip skip %d of a text encoder of %d layers; the most is %d", opt.Skip,
+			cfg.Layers, cfg.Layers))
 	}
 	m := s.Sub("text_model")
 	f := m.On(in.IDs).Embed(cfg.VocabSize, cfg.MaxPositions, cfg.Hidden)

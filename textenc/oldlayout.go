@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // readOldLayout reads what a folder without added_tokens_decoder has in its place.
@@ -119,11 +120,11 @@ func (s *settings) readAdded(raw []byte, last string) error {
 	for _, text := range d.keys {
 		id, ok := d.get(text).(json.Number)
 		if !ok {
-			return &badmodel.Error{File: s.file(addedFile), Field: text, Got: show(d.get(text)), Want: "an id"}
+			return stack.With(&badmodel.Error{File: s.file(addedFile), Field: text, Got: show(d.get(text)), Want: "an id"})
 		}
 		if n := len(text); n > maxAddedBytes {
-			return &badmodel.Error{File: s.file(addedFile), Field: text, Got: fmt.Sprintf("%d bytes", n),
-				Want: addedLimit}
+			return stack.With(&badmodel.Error{File: s.file(addedFile), Field: text, Got: fmt.Sprintf("%d bytes", n),
+				Want: addedLimit})
 		}
 		t := addedToken{content: text, special: special[text], normalized: !special[text], stated: true}
 		if err := s.add(addedFile, text, id.String(), t); err != nil {
@@ -141,7 +142,7 @@ func (s *settings) readAdded(raw []byte, last string) error {
 // readSerialized reads the added tokens of tokenizer.json.
 func (s *settings) readSerialized(d *dict) error {
 	bad := func(field string, v any, want string) error {
-		return &badmodel.Error{File: s.file(tokenizerFile), Field: field, Got: show(v), Want: want}
+		return stack.With(&badmodel.Error{File: s.file(tokenizerFile), Field: field, Got: show(v), Want: want})
 	}
 	list, ok := d.get("added_tokens").([]any)
 	if !ok {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // Note [Precedence of a tokenizer's files]
@@ -86,7 +87,7 @@ func (s *settings) file(name string) string { return path.Join(s.dir, name) }
 // bad is the fault of a key.
 func (s *settings) bad(key, want string) error {
 	if !s.init.has(key) {
-		return &badmodel.Error{File: s.file(s.source(key)), Field: key, Got: "missing", Want: want}
+		return stack.With(&badmodel.Error{File: s.file(s.source(key)), Field: key, Got: "missing", Want: want})
 	}
 	return s.fault(key, s.init.get(key), want)
 }
@@ -94,7 +95,7 @@ func (s *settings) bad(key, want string) error {
 // fault is that of a value in a key, which may be a part of what the key holds.
 func (s *settings) fault(field string, v any, want string) error {
 	key, _, _ := strings.Cut(field, ".")
-	return &badmodel.Error{File: s.file(s.source(key)), Field: field, Got: show(v), Want: want}
+	return stack.With(&badmodel.Error{File: s.file(s.source(key)), Field: field, Got: show(v), Want: want})
 }
 
 // source is the file that a key is from.
@@ -195,8 +196,8 @@ func (s *settings) readDecoder() error {
 func (s *settings) add(file, field, id string, t addedToken) error {
 	n, err := strconv.Atoi(id)
 	if err != nil || n < 0 || n >= maxVocab {
-		return &badmodel.Error{File: s.file(file), Field: field,
-			Got: fmt.Sprintf("id %s of %s", badmodel.Quote(id), badmodel.Quote(t.content)), Want: idRange}
+		return stack.With(&badmodel.Error{File: s.file(file), Field: field,
+			Got: fmt.Sprintf("id %s of %s", badmodel.Quote(id), badmodel.Quote(t.content)), Want: idRange})
 	}
 	s.added.set(strconv.Itoa(n), t)
 	s.from[t.content] = place{s.file(file), field}
@@ -206,7 +207,7 @@ func (s *settings) add(file, field, id string, t addedToken) error {
 // token makes an AddedToken of an object as its constructor does: unknown keys are ignored.
 func (s *settings) token(file, field string, v any, special bool) (addedToken, error) {
 	bad := func(field string, v any, want string) error {
-		return &badmodel.Error{File: s.file(file), Field: field, Got: show(v), Want: want}
+		return stack.With(&badmodel.Error{File: s.file(file), Field: field, Got: show(v), Want: want})
 	}
 	d, ok := v.(*dict)
 	if !ok {

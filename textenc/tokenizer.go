@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // TokenizerFiles are the contents of a tokenizer's folder. A file that is not there is nil.
@@ -75,7 +76,7 @@ func (t *Tokenizer) CheckRows(n int) error {
 	}
 	if _, ok := t.text[int32(t.size-1)]; ok {
 		e.Got = fmt.Sprintf("token ids up to %d", t.size-1)
-		return e
+		return stack.With(e)
 	}
 	// No token of the vocabulary: one that was added, or one that tokenizer.json puts around each prompt.
 	e.File, e.Field, e.Got = t.file(tokenizerFile), "post_processor", fmt.Sprintf("the id %d", t.size-1)
@@ -84,18 +85,20 @@ func (t *Tokenizer) CheckRows(n int) error {
 		e.File, e.Field = at.file, at.field
 		e.Got = fmt.Sprintf("%s with the id %d", badmodel.Quote(added.content), t.size-1)
 	}
-	return e
+	return stack.With(e)
 }
 
 // Encode turns a prompt into ids. Text that is not UTF-8 is refused.
-func (t *Tokenizer) Encode(prompt string) (Encoding, error) {
+func (t *Tokenizer) Encode(prompt string) (_ Encoding, err error) {
+	defer stack.Add(&err)
 	if len(prompt) > t.maxPrompt {
-		return Encoding{}, fmt.Errorf("is %d bytes long, want at most %d, the limit Prompt", len(prompt), t.maxPrompt)
+		return Encoding{}, stack.With(fmt.Errorf("is %d bytes long, want at most %d, the limit Prompt", len(prompt),
+			t.maxPrompt))
 	}
 	for i, r := range prompt {
 		if r == utf8.RuneError {
 			if _, n := utf8.DecodeRuneInString(prompt[i:]); n == 1 {
-				return Encoding{}, fmt.Errorf("is not UTF-8 at byte %d", i)
+				return Encoding{}, stack.With(fmt.Errorf("is not UTF-8 at byte %d", i))
 			}
 		}
 	}
@@ -138,8 +141,8 @@ func (t *Tokenizer) all(prompt string) ([]int32, error) {
 			}
 			seen[tok.text] = true
 			if n := len(whole) + strings.Count(whole, tok.text)*(len(every)-len(tok.text)); n > t.maxPrompt {
-				return nil, fmt.Errorf("is %d bytes long with every vector of %s, want at most %d, the limit Prompt", n,
-					badmodel.Quote(tok.text), t.maxPrompt)
+				return nil, stack.With(fmt.Errorf("is %d bytes long with every vector of %s, want at most %d, the limit Prompt", n,
+					badmodel.Quote(tok.text), t.maxPrompt))
 			}
 			whole = strings.ReplaceAll(whole, tok.text, every)
 		}
@@ -180,8 +183,8 @@ func (t *Tokenizer) tokens(s string) (list []token, err error) {
 			for _, piece := range t.pieces(word) {
 				id, ok := t.id(piece)
 				if !ok {
-					return nil, fmt.Errorf("holds %s, for which the vocabulary has no token, nor has it the unk_token",
-						badmodel.Quote(word))
+					return nil, stack.With(fmt.Errorf("holds %s, for which the vocabulary has no token, nor has it the unk_token",
+						badmodel.Quote(word)))
 				}
 				list = append(list, token{piece, id})
 			}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // serialized is what tokenizer.json says: CLIP's byte-pair encoding, whose vocabulary and added tokens alone differ
@@ -45,8 +46,8 @@ func newSerialized(s *settings, raw []byte) (*serialized, error) {
 		}
 		for _, key := range []string{"content", "single_word", "lstrip", "rstrip", "normalized", "special"} {
 			if !item.(*dict).has(key) {
-				return nil, &badmodel.Error{File: j.file, Field: "added_tokens." + key, Got: "missing",
-					Want: "it for each token"}
+				return nil, stack.With(&badmodel.Error{File: j.file, Field: "added_tokens." + key, Got: "missing",
+					Want: "it for each token"})
 			}
 		}
 		j.added = append(j.added, t)
@@ -68,7 +69,7 @@ func (j *serialized) at(field string) any {
 }
 
 func (j *serialized) bad(field, want string) error {
-	return &badmodel.Error{File: j.file, Field: field, Got: show(j.at(field)), Want: want}
+	return stack.With(&badmodel.Error{File: j.file, Field: field, Got: show(j.at(field)), Want: want})
 }
 
 // want refuses a value that is none of those listed.
@@ -121,8 +122,8 @@ func (j *serialized) checkSequence(field, key string, types ...string) ([]*dict,
 		}
 	}
 	if len(steps) != len(types) || len(list) != len(types) {
-		return nil, &badmodel.Error{File: j.file, Field: field + "." + key, Got: "other steps",
-			Want: strings.Join(types, ", then ") + ", as CLIP's tokenizer has"}
+		return nil, stack.With(&badmodel.Error{File: j.file, Field: field + "." + key, Got: "other steps",
+			Want: strings.Join(types, ", then ") + ", as CLIP's tokenizer has"})
 	}
 	return steps, nil
 }
@@ -134,8 +135,8 @@ func (j *serialized) checkNormalizer() error {
 	}
 	pattern, _ := steps[1].get("pattern").(*dict)
 	if pattern == nil || pattern.get("Regex") != `\s+` || steps[1].get("content") != " " {
-		return &badmodel.Error{File: j.file, Field: "normalizer.normalizers", Got: "another replacement",
-			Want: `one space for \s+`}
+		return stack.With(&badmodel.Error{File: j.file, Field: "normalizer.normalizers", Got: "another replacement",
+			Want: `one space for \s+`})
 	}
 	return nil
 }
@@ -146,7 +147,8 @@ func (j *serialized) checkPreTokenizer() error {
 		return err
 	}
 	bad := func(key string, v any, want string) error {
-		return &badmodel.Error{File: j.file, Field: "pre_tokenizer.pretokenizers." + key, Got: show(v), Want: want}
+		return stack.With(&badmodel.Error{File: j.file, Field: "pre_tokenizer.pretokenizers." + key, Got: show(v),
+			Want: want})
 	}
 	pattern, _ := steps[0].get("pattern").(*dict)
 	if pattern == nil {
@@ -182,7 +184,7 @@ func (j *serialized) checkPostProcessor() error {
 		n, _ := pair[1].(json.Number)
 		id, err := n.Int64()
 		if err != nil || id < 0 || id >= maxVocab {
-			return &badmodel.Error{File: j.file, Field: field, Got: show(pair[1]), Want: idRange}
+			return stack.With(&badmodel.Error{File: j.file, Field: field, Got: show(pair[1]), Want: idRange})
 		}
 		*into = int32(id)
 	}
@@ -226,16 +228,16 @@ func (j *serialized) vocabulary(most int) (map[string]int32, error) {
 		return nil, j.bad("model.vocab", "an object of tokens and ids")
 	}
 	if n := len(d.keys); n > most {
-		return nil, &badmodel.Error{File: j.file, Field: "model.vocab", Got: fmt.Sprintf("%d tokens", n),
-			Want: tokenLimit(most)}
+		return nil, stack.With(&badmodel.Error{File: j.file, Field: "model.vocab", Got: fmt.Sprintf("%d tokens", n),
+			Want: tokenLimit(most)})
 	}
 	vocab := make(map[string]int32, len(d.keys))
 	for _, text := range d.keys {
 		n, _ := d.get(text).(json.Number)
 		id, err := n.Int64()
 		if err != nil || id < 0 || id >= maxVocab {
-			return nil, &badmodel.Error{File: j.file, Field: "model.vocab." + text, Got: show(d.get(text)),
-				Want: idRange}
+			return nil, stack.With(&badmodel.Error{File: j.file, Field: "model.vocab." + text, Got: show(d.get(text)),
+				Want: idRange})
 		}
 		vocab[text] = int32(id)
 	}

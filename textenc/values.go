@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // dict is a JSON object in its order, as Python keeps it. Values are nil, bool, json.Number, string, []any, *dict or
@@ -46,7 +47,7 @@ func readDict(file string, raw []byte) (*dict, error) {
 	if o, ok := v.(*dict); ok && err == nil && !r.More() {
 		return o, nil
 	}
-	return nil, &badmodel.Error{File: file, Got: "not a JSON object", Err: err}
+	return nil, stack.With(&badmodel.Error{File: file, Got: "not a JSON object", Err: err})
 }
 
 // valueReader counts the values that it has read.
@@ -57,7 +58,7 @@ type valueReader struct {
 
 func (r *valueReader) value(depth int) (any, error) {
 	if r.n++; r.n > maxValues || depth > 64 {
-		return nil, fmt.Errorf("more than %d values, or nested more than 64 deep", maxValues)
+		return nil, stack.With(fmt.Errorf("more than %d values, or nested more than 64 deep", maxValues))
 	}
 	t, err := r.Token()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // Config is the part of a diffusers UNet2DConditionModel config.json that this package reads. Unknown keys are
@@ -89,7 +90,6 @@ func ParseConfig(file string, raw []byte) (Config, error) {
 		BlockOutChannels: c.Ints("block_out_channels", []int{320, 640, 1280, 1280}, 2, 1<<14),
 		DownBlockTypes: c.Strings("down_block_types", []string{"CrossAttnDownBlock2D", "CrossAttnDownBlock2D",
 			"CrossAttnDownBlock2D", "DownBlock2D"}, "CrossAttnDownBlock2D", "DownBlock2D"),
-		MidBlockType: crossMid,
 		UpBlockTypes: c.Strings("up_block_types", []string{"UpBlock2D", "CrossAttnUpBlock2D",
 			"CrossAttnUpBlock2D", "CrossAttnUpBlock2D"}, "CrossAttnUpBlock2D", "UpBlock2D"),
 		UseLinearProjection:  c.Bool("use_linear_projection", false),
@@ -128,7 +128,7 @@ func ParseConfig(file string, raw []byte) (Config, error) {
 		c.Bad("sample_size", fmt.Sprintf("%d numbers", k), "one, or height and width")
 	}
 	cfg.validate(c)
-	return cfg, c.Err()
+	return cfg, stack.With(c.Err())
 }
 
 const (

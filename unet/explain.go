@@ -28,7 +28,7 @@ func (cfg Config) Explain(p layers.Params) error {
 		block := fmt.Sprintf("down_blocks.%d.", i)
 		m.Dim("block_out_channels", c, block+"resnets.0.conv1.weight", 0)
 		m.Count("layers_per_block", cfg.LayersPerBlock[i], block+"resnets.%d.conv1.weight")
-		cross := cfg.DownBlockTypes[i] == "CrossAttnDownBlock2D"
+		cross := cfg.hasAttention(i)
 		m.Part("down_block_types", cfg.DownBlockTypes[i], cross, block+"attentions.0.proj_in.weight")
 		if !cross {
 			continue

@@ -1,6 +1,9 @@
 package unet
 
 import (
+	"fmt"
+
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	G "gorgonia.org/gorgonia"
 )
@@ -9,6 +12,9 @@ import (
 //
 //	x, result [B H W C]
 func (b builder) transformer(s layers.Scope, x *G.Node, heads, depth int) (*G.Node, error) {
+	if b.context == nil { // without a context, attention would be to the image itself
+		return nil, stack.With(fmt.Errorf("%s: encoder_hidden_states is nil, want the text embeddings", s.Name()))
+	}
 	c := x.Shape()[3]
 	h := s.On(x).GroupNorm("norm", b.cfg.NormGroups, 1e-6)
 	if b.cfg.UseLinearProjection {
@@ -26,7 +32,11 @@ func (b builder) transformer(s layers.Scope, x *G.Node, heads, depth int) (*G.No
 	} else {
 		h = h.Pointwise("proj_out", c)
 	}
-	return h.Add(s.On(x)).Node()
+	out, err := h.Add(s.On(x)).Node()
+	if err != nil {
+		return nil, err
+	}
+	return b.result(s, out)
 }
 
 // transformerBlock is BasicTransformerBlock: attention within the image, attention to the text, then a gated
@@ -41,9 +51,18 @@ func (b builder) transformerBlock(s layers.Scope, x *G.Node, heads int) (*G.Node
 			if err != nil {
 				return nil, err
 			}
-			return layers.SelfAttention(s.Sub(attn), n, context, heads, false).Add(s.On(x)).Node()
+			a := Attention{Scope: s.Sub(attn), X: n, Context: context, Heads: heads}
+			h, err := b.attend(a)
+			if err != nil {
+				return nil, err
+			}
+			return a.Scope.On(h).Add(s.On(x)).Node()
 		}
 	}
 	h := s.On(x).Then("", attend("norm1", "attn1", nil)).Then("", attend("norm2", "attn2", b.context))
-	return h.LayerNorm("norm3", 1e-5).Linear("ff.net.0.proj", 8*c).GEGLU().Linear("ff.net.2", c).Add(h).Node()
+	out, err := h.LayerNorm("norm3", 1e-5).Linear("ff.net.0.proj", 8*c).GEGLU().Linear("ff.net.2", c).Add(h).Node()
+	if err != nil {
+		return nil, err
+	}
+	return b.result(s, out)
 }

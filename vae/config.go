@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
+	"github.com/euryale-ml/euryale/internal/stack"
 )
 
 // Config is the part of a diffusers AutoencoderKL config.json that this package reads. Unknown keys are
@@ -65,7 +66,7 @@ func ParseConfig(file string, raw []byte) (Config, error) {
 	if len(cfg.BlockOutChannels) > 8 {
 		c.Bad("block_out_channels", fmt.Sprintf("%d entries", len(cfg.BlockOutChannels)), "at most 8")
 	}
-	return cfg, c.Err()
+	return cfg, stack.With(c.Err())
 }
 
 // Scale is the number of pixels along one side of a latent.

@@ -1,5 +1,7 @@
 package vae
 
+import "github.com/euryale-ml/euryale/internal/stack"
+
 // Tiles cuts a decode into overlapping squares and blends them, as diffusers' tiled_decode does: a quarter of
 // each tile overlaps its neighbour, and the overlap fades linearly from one to the other.
 type Tiles struct {
@@ -67,7 +69,7 @@ func (t Tiles) Each(h, w int, f func(y, x, th, tw int) error) error {
 	for y := 0; y < h; y += t.Stride {
 		for x := 0; x < w; x += t.Stride {
 			if err := f(y, x, min(t.Latent, h-y), min(t.Latent, w-x)); err != nil {
-				return err
+				return stack.With(err)
 			}
 		}
 	}

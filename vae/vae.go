@@ -1,6 +1,7 @@
 package vae
 
 import (
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	G "gorgonia.org/gorgonia"
 )
@@ -50,7 +51,8 @@ func finish(s layers.Scope, f layers.Flow) (*G.Node, error) {
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	return f.Node()
+	n, err := f.Node()
+	return n, stack.With(err)
 }
 
 func (b builder) res(name any, out int) func(layers.Scope, *G.Node) (*G.Node, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/offload"
 	"github.com/euryale-ml/euryale/pipeline"
+	"github.com/euryale-ml/euryale/plot"
 )
 
 // offloadFlags say where weights live.
@@ -237,13 +238,13 @@ func (f *offloadFlags) writePlan(ctx context.Context, inv *offload.Inventory, pl
 	if err != nil {
 		return err
 	}
-	var curves []offload.Curve2D
+	var curves []plot.Curve
 	for _, p := range append([]*offload.Plan{plan}, others...) {
-		curves = append(curves, offload.MemoryCurve(p.Strategy, offload.Trace(p, inv, prof)))
+		curves = append(curves, plot.Memory(p.Strategy, offload.Trace(p, inv, prof)))
 	}
 	return f.outputs.write(ctx, "-memory-plot", func(w io.Writer) error {
-		return offload.WriteSVG(w, "seconds, predicted on "+prof.Name, "MiB of device memory in use",
-			float64(f.vram)/(1<<20), curves...)
+		return plot.WriteSVG(w, plot.Axes{X: "seconds, predicted on " + prof.Name, Y: "MiB of device memory in use",
+			Budget: float64(f.vram) / (1 << 20)}, curves...)
 	})
 }
 
@@ -257,7 +258,7 @@ func (f *offloadFlags) afterRun(ctx context.Context, o *graphs.OffloadStats) err
 		return err
 	}
 	return f.outputs.write(ctx, "-trace", func(w io.Writer) error {
-		return offload.WriteTrace(w, map[string][]offload.Event{"measured": o.Events, "predicted on " +
+		return plot.WriteTrace(w, map[string][]offload.Event{"measured": o.Events, "predicted on " +
 			prof.Name: offload.Trace(o.Plan, o.Inventory, prof)})
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/offload"
 	"github.com/euryale-ml/euryale/pipeline"
+	"github.com/euryale-ml/euryale/plot"
 )
 
 // planFlags are the flags of "euryale plan".
@@ -120,12 +121,12 @@ func (f *planFlags) budgetCurve(ctx context.Context, w io.Writer, p *pipeline.Te
 	}
 	points := offload.Curve(inv, prof, f.curve)
 	if f.offload.memoryPlot != "" {
-		line := offload.Curve2D{Name: "auto"}
+		line := plot.Curve{Name: "auto"}
 		for _, c := range points {
 			line.X, line.Y = append(line.X, float64(c.Budget)/(1<<20)), append(line.Y, 1e3*c.Step)
 		}
 		if err := f.outputs.write(ctx, "-memory-plot", func(w io.Writer) error {
-			return offload.WriteSVG(w, "MiB of device memory", "ms a step, predicted on "+prof.Name, 0, line)
+			return plot.WriteSVG(w, plot.Axes{X: "MiB of device memory", Y: "ms a step, predicted on " + prof.Name}, line)
 		}); err != nil {
 			return err
 		}

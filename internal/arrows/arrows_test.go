@@ -21,16 +21,23 @@ const module = "github.com/euryale-ml/euryale"
 var allowed = map[string][]string{
 	// A pipeline is a runtime's customer: it uses what is public, and nothing beneath that.
 	"pipeline": {"graphs", "layers", "loader", "offload", "sched", "textenc", "unet", "vae", "internal/badmodel", "internal/hfconfig",
-		"internal/panics", "internal/torchrand"},
+		"internal/panics", "internal/stack", "internal/torchrand"},
 	"graphs": {"layers", "loader", "offload", "internal/cpu", "internal/cuda", "internal/device", "internal/dtype", "internal/engine",
-		"internal/hostmem", "internal/panics", "internal/program", "internal/seam"},
-	"unet":    {"layers", "internal/hfconfig"},
-	"vae":     {"layers", "internal/hfconfig"},
-	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/strictjson"},
-	"layers":  {"sched", "internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program"},
-	"loader":  {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/strictjson"},
+		"internal/hostmem", "internal/panics", "internal/program", "internal/seam",
+		"internal/stack"},
+	"unet":    {"layers", "internal/hfconfig", "internal/stack"},
+	"vae":     {"layers", "internal/hfconfig", "internal/stack"},
+	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/stack", "internal/strictjson"},
+	"layers": {"sched", "internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program",
+		"internal/stack"},
+	"loader": {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/stack",
+		"internal/strictjson"},
 	"sched":   {"internal/badmodel", "internal/hfconfig"},
 	"offload": {}, // nor anything but the standard library: see TestPlainPackages
+	"plot":    {"offload"},
+
+	"internal/golden":    {"internal/torchrand"},
+	"internal/modeltest": {"graphs", "layers", "loader", "internal/golden"},
 
 	"internal/engine":     {"offload", "internal/device"},
 	"internal/program":    {"internal/cpu", "internal/device", "internal/dtype", "internal/hostmem", "internal/panics", "internal/size"},
@@ -101,7 +108,8 @@ func check(t *testing.T, from, to string) {
 // of this module what reads a config.
 func TestPlainPackages(t *testing.T) {
 	for name, want := range map[string][]string{
-		"offload": {"offload"}, "sched": {"internal/badmodel", "internal/strictjson", "internal/hfconfig", "sched"},
+		"offload": {"offload"}, "plot": {"offload", "plot"},
+		"sched": {"internal/badmodel", "internal/strictjson", "internal/hfconfig", "sched"},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "../../"+name).Output()
 		if err != nil {

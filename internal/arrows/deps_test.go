@@ -11,9 +11,10 @@ import (
 // the rights of every program that imports this module.
 var dependencies = []string{
 	module,
-	"github.com/chewxy/hm", // types of ops
-	"golang.org/x/sys",     // processor features
-	"golang.org/x/text",    // Unicode composition and case
+	"github.com/chewxy/hm",  // types of ops
+	"github.com/pkg/errors", // stacks of errors
+	"golang.org/x/sys",      // processor features
+	"golang.org/x/text",     // Unicode composition and case
 	"gorgonia.org/gorgonia",
 	"gorgonia.org/tensor",
 	// What Gorgonia and tensor bring with them.
@@ -24,7 +25,6 @@ var dependencies = []string{
 	"github.com/golang/protobuf",
 	"github.com/google/flatbuffers",
 	"github.com/leesper/go_rng",
-	"github.com/pkg/errors",
 	"github.com/xtgo/set",
 	"go4.org/unsafe/assume-no-moving-gc",
 	"golang.org/x/xerrors",

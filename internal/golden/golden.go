@@ -1,4 +1,4 @@
-// Package golden reads the golden files that make_golden.py wrote with diffusers on PyTorch.
+// Package golden reads the golden files that make_golden.py and make_models.py wrote with diffusers on PyTorch.
 package golden
 
 import (

@@ -29,7 +29,7 @@ type Kind uint8
 const (
 	Activation Kind = iota // computed by a call
 	Input                  // bound by the user before each run
-	Weight                 // read from the checkpoint, never written
+	Weight                 // read from a source of weights, never written
 	Constant               // part of the graph
 )
 
@@ -41,7 +41,7 @@ type Value struct {
 	Shape  tensor.Shape
 	DType  dtype.Type
 	Layout Layout
-	Bytes  int  // as laid out; of a weight, filled in when its stored dtype is known
+	Bytes  int  // as laid out, of all but weights: what they take depends on how they are stored, see Weights.WeightBytes
 	Once   bool // an input whose value is the same in all passes of an image
 	Shared bool // lies in what programs share
 	Offset int  // in the arena, of activations; in what is shared
@@ -68,7 +68,7 @@ func (c Call) Host() (Op, bool) {
 }
 
 // Compile orders the nodes that outputs need, fuses neighbours, and plans the arena. isWeight says which leaf
-// nodes are read from the checkpoint. Nodes that are given are inputs, whatever computes them.
+// nodes a source of weights has. Nodes that are given are inputs, whatever computes them.
 func Compile(t Target, outputs []*G.Node, isWeight func(name string) bool, given ...*G.Node) (*Program, error) {
 	c := &compiler{value: map[place]int{}, isWeight: isWeight, given: given, prog: &Program{Target: t}}
 	for _, n := range outputs {
