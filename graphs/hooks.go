@@ -10,6 +10,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"gorgonia.org/tensor"
 )
 
@@ -66,7 +67,8 @@ type Tensor struct {
 }
 
 // Float32 copies the tensor, from the device if it is there.
-func (t Tensor) Float32() ([]float32, error) {
+func (t Tensor) Float32() (_ []float32, err error) {
+	defer stack.Add(&err)
 	a, err := t.floats()
 	return slices.Clone(a.F32()), err
 }
@@ -84,7 +86,7 @@ func (t Tensor) floats() (program.Arg, error) {
 }
 
 // Set changes the tensor, which must be a result.
-func (t Tensor) Set(x []float32) error { return t.runner.Write(t.value, x) }
+func (t Tensor) Set(x []float32) error { return stack.With(t.runner.Write(t.value, x)) }
 
 // Shape is the tensor's.
 func (t Tensor) Shape() tensor.Shape { return t.runner.Program().Values[t.value].Shape }
@@ -93,7 +95,8 @@ func (t Tensor) Shape() tensor.Shape { return t.runner.Program().Values[t.value]
 type Summary = cpu.Summary
 
 // Summary looks at every number of the tensor.
-func (t Tensor) Summary() (Summary, error) {
+func (t Tensor) Summary() (_ Summary, err error) {
+	defer stack.Add(&err)
 	a, err := t.floats()
 	if err != nil {
 		return Summary{}, err

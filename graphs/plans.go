@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/offload"
 	G "gorgonia.org/gorgonia"
 )
@@ -154,6 +155,7 @@ func (h *host) inventory(l *listing) (*offload.Inventory, []stored) {
 // Plan makes the strategy's plan for stages. Nothing is loaded and nothing runs. The inventory is the runtime's own,
 // and must not be changed.
 func (rt *Runtime) Plan(ctx context.Context, stages []Stage) (plan *offload.Plan, inv *offload.Inventory, err error) {
+	defer stack.Add(&err)
 	err = rt.host.do(ctx, func(context.Context) error {
 		if stages, err = rt.check(stages); err != nil {
 			return err
@@ -171,6 +173,7 @@ func (rt *Runtime) Plan(ctx context.Context, stages []Stage) (plan *offload.Plan
 // Inventory is what stages will run, as strategies see it. Nothing is loaded. It is the runtime's own, and must not be
 // changed.
 func (rt *Runtime) Inventory(ctx context.Context, stages []Stage) (inv *offload.Inventory, err error) {
+	defer stack.Add(&err)
 	err = rt.host.do(ctx, func(context.Context) error {
 		if stages, err = rt.check(stages); err == nil {
 			inv = rt.listing(stages).inv
@@ -198,12 +201,13 @@ func (rt *Runtime) strategy() (offload.Strategy, error) {
 
 // SetOffload changes the strategy for the runs to come; nil goes back to running without a plan. Nothing of the earlier
 // strategy stays. While a run is between Begin and End, or a picture is made, it changes nothing and returns ErrRunning.
-func (rt *Runtime) SetOffload(s offload.Strategy) error {
+func (rt *Runtime) SetOffload(s offload.Strategy) (err error) {
+	defer stack.Add(&err)
 	if rt.host.running.Load() {
 		return ErrRunning
 	}
 	return rt.host.do(context.Background(), func(context.Context) error {
-		err := rt.endSession()
+		err = rt.endSession()
 		rt.unplan()
 		rt.opt.strategies = nil
 		if s != nil {

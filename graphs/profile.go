@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/offload"
 	G "gorgonia.org/gorgonia"
@@ -16,7 +17,8 @@ import (
 // MeasureProfile measures a CUDA device for strategies that plan by the clock: convolutions as UNets have them, a
 // normalisation, copies of page-locked memory. Launch and Latency are assumed. It takes some 200 MiB of the device,
 // for as long as it runs.
-func MeasureProfile(d DeviceOption) (offload.Profile, error) {
+func MeasureProfile(d DeviceOption) (p offload.Profile, err error) {
+	defer stack.Add(&err)
 	return measureProfile(d, 4, 128, 32<<20)
 }
 

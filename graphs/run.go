@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/internal/stack"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
 // Run runs stages: every pass of each, in order.
 func (rt *Runtime) Run(ctx context.Context, stages []Stage) (stats *OffloadStats, err error) {
+	defer stack.Add(&err)
 	run, err := rt.Begin(ctx, stages)
 	if err != nil {
 		return nil, err
@@ -64,6 +66,7 @@ type Run struct {
 // Read of the stages are not called. Everything else that runs, plans or sets something of this runtime waits until
 // End, which must be called: so nothing of that may be called in between, nor in a stage's Bind and Read.
 func (rt *Runtime) Begin(ctx context.Context, stages []Stage) (run *Run, err error) {
+	defer stack.Add(&err)
 	if err := rt.host.acquire(ctx); err != nil {
 		return nil, err
 	}
@@ -95,7 +98,8 @@ func (rt *Runtime) Begin(ctx context.Context, stages []Stage) (run *Run, err err
 // Pass runs the next pass of a graph's stage; afterwards the graph's output nodes hold their values, which its next pass
 // in this run writes over. Passes and stages that the list has before it are left out: of neighbouring stages of one
 // graph the first is run to its end before the second begins.
-func (r *Run) Pass(ctx context.Context, vm *VM) error {
+func (r *Run) Pass(ctx context.Context, vm *VM) (err error) {
+	defer stack.Add(&err)
 	switch {
 	case r.ended:
 		return errors.New("a pass is run after End")
@@ -104,7 +108,7 @@ func (r *Run) Pass(ctx context.Context, vm *VM) error {
 	case vm == nil || vm.host != r.rt.host:
 		return &StageError{Want: r.title(), Pass: r.pass}
 	}
-	err := r.rt.host.locked(ctx, func(ctx context.Context) error {
+	err = r.rt.host.locked(ctx, func(ctx context.Context) error {
 		if vm.closed.Load() {
 			return ErrClosed
 		}
@@ -262,6 +266,7 @@ func (r *Run) carry(s *Stage, runner *program.Runner) error {
 
 // End ends the run, complete or not, and waits for what was issued. The statistics are nil if nothing was planned.
 func (r *Run) End() (stats *OffloadStats, err error) {
+	defer stack.Add(&err)
 	if r.ended {
 		return nil, errors.New("the run has ended")
 	}

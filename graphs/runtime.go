@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/euryale-ml/euryale/internal/stack"
+
 	G "gorgonia.org/gorgonia"
 )
 
@@ -22,7 +24,8 @@ type Runtime struct {
 }
 
 // Open makes a runtime. With none of the options it runs graphs on the processor, in ordinary memory.
-func Open(opts ...Option) (*Runtime, error) {
+func Open(opts ...Option) (rt *Runtime, err error) {
+	defer stack.Add(&err)
 	return open("a runtime", opts)
 }
 
@@ -43,7 +46,7 @@ func open(kind string, opts []Option) (*Runtime, error) {
 
 // Close ends the threads and gives the memory back. A run, and every later one, returns ErrClosed. Close may be
 // called from any goroutine, between Begin and End too, and more than once.
-func (rt *Runtime) Close() error { return rt.host.close() }
+func (rt *Runtime) Close() error { return stack.With(rt.host.close()) }
 
 // Done is closed by Close at once, before it waits for what runs.
 func (rt *Runtime) Done() <-chan struct{} { return rt.host.open.Done() }
@@ -64,7 +67,8 @@ type CompileOptions struct {
 }
 
 // CompileWith is Compile with choices.
-func (rt *Runtime) CompileWith(o CompileOptions, outputs ...*G.Node) (*VM, error) {
+func (rt *Runtime) CompileWith(o CompileOptions, outputs ...*G.Node) (vm *VM, err error) {
+	defer stack.Add(&err)
 	if len(outputs) == 0 || outputs[0] == nil {
 		return nil, errors.New("there are no outputs to compile, or the first is nil")
 	}
@@ -94,7 +98,8 @@ func (rt *Runtime) LoadTime() time.Duration { return rt.host.weights.Took() }
 
 // Room returns a *MemoryError if the budget of WithHostMemory, or the system, has no room for that many bytes more,
 // which the caller would take from the Go heap. The runtime has then given back all it had.
-func (rt *Runtime) Room(ctx context.Context, bytes int64) error {
+func (rt *Runtime) Room(ctx context.Context, bytes int64) (err error) {
+	defer stack.Add(&err)
 	return rt.host.do(ctx, func(context.Context) error {
 		err := rt.host.memory.Room(bytes)
 		if errors.As(err, new(*MemoryError)) {

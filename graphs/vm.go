@@ -11,6 +11,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/panics"
 	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/internal/stack"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -44,7 +45,8 @@ func WithOutputs(nodes ...*G.Node) Option {
 
 // NewVM compiles a graph into a runtime of its own: what Open, Compile and Run do for one graph that is run by
 // itself. The graph must not change afterwards.
-func NewVM(g *G.ExprGraph, opts ...Option) (*VM, error) {
+func NewVM(g *G.ExprGraph, opts ...Option) (vm *VM, err error) {
+	defer stack.Add(&err)
 	if g == nil {
 		return nil, errors.New("the graph is nil")
 	}
@@ -52,7 +54,7 @@ func NewVM(g *G.ExprGraph, opts ...Option) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm, err := rt.compile(g, rt.opt.outputs, CompileOptions{})
+	vm, err = rt.compile(g, rt.opt.outputs, CompileOptions{})
 	if err != nil {
 		return nil, errors.Join(err, rt.Close())
 	}
@@ -190,5 +192,5 @@ func readNode(n *G.Node) (into *G.Value, child *G.Node, ok bool) {
 // Bind gives a leaf memory of its own, zeros, and returns it: what is written there is the leaf's value in later runs.
 func Bind[T float32 | int32](n *G.Node) ([]T, error) {
 	data := make([]T, n.Shape().TotalSize())
-	return data, G.Let(n, tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(data)))
+	return data, stack.With(G.Let(n, tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(data))))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/panics"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/internal/torchrand"
 	"gorgonia.org/tensor"
 )
@@ -14,6 +15,7 @@ import (
 // Generate makes pictures. The context is looked at while waiting for other calls and before each operation of a
 // network.
 func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, err error) {
+	defer stack.Add(&err)
 	defer panics.Recovered(&err)
 	if err := p.acquire(ctx); err != nil {
 		return nil, err

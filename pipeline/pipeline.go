@@ -11,6 +11,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/panics"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/sched"
@@ -52,6 +53,7 @@ type encoder struct {
 // NewTextToImage checks a model and makes a pipeline of it. Every problem found is reported; weights are read
 // when a picture first needs them, so the model must stay open as long as the pipeline.
 func NewTextToImage(m *loader.Model, opts ...graphs.Option) (p *TextToImage, err error) {
+	defer stack.Add(&err)
 	defer panics.Recovered(&err)
 	if m == nil {
 		return nil, errors.New("the model is nil")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/panics"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/offload"
 )
 
@@ -126,6 +127,7 @@ func (p *TextToImage) begin(ctx context.Context, r Request, c *course) (run *gra
 
 // Inventory is what a request will run, as strategies see it. Nothing is loaded.
 func (p *TextToImage) Inventory(req Request) (inv *offload.Inventory, err error) {
+	defer stack.Add(&err)
 	err = p.list(req, func(r Request, c *course) error {
 		stages, err := p.stages(r, c, 0)
 		if err == nil {
@@ -138,6 +140,7 @@ func (p *TextToImage) Inventory(req Request) (inv *offload.Inventory, err error)
 
 // Plan makes the plan for a request without running it.
 func (p *TextToImage) Plan(req Request, s offload.Strategy) (plan *offload.Plan, inv *offload.Inventory, err error) {
+	defer stack.Add(&err)
 	err = p.list(req, func(r Request, c *course) error {
 		_, err := p.fitTiles(r, c, true, func(stages []graphs.Stage) error {
 			if inv, err = p.Runtime.Inventory(context.Background(), stages); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/panics"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/sched"
 	"gorgonia.org/tensor"
 )
@@ -95,6 +96,7 @@ func (e *RequestError) Error() string { return e.Field + " " + e.Problem }
 // Resolve fills in the model's defaults, a seed among them, and refuses what cannot be run. Scheduler stays empty for
 // the model's own. Generate does it by itself.
 func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
+	defer stack.Add(&err)
 	defer panics.Recovered(&err)
 	if side := p.unet.SampleSize; len(side) > 0 {
 		orDefault(&r.Height, side[0]*p.vae.Scale())

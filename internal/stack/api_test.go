@@ -256,7 +256,7 @@ func TestPublicErrors(t *testing.T) {
 
 // There is a row for each function.
 func TestPublicErrorsAreAllOfThem(t *testing.T) {
-	for _, pkg := range []string{"loader", "layers", "unet", "vae", "textenc"} {
+	for _, pkg := range []string{"loader", "layers", "unet", "vae", "textenc", "graphs", "pipeline"} {
 		names := public(t, pkg)
 		if len(names) < 5 {
 			t.Errorf("%s has %d functions that return errors", pkg, len(names))
