@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/vae"
 	G "gorgonia.org/gorgonia"
@@ -22,22 +23,21 @@ func (p *TextToImage) buildDecoder(s layers.Scope, h, w int) ([]float32, []*G.No
 	return in, []*G.Node{out}, err
 }
 
-// decode turns latents [N L h w] into pictures, one after the other, in tiles of that many pixels if they are not 0.
-func (p *TextToImage) decode(ctx context.Context, run *graphs.Run, r Request, latents []float32, tile int) ([]image.Image, error) {
-	shape := p.latentShape(r)
-	c, h, w := shape[1], shape[2], shape[3]
-	var images []image.Image
-	for i := range shape[0] {
+// Decode turns latents [N L h w] into pictures, one after the other.
+func (j *Job) Decode(ctx context.Context, run *graphs.Run, latents []float32) (images []image.Image, err error) {
+	defer stack.Add(&err)
+	p, c, h, w := j.p, j.shape[1], j.shape[2], j.shape[3]
+	for i := range j.shape[0] {
 		z := make([]float32, c*h*w)
 		channelsLast(z, latents[i*len(z):][:len(z)], c)
-		for j := range z {
-			z[j] /= p.vae.ScalingFactor
+		for k := range z {
+			z[k] /= p.vae.ScalingFactor
 		}
-		px, err := p.decodeOne(ctx, run, z, h, w, tile)
+		px, err := j.decodeOne(ctx, run, z, h, w)
 		if err != nil {
 			return nil, err
 		}
-		images = append(images, picture(px, r.Height, r.Width))
+		images = append(images, picture(px, j.req.Height, j.req.Width))
 	}
 	return images, nil
 }
@@ -46,9 +46,10 @@ func (p *TextToImage) decode(ctx context.Context, run *graphs.Run, r Request, la
 //
 //	z      [h w L]
 //	result [H W 3]   valid until the next run
-func (p *TextToImage) decodeOne(ctx context.Context, run *graphs.Run, z []float32, h, w, tile int) ([]float32, error) {
+func (j *Job) decodeOne(ctx context.Context, run *graphs.Run, z []float32, h, w int) ([]float32, error) {
+	p := j.p
 	decode := func(z []float32, h, w int) ([]float32, error) {
-		n, err := p.decoder(h, w)
+		n, err := j.decoder(h, w)
 		if err != nil {
 			return nil, err
 		}
@@ -58,7 +59,7 @@ func (p *TextToImage) decodeOne(ctx context.Context, run *graphs.Run, z []float3
 		}
 		return values(n.out[0]), nil
 	}
-	tiles, tiled := p.tiles(h, w, tile)
+	tiles, tiled := p.tiles(h, w, j.tile)
 	if !tiled {
 		return decode(z, h, w)
 	}
@@ -77,9 +78,12 @@ func (p *TextToImage) tiles(h, w, tile int) (t vae.Tiles, tiled bool) {
 }
 
 // decoder is the compiled decoder for h by w latents.
-func (p *TextToImage) decoder(h, w int) (network[[]float32], error) {
-	o := graphs.CompileOptions{Float32: p.family.upcastsVAE && p.vae.ForceUpcast}
-	return compiled(p, "vae", fmt.Sprint(h, w), o, func(s layers.Scope) ([]float32, []*G.Node, error) { return p.buildDecoder(s, h, w) })
+func (j *Job) decoder(h, w int) (network[[]float32], error) {
+	p := j.p
+	return compiled(j, fmt.Sprint("vae ", h, w), func() (network[[]float32], error) {
+		o := graphs.CompileOptions{Float32: p.family.upcastsVAE && p.vae.ForceUpcast}
+		return build(p, "vae", o, func(s layers.Scope) ([]float32, []*G.Node, error) { return p.buildDecoder(s, h, w) })
+	})
 }
 
 // picture turns [h w 3] from -1 to 1 into 8 bits a channel, rounding to even as numpy does.

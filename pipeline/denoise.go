@@ -102,6 +102,9 @@ func (d *denoiser) bind(leaves ...*G.Node) (err error) {
 	return nil
 }
 
+// rows is the UNet's batch.
+func (d *denoiser) rows() int { return d.nodes.Sample.Shape()[0] }
+
 // loop is the graph of a step.
 type loop struct {
 	in    denoiser

@@ -8,7 +8,6 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/panics"
 	"github.com/euryale-ml/euryale/internal/stack"
-	"github.com/euryale-ml/euryale/internal/torchrand"
 	"gorgonia.org/tensor"
 )
 
@@ -17,10 +16,6 @@ import (
 func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, err error) {
 	defer stack.Add(&err)
 	defer panics.Recovered(&err)
-	if err := p.acquire(ctx); err != nil {
-		return nil, err
-	}
-	defer p.yield()
 	if res, err = p.generate(ctx, req); err != nil {
 		return nil, err
 	}
@@ -28,20 +23,15 @@ func (p *TextToImage) Generate(ctx context.Context, req Request) (res *Result, e
 }
 
 func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, err error) {
-	r, err := p.Resolve(req)
+	j, err := p.NewJob(req)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Room(ctx, p.heapBytes(r)); err != nil {
+	if err := p.Room(ctx, j.heapBytes()); err != nil {
 		return nil, err
 	}
-	c, err := p.course(r)
-	if err != nil {
-		return nil, err
-	}
-	p.trim()
 	times := newTimes(p.LoadTime)
-	run, tile, err := p.begin(ctx, r, c)
+	run, err := j.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -55,109 +45,65 @@ func (p *TextToImage) generate(ctx context.Context, req Request) (res *Result, e
 		}
 	}()
 	times.lap()
-	cond, err := p.condition(ctx, run, r)
+	cond, err := j.EncodePrompt(ctx, run)
 	if err != nil {
 		return nil, err
 	}
 	times.Text = times.lap()
-	noise := torchrand.New(*r.Seed)
-	latents := p.start(r, c, noise)
-	if err := p.denoise(ctx, run, r, c, cond, latents, noise, times); err != nil {
+	latents := j.Noise()
+	if err := j.denoise(ctx, run, cond, latents, times); err != nil {
 		return nil, err
 	}
-	res = &Result{Seed: *r.Seed, Scheduler: c.Name(), Steps: len(c.timesteps), Warnings: append(cond.warnings, p.rescue.warnings...)}
-	if tile > 0 {
-		res.Warnings = append(res.Warnings, fmt.Sprintf("decoded in tiles of %d pixels to fit the budget: pixels differ slightly from a decode in one piece", tile))
+	res = &Result{Seed: *j.req.Seed, Scheduler: j.course.Name(), Steps: j.Steps(), Warnings: append(cond.Warnings, p.rescue.warnings...)}
+	if j.tile > 0 {
+		res.Warnings = append(res.Warnings, fmt.Sprintf("decoded in tiles of %d pixels to fit the budget: pixels differ slightly from a decode in one piece", j.tile))
 	}
-	res.Images, err = p.decode(ctx, run, r, latents, tile)
+	res.Images, err = j.Decode(ctx, run, latents)
 	times.Decode, times.Load = times.lap(), p.LoadTime()-times.took
 	res.Times = times.Times
-	res.Latents = tensor.New(tensor.WithShape(p.latentShape(r)...), tensor.WithBacking(latents))
+	res.Latents = tensor.New(tensor.WithShape(j.shape...), tensor.WithBacking(latents))
 	return res, err
 }
 
-// heapBytes is about what a request takes of the Go heap: latents in several forms, for each side of the guidance,
+// heapBytes is about what a job takes of the Go heap: latents in several forms, for each side of the guidance,
 // pictures and the pixels of one before they are rounded.
-func (p *TextToImage) heapBytes(r Request) int64 {
-	latents := 4 * int64(p.latentShape(r).TotalSize())
-	pixels := int64(r.Height) * int64(r.Width)
-	return latents*int64(2+2*len(p.sides(r))) + pixels*4*int64(r.NumImagesPerPrompt) + pixels*3*4
-}
-
-func (p *TextToImage) latentShape(r Request) tensor.Shape {
-	return tensor.Shape{r.NumImagesPerPrompt, p.unet.InChannels, r.Height / p.vae.Scale(), r.Width / p.vae.Scale()}
-}
-
-// start is the noise that the first step denoises.
-//
-//	result [N L h w]
-func (p *TextToImage) start(r Request, c *course, noise *torchrand.Generator) []float32 {
-	latents := make([]float32, p.latentShape(r).TotalSize())
-	if r.Latents != nil {
-		copy(latents, contiguous(r.Latents))
-	} else {
-		noise.Randn(latents)
-	}
-	for i := range latents {
-		latents[i] *= c.InitNoiseSigma()
-	}
-	return latents
+func (j *Job) heapBytes() int64 {
+	latents := 4 * int64(j.shape.TotalSize())
+	pixels := int64(j.req.Height) * int64(j.req.Width)
+	return latents*int64(2+2*len(j.sides)) + pixels*4*int64(j.shape[0]) + pixels*3*4
 }
 
 // denoise takes latents [N L h w] through every step, in place.
-func (p *TextToImage) denoise(ctx context.Context, run *graphs.Run, r Request, c *course, cond conditioning, latents []float32, noise *torchrand.Generator, times *times) error {
-	shape := p.latentShape(r)
-	n, err := p.denoising(c, shape[0], cond.rows, shape[2], shape[3], cond.tokens)
-	if err != nil {
+func (j *Job) denoise(ctx context.Context, run *graphs.Run, cond Conditioning, latents []float32, times *times) error {
+	if err := j.Prepare(ctx, run, cond); err != nil {
 		return err
 	}
-	if err := n.prepare(ctx, run, cond, c.timesteps); err != nil {
-		return err
-	}
-	clear(n.in.state)
-	current := n.in.state[:len(latents)]
-	eachImage(channelsLast, current, latents, shape)
-	for i, t := range c.timesteps {
-		n.step(i, t)
-		c.steps[i].Coefficients(n.in.step)
-		if c.steps[i].Draws {
-			fresh := make([]float32, len(latents))
-			noise.Randn(fresh)
-			eachImage(channelsLast, n.in.noise, fresh, shape)
-		}
-		if err := run.Pass(ctx, n.vm); err != nil {
-			return ofStep(i, err)
+	j.SetLatents(latents)
+	for i, t := range j.Timesteps() {
+		if err := j.Step(ctx, run, i); err != nil {
+			return err
 		}
 		times.Steps = append(times.Steps, times.lap())
-		if r.OnProgress != nil {
-			if err := r.OnProgress(Step{Index: i, Total: len(c.timesteps), Timestep: t}); err != nil {
+		if f := j.req.OnProgress; f != nil {
+			if err := f(Step{Index: i, Total: j.Steps(), Timestep: t}); err != nil {
 				return err
 			}
 			times.lap()
 		}
-		if r.OnStepEnd != nil {
-			eachImage(channelsFirst, latents, current, shape)
-			if err := r.OnStepEnd(Step{i, len(c.timesteps), t, latents}); err != nil {
+		if f := j.req.OnStepEnd; f != nil {
+			copy(latents, j.Latents())
+			if err := f(Step{i, j.Steps(), t, latents}); err != nil {
 				return err
 			}
 			if !finite(latents) {
 				return &graphs.NonFiniteError{Step: i, Layer: "OnStepEnd"}
 			}
-			eachImage(channelsLast, current, latents, shape)
+			j.SetLatents(latents)
 			times.lap()
 		}
 	}
-	eachImage(channelsFirst, latents, current, shape)
+	copy(latents, j.Latents())
 	return nil
-}
-
-// ofStep says in which step a value was not finite.
-func ofStep(i int, err error) error {
-	var e *graphs.NonFiniteError
-	if errors.As(err, &e) {
-		e.Step = i
-	}
-	return err
 }
 
 // finite reports whether no element is infinite or not a number.
@@ -168,32 +114,4 @@ func finite(x []float32) bool {
 		}
 	}
 	return true
-}
-
-// eachImage turns every picture of a batch of shape [N C h w] into the other layout.
-func eachImage(turn func(dst, src []float32, c int), dst, src []float32, shape tensor.Shape) {
-	n := len(src) / shape[0]
-	for i := range shape[0] {
-		turn(dst[i*n:][:n], src[i*n:][:n], shape[1])
-	}
-}
-
-// channelsLast turns [C ...] into [... C].
-func channelsLast(dst, src []float32, c int) {
-	n := len(src) / c
-	for i := range n {
-		for j := range c {
-			dst[i*c+j] = src[j*n+i]
-		}
-	}
-}
-
-// channelsFirst turns [... C] into [C ...].
-func channelsFirst(dst, src []float32, c int) {
-	n := len(src) / c
-	for i := range n {
-		for j := range c {
-			dst[j*n+i] = src[i*c+j]
-		}
-	}
 }

@@ -46,28 +46,23 @@ type denoising struct {
 	table [][][]float32 // [chunks][outputs]: time's results
 }
 
-// denoising compiles the loop for the steps of n pictures.
-func (p *TextToImage) denoising(c *course, n, rows, h, w, tokens int) (*denoising, error) {
-	chunk := max(1, min(len(c.steps), maxRows/rows))
-	key := fmt.Sprint("unet ", n, rows, h, w, tokens, chunk, c.Name(), c.Samples(), c.noisy)
-	if d, ok := p.networks[key]; ok {
-		return d.(*denoising), nil
-	}
-	d := &denoising{chunk: chunk, scheduler: c.Name()}
-	var err error
-	if d.loop, err = p.buildLoop(c, n, rows, h, w, tokens); err != nil {
-		return nil, err
-	}
-	if p.everyStep {
-		d.vm, err = p.Compile(d.outputs()...)
-	} else {
-		err = d.hoist(p, rows, h, w, tokens)
-	}
-	if err != nil {
-		return nil, err
-	}
-	p.networks[key] = d
-	return d, nil
+// denoising compiles the loop of a job.
+func (j *Job) denoising() (*denoising, error) {
+	p, c, n, h, w := j.p, j.course, j.shape[0], j.shape[2], j.shape[3]
+	chunk := max(1, min(len(c.steps), maxRows/j.rows))
+	key := fmt.Sprint("unet ", n, j.rows, h, w, j.tokens, chunk, c.Name(), c.Samples(), c.noisy)
+	return compiled(j, key, func() (d *denoising, err error) {
+		d = &denoising{chunk: chunk, scheduler: c.Name()}
+		if d.loop, err = p.buildLoop(c, n, j.rows, h, w, j.tokens); err != nil {
+			return nil, err
+		}
+		if p.everyStep {
+			d.vm, err = p.Compile(d.outputs()...)
+		} else {
+			err = d.hoist(p, j.rows, h, w, j.tokens)
+		}
+		return d, err
+	})
 }
 
 // hoist splits the graph of a step by Note [Step-invariant work].
@@ -175,10 +170,10 @@ func bindAll(nodes []*G.Node) (data [][]float32, err error) {
 }
 
 // prepare runs what does not depend on the latents, for an image.
-func (d *denoising) prepare(ctx context.Context, run *graphs.Run, cond conditioning, timesteps []float32) error {
-	copy(d.in.context, cond.context)
-	copy(d.in.pooled, cond.pooled)
-	copy(d.in.timeIDs, cond.timeIDs)
+func (d *denoising) prepare(ctx context.Context, run *graphs.Run, cond Conditioning, timesteps []float32) error {
+	copy(d.in.context, cond.Context)
+	copy(d.in.pooled, cond.Pooled)
+	copy(d.in.timeIDs, cond.TimeIDs)
 	if d.text != nil {
 		if err := run.Pass(ctx, d.text); err != nil {
 			return err
@@ -191,11 +186,11 @@ func (d *denoising) prepare(ctx context.Context, run *graphs.Run, cond condition
 	for from := 0; from < len(timesteps); from += d.chunk {
 		for i := range d.chunk {
 			t := timesteps[min(from+i, len(timesteps)-1)]
-			for row := range cond.rows {
-				at := i*cond.rows + row
+			for row := range d.in.rows() {
+				at := i*d.in.rows() + row
 				d.rows.timestep[at] = t
-				copyRow(d.rows.pooled, cond.pooled, at, row, cond.rows)
-				copyRow(d.rows.timeIDs, cond.timeIDs, at, row, cond.rows)
+				copyRow(d.rows.pooled, cond.Pooled, at, row, d.in.rows())
+				copyRow(d.rows.timeIDs, cond.TimeIDs, at, row, d.in.rows())
 			}
 		}
 		if err := run.Pass(ctx, d.time); err != nil {

@@ -1,12 +1,12 @@
 package pipeline
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/badmodel"
@@ -38,8 +38,8 @@ type TextToImage struct {
 	rescue     rescue                   // where the model's own scheduler cannot be made
 	parameters map[string]layers.Params // per component
 
-	turn     chan struct{}  // holds one element while a call uses the networks
-	networks map[string]any // compiled, by component and shape
+	compiling sync.Mutex     // of networks
+	networks  map[string]any // compiled, by component and shape
 }
 
 // encoder is a text encoder and its tokenizer.
@@ -58,7 +58,7 @@ func NewTextToImage(m *loader.Model, opts ...graphs.Option) (p *TextToImage, err
 	if m == nil {
 		return nil, errors.New("the model is nil")
 	}
-	p = &TextToImage{parameters: map[string]layers.Params{}, networks: map[string]any{}, turn: make(chan struct{}, 1)}
+	p = &TextToImage{parameters: map[string]layers.Params{}, networks: map[string]any{}}
 	if p.family, err = familyOf(m.Class()); err != nil {
 		return nil, err
 	}
@@ -268,20 +268,6 @@ func (p *TextToImage) dryBuild() error {
 	return badmodel.Join(errs...)
 }
 
-// acquire waits for a call's turn at the networks, which yield ends.
-func (p *TextToImage) acquire(ctx context.Context) error {
-	select {
-	case p.turn <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-p.Done():
-		return graphs.ErrClosed
-	}
-}
-
-func (p *TextToImage) yield() { <-p.turn }
-
 // network is a compiled graph, the memory its inputs are read from, and its outputs.
 type network[In any] struct {
 	*graphs.VM
@@ -289,35 +275,41 @@ type network[In any] struct {
 	out []*G.Node
 }
 
-// compiled returns the network of a component for one shape, building and compiling it the first time.
-func compiled[In any](p *TextToImage, component, shape string, o graphs.CompileOptions, build func(layers.Scope) (In, []*G.Node, error)) (network[In], error) {
-	key := component + " " + shape
-	if n, ok := p.networks[key]; ok {
-		return n.(network[In]), nil
+// compiled returns a network of a job, compiling it if no job has had one for the component and shape. A job keeps those
+// that it has used: a plan is for the very networks that it listed.
+func compiled[N any](j *Job, key string, compile func() (N, error)) (n N, err error) {
+	if n, ok := j.networks[key]; ok {
+		return n.(N), nil
 	}
-	in, outputs, err := build(layers.NewScope(G.NewGraph(), component, p.parameters[component]))
-	if err != nil {
-		return network[In]{}, err
+	p := j.p
+	p.compiling.Lock()
+	defer p.compiling.Unlock()
+	if kept, ok := p.networks[key]; ok {
+		n = kept.(N)
+	} else {
+		if n, err = compile(); err != nil {
+			return n, err
+		}
+		if len(p.networks) >= maxNetworks {
+			clear(p.networks)
+		}
+		p.networks[key] = n
 	}
-	vm, err := p.CompileWith(o, outputs...)
-	if err != nil {
-		return network[In]{}, err
-	}
-	n := network[In]{vm, in, outputs}
-	p.networks[key] = n
+	j.networks[key] = n
 	return n, nil
-}
-
-// values are those of a node of float32 numbers.
-func values(n *G.Node) []float32 { return n.Value().Data().([]float32) }
-
-// trim forgets the compiled networks of earlier requests if they are many. Within a request none may be forgotten: a
-// plan is for the very networks that it listed.
-func (p *TextToImage) trim() {
-	if len(p.networks) >= maxNetworks {
-		clear(p.networks)
-	}
 }
 
 // maxNetworks bounds the compiled graphs kept: a server that is asked for every size must not grow for ever.
 const maxNetworks = 32
+
+// build makes the network of a component for one shape.
+func build[In any](p *TextToImage, component string, o graphs.CompileOptions, add func(layers.Scope) (In, []*G.Node, error)) (n network[In], err error) {
+	if n.in, n.out, err = add(layers.NewScope(G.NewGraph(), component, p.parameters[component])); err != nil {
+		return n, err
+	}
+	n.VM, err = p.CompileWith(o, n.out...)
+	return n, err
+}
+
+// values are those of a node of float32 numbers.
+func values(n *G.Node) []float32 { return n.Value().Data().([]float32) }

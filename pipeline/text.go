@@ -10,6 +10,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/badmodel"
+	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/textenc"
@@ -17,14 +18,27 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// conditioning is what the UNet is told about the pictures, for a batch of n: with guidance first n rows for
-// the negative prompt, then n for the prompt.
-type conditioning struct {
-	rows, tokens int
-	context      []float32 // [rows S C]
-	pooled       []float32 // [rows P]   SDXL
-	timeIDs      []float32 // [rows 6]   SDXL
-	warnings     []string
+// Conditioning is what the UNet is told about the pictures of a job, for a batch of N: with guidance first N rows for the
+// negative prompt, then N for the prompt.
+type Conditioning struct {
+	Context  []float32 // [rows S C]
+	Pooled   []float32 // [rows P]   SDXL
+	TimeIDs  []float32 // [rows 6]   SDXL
+	Warnings []string  // text cut off
+}
+
+// check refuses what is not of a job's shapes.
+func (c Conditioning) check(j *Job) error {
+	in := &j.loop.in
+	for _, f := range []struct {
+		name       string
+		have, want []float32
+	}{{"context", c.Context, in.context}, {"pooled", c.Pooled, in.pooled}, {"time_ids", c.TimeIDs, in.timeIDs}} {
+		if len(f.have) != len(f.want) {
+			return &RequestError{f.name, fmt.Sprintf("of the conditioning has %d numbers, want %d", len(f.have), len(f.want))}
+		}
+	}
+	return nil
 }
 
 // textOptions says which states of an encoder are wanted.
@@ -55,17 +69,19 @@ func (e encoder) build(s layers.Scope, b int, o textOptions) (texts, []*G.Node, 
 }
 
 // encoder is the compiled encoder for a batch of b.
-func (p *TextToImage) encoder(e encoder, b int, o textOptions) (network[texts], error) {
-	return compiled(p, e.component, fmt.Sprint(b, o), graphs.CompileOptions{}, func(s layers.Scope) (texts, []*G.Node, error) { return e.build(s, b, o) })
+func (j *Job) encoder(e encoder, b int, o textOptions) (network[texts], error) {
+	return compiled(j, fmt.Sprint(e.component, " ", b, o), func() (network[texts], error) {
+		return build(j.p, e.component, graphs.CompileOptions{}, func(s layers.Scope) (texts, []*G.Node, error) { return e.build(s, b, o) })
+	})
 }
 
 // encode runs encoder e over prompts.
 //
 //	hidden [B S C]
 //	pooled [B P]     nil unless asked for
-func (p *TextToImage) encode(ctx context.Context, run *graphs.Run, e encoder, prompts []string, o textOptions) (hidden, pooled []float32, warnings []string, err error) {
+func (j *Job) encode(ctx context.Context, run *graphs.Run, e encoder, prompts []string, o textOptions) (hidden, pooled []float32, warnings []string, err error) {
 	s := e.tok.MaxLength()
-	n, err := p.encoder(e, len(prompts), o)
+	n, err := j.encoder(e, len(prompts), o)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -92,26 +108,25 @@ func (p *TextToImage) encode(ctx context.Context, run *graphs.Run, e encoder, pr
 	return hidden, pooled, warnings, nil
 }
 
-// condition computes what the UNet is told, for all pictures of a request.
-func (p *TextToImage) condition(ctx context.Context, run *graphs.Run, r Request) (conditioning, error) {
-	sides := p.sides(r)
-	c := conditioning{rows: len(sides) * r.NumImagesPerPrompt}
-	embeds, pooled, err := p.embed(ctx, run, sides, &c.warnings)
+// EncodePrompt computes what the UNet is told, by the text encoders unless the request brings embeddings.
+func (j *Job) EncodePrompt(ctx context.Context, run *graphs.Run) (c Conditioning, err error) {
+	defer stack.Add(&err)
+	p, r := j.p, j.req
+	embeds, pooled, err := j.embed(ctx, run, &c.Warnings)
 	if err != nil {
 		return c, err
 	}
-	c.tokens = len(embeds[0]) / p.unet.CrossAttentionDim
-	for i := range sides {
+	for i := range j.sides {
 		if len(embeds[i]) != len(embeds[0]) {
 			return c, &RequestError{"negative_prompt_embeds", fmt.Sprintf("must be given with prompt_embeds of %d tokens: the negative prompt has %d",
-				len(embeds[len(sides)-1])/p.unet.CrossAttentionDim, c.tokens)}
+				len(embeds[len(j.sides)-1])/p.unet.CrossAttentionDim, len(embeds[0])/p.unet.CrossAttentionDim)}
 		}
 		for range r.NumImagesPerPrompt {
-			c.context = append(c.context, embeds[i]...)
+			c.Context = append(c.Context, embeds[i]...)
 			if p.family.textTime {
-				c.pooled = append(c.pooled, pooled[i]...)
+				c.Pooled = append(c.Pooled, pooled[i]...)
 				for _, v := range [][2]int{r.OriginalSize, r.CropsCoordsTopLeft, r.TargetSize} {
-					c.timeIDs = append(c.timeIDs, float32(v[0]), float32(v[1]))
+					c.TimeIDs = append(c.TimeIDs, float32(v[0]), float32(v[1]))
 				}
 			}
 		}
@@ -131,6 +146,16 @@ func (p *TextToImage) sides(r Request) []side {
 	return sides
 }
 
+// tokens is the length of the text the UNet sees.
+func (p *TextToImage) tokens(sides []side) int {
+	for _, s := range sides {
+		if s.embeds != nil {
+			return s.embeds.Shape()[1]
+		}
+	}
+	return p.encoders[0].tok.MaxLength()
+}
+
 // side is the prompt or the negative prompt.
 type side struct {
 	prompt, prompt2 string
@@ -140,7 +165,8 @@ type side struct {
 }
 
 // embed returns the embeddings [S C] and, for SDXL, the pooled ones [P] of each side.
-func (p *TextToImage) embed(ctx context.Context, run *graphs.Run, sides []side, warnings *[]string) (embeds, pooled [][]float32, err error) {
+func (j *Job) embed(ctx context.Context, run *graphs.Run, warnings *[]string) (embeds, pooled [][]float32, err error) {
+	p, sides := j.p, j.sides
 	embeds, pooled = make([][]float32, len(sides)), make([][]float32, len(sides))
 	for i, s := range sides {
 		switch {
@@ -154,25 +180,24 @@ func (p *TextToImage) embed(ctx context.Context, run *graphs.Run, sides []side, 
 			pooled[i] = make([]float32, p.unet.PooledDim())
 		}
 	}
-	wanted := toEncode(sides)
-	for _, skip := range slices.Sorted(maps.Keys(wanted)) {
-		which, column := wanted[skip], 0
+	for _, skip := range slices.Sorted(maps.Keys(j.texts)) {
+		which, column := j.texts[skip], 0
 		for k, e := range p.encoders {
 			o := p.textOptions(k, skip)
 			prompts := make([]string, len(which))
-			for j, i := range which {
-				prompts[j] = [...]string{sides[i].prompt, sides[i].prompt2}[k]
+			for n, i := range which {
+				prompts[n] = [...]string{sides[i].prompt, sides[i].prompt2}[k]
 			}
-			h, pool, warn, err := p.encode(ctx, run, e, prompts, o)
+			h, pool, warn, err := j.encode(ctx, run, e, prompts, o)
 			if err != nil {
 				return nil, nil, err
 			}
 			*warnings = append(*warnings, warn...)
 			hs, ps := len(h)/len(which), len(pool)/len(which)
-			for j, i := range which {
-				embeds[i] = columns(embeds[i], h[j*hs:][:hs], column, e.cfg.Hidden, p.unet.CrossAttentionDim)
+			for n, i := range which {
+				embeds[i] = columns(embeds[i], h[n*hs:][:hs], column, e.cfg.Hidden, p.unet.CrossAttentionDim)
 				if o.pooled {
-					pooled[i] = pool[j*ps:][:ps]
+					pooled[i] = pool[n*ps:][:ps]
 				}
 			}
 			column += e.cfg.Hidden
