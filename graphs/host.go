@@ -84,6 +84,9 @@ func newHost(o *options) (*host, error) {
 
 // acquire waits for the caller's turn, which yield ends.
 func (h *host) acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	select {
 	case h.turn <- struct{}{}:
 		return nil

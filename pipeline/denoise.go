@@ -9,6 +9,7 @@ import (
 	"github.com/euryale-ml/euryale/sched"
 	"github.com/euryale-ml/euryale/unet"
 	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
 )
 
 // course is the steps of a request: its scheduler's, with its guidance.
@@ -141,10 +142,19 @@ func (p *TextToImage) buildLoop(c *course, n, rows, h, w, tokens int) (l loop, e
 	if in.Sample, err = layers.ScaleModelInput(ss, l.state, step, n, rows); err != nil {
 		return l, err
 	}
-	if l.model, err = unet.Build(s, p.unet, in); err != nil {
+	if l.model, err = p.buildUNet(s, in); err != nil {
 		return l, err
 	}
-	if l.end, err = layers.SchedulerStep(ss, l.state, l.model, step, noise, n); err != nil {
+	prediction := l.model
+	if p.settings.guidance != nil && rows > n {
+		if prediction, err = p.settings.guidance(ss.Sub("guidance"), l.model, step); err != nil {
+			return l, err
+		}
+		if want := (tensor.Shape{n, h, w, p.unet.OutChannels}); !prediction.Shape().Eq(want) {
+			return l, fmt.Errorf("guidance of WithGuidance is of shape %v, want %v", prediction.Shape(), want)
+		}
+	}
+	if l.end, err = layers.SchedulerStep(ss, l.state, prediction, step, noise, n); err != nil {
 		return l, err
 	}
 	if l.flags, err = layers.NonFinite(ss, l.model, l.end); err != nil {

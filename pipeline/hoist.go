@@ -85,7 +85,7 @@ func (d *denoising) hoist(p *TextToImage, rows, h, w, tokens int) error {
 	// The time projections come from a graph with a row per step and picture, of which only they are compiled.
 	s := layers.NewScope(G.NewGraph(), "unet", p.parameters["unet"])
 	in := unet.NewInputs(s, p.unet, d.chunk*rows, h, w, tokens)
-	out, err := unet.Build(s, p.unet, in)
+	out, err := p.buildUNet(s, in)
 	if err != nil {
 		return err
 	}

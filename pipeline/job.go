@@ -32,18 +32,19 @@ import (
 // Steps may be left out at either end, and stages of the program's own put before the job's. A job is used by one
 // goroutine, and its parts between Begin and End.
 type Job struct {
-	p       *TextToImage
-	req     Request // resolved
-	course  *course
-	shape   tensor.Shape // of the latents: [N L h w]
-	loop    *denoising
-	noise   *Noise
-	tile    int // pixels of the VAE's tiles, 0 for the pipeline's own choice
-	rows    int // of the UNet's batch
-	tokens  int
-	texts   map[int][]int // sides that are encoded, by the layers left out
-	sides   []side
-	fetched bool // latents come to the host after every step
+	p        *TextToImage
+	req      Request // resolved
+	course   *course
+	shape    tensor.Shape // of the latents: [N L h w]
+	loop     *denoising
+	noise    *Noise
+	tile     int // pixels of the VAE's tiles, 0 for the pipeline's own choice
+	rows     int // of the UNet's batch
+	tokens   int
+	texts    map[int][]int // sides that are encoded, by the layers left out
+	sides    []side
+	prepared bool // in this run
+	fetched  bool // latents come to the host after every step
 
 	networks map[string]any // that it uses, by component and shape
 }
@@ -144,6 +145,7 @@ func (j *Job) stages() (all []graphs.Stage, err error) {
 func (j *Job) Begin(ctx context.Context, before ...graphs.Stage) (run *graphs.Run, err error) {
 	defer stack.Add(&err)
 	defer panics.Recovered(&err)
+	j.prepared = false
 	err = j.fitTiles(j.p.Planned(), func(stages []graphs.Stage) error {
 		run, err = j.p.Runtime.Begin(ctx, slices.Concat(before, stages))
 		return err
@@ -224,16 +226,26 @@ func (j *Job) Latents() []float32 {
 
 // Prepare runs what does not depend on the latents: Note [Step-invariant work]. What the scheduler keeps of earlier steps
 // is cleared.
-func (j *Job) Prepare(ctx context.Context, run *graphs.Run, c Conditioning) error {
+func (j *Job) Prepare(ctx context.Context, run *graphs.Run, c Conditioning) (err error) {
+	defer stack.Add(&err)
 	if err := c.check(j); err != nil {
 		return err
 	}
 	clear(j.loop.in.state)
-	return j.loop.prepare(ctx, run, c, j.course.timesteps)
+	err = j.loop.prepare(ctx, run, c, j.course.timesteps)
+	j.prepared = err == nil
+	return err
 }
 
 // Step takes the latents past step i.
-func (j *Job) Step(ctx context.Context, run *graphs.Run, i int) error {
+func (j *Job) Step(ctx context.Context, run *graphs.Run, i int) (err error) {
+	defer stack.Add(&err)
+	switch {
+	case !j.prepared:
+		return errors.New("a step is taken before Prepare")
+	case i < 0 || i >= j.Steps():
+		return fmt.Errorf("step %d is taken of %d", i, j.Steps())
+	}
 	n := j.loop
 	n.step(i, j.course.timesteps[i])
 	j.course.steps[i].Coefficients(n.in.step)
@@ -242,7 +254,7 @@ func (j *Job) Step(ctx context.Context, run *graphs.Run, i int) error {
 		j.noise.Randn(fresh)
 		eachImage(channelsLast, n.in.noise, fresh, j.shape)
 	}
-	err := run.Pass(ctx, n.vm)
+	err = run.Pass(ctx, n.vm)
 	var e *graphs.NonFiniteError
 	if errors.As(err, &e) {
 		e.Step = i

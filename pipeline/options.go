@@ -4,6 +4,9 @@ import (
 	"cmp"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/layers"
+	"github.com/euryale-ml/euryale/unet"
+	G "gorgonia.org/gorgonia"
 )
 
 // settings are what a pipeline can be told besides what its runtime is.
@@ -11,6 +14,8 @@ type settings struct {
 	tiling    bool
 	scheduler string
 	everyStep bool
+	guidance  func(s layers.Scope, prediction, step *G.Node) (*G.Node, error)
+	seams     func(unet.Inputs) unet.Seams
 	limits    Limits
 }
 
@@ -48,6 +53,30 @@ func WithVAETiling() graphs.Option {
 // and values, and the time projections. The pictures are the same.
 func WithoutHoisting() graphs.Option {
 	return option("WithoutHoisting", func(s *settings) { s.everyStep = true })
+}
+
+// WithGuidance replaces classifier-free guidance, where a request has it, by a function of the graph. What it returns is
+// what the scheduler's step gets.
+//
+//	prediction [2N h w L]        the UNet's output: first the negative prompt's rows, then the prompt's
+//	step       [sched.StepSize]  the step's numbers, among them at sched.AtGuidance the scale
+//	result     [N h w L]
+func WithGuidance(f func(s layers.Scope, prediction, step *G.Node) (*G.Node, error)) graphs.Option {
+	return option("WithGuidance", func(s *settings) { s.guidance = f })
+}
+
+// WithSeams has f step into every UNet that the pipeline builds: the loop's, which runs, and others of which parts are
+// computed ahead, or only the shapes are checked.
+func WithSeams(f func(in unet.Inputs) unet.Seams) graphs.Option {
+	return option("WithSeams", func(s *settings) { s.seams = f })
+}
+
+// buildUNet adds the UNet to a graph.
+func (p *TextToImage) buildUNet(s layers.Scope, in unet.Inputs) (*G.Node, error) {
+	if p.seams == nil {
+		return unet.Build(s, p.unet, in)
+	}
+	return unet.BuildWith(s, p.unet, in, p.seams(in))
 }
 
 // Limits bound a request: beyond them it is taken for a mistake. A refusal names the limit.

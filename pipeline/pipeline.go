@@ -29,7 +29,7 @@ type TextToImage struct {
 	settings
 
 	family     family
-	guidance   float32 // the default of requests
+	scale      float32 // of guidance: the default of requests
 	zeroEmpty  bool    // force_zeros_for_empty_prompt
 	encoders   []encoder
 	unet       unet.Config
@@ -138,7 +138,7 @@ const guidanceKey = "_euryale_guidance_scale"
 
 // readGuidance finds the guidance scale of requests that name none.
 func (p *TextToImage) readGuidance(m *loader.Model) error {
-	p.guidance = p.family.guidance
+	p.scale = p.family.guidance
 	v, _ := m.IndexValue(guidanceKey)
 	if v == nil {
 		return nil
@@ -148,7 +148,7 @@ func (p *TextToImage) readGuidance(m *loader.Model) error {
 		return &badmodel.Error{File: "model_index.json", Field: guidanceKey, Got: badmodel.Quote(fmt.Sprint(v)),
 			Want: fmt.Sprintf("a number from 1 to %d", maxGuidance)}
 	}
-	p.guidance = float32(n)
+	p.scale = float32(n)
 	return nil
 }
 
@@ -261,7 +261,7 @@ func (p *TextToImage) dryBuild() error {
 	// The smallest latents that can be halved once per block.
 	side := 1 << bits.Len(uint(len(p.unet.BlockOutChannels)))
 	check("unet", p.unet.Explain, func(s layers.Scope) error {
-		_, err := unet.Build(s, p.unet, unet.NewInputs(s, p.unet, 1, side, side, 2))
+		_, err := p.buildUNet(s, unet.NewInputs(s, p.unet, 1, side, side, 2))
 		return err
 	})
 	check("vae", p.vae.Explain, func(s layers.Scope) error { _, _, err := p.buildDecoder(s, 8, 8); return err })

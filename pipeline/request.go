@@ -106,7 +106,7 @@ func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 	}
 	orDefault(&r.NumInferenceSteps, 50)
 	orDefault(&r.NumImagesPerPrompt, 1)
-	orDefault(&r.GuidanceScale, p.guidance)
+	orDefault(&r.GuidanceScale, p.scale)
 	orDefault(&r.Prompt2, r.Prompt)
 	orDefault(&r.NegativePrompt2, r.NegativePrompt)
 	orDefault(&r.Scheduler, p.settings.scheduler)
@@ -185,6 +185,8 @@ func (p *TextToImage) checkUse(r Request) error {
 		return err
 	case r.Eta != 0 && r.CustomScheduler == nil && m.Name() != "DDIMScheduler":
 		return &RequestError{"eta", fmt.Sprintf("is %g, which %s has no use for; DDIMScheduler has", r.Eta, m.Name())}
+	case r.GuidanceRescale != 0 && p.settings.guidance != nil:
+		return &RequestError{"guidance_rescale", fmt.Sprintf("is %g, but the pipeline's guidance is its own", r.GuidanceRescale)}
 	case r.GuidanceRescale != 0 && r.GuidanceScale <= 1:
 		return &RequestError{"guidance_rescale", fmt.Sprintf("is %g, but guidance_scale %g switches guidance off", r.GuidanceRescale, r.GuidanceScale)}
 	}

@@ -3,6 +3,7 @@ package stack_test
 import (
 	"context"
 	"errors"
+	"image"
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
@@ -63,7 +64,7 @@ func init() {
 			r := runtime(t)
 			_, err := r.rt.Run(ctx, r.stages)
 			return err
-		}, "graphs.(*Runtime).Begin", nil, context.Canceled},
+		}, "graphs.(*Run", nil, context.Canceled},
 		"graphs.Runtime.SetOffload": {func(t *testing.T) error {
 			r := runtime(t)
 			run, err := r.rt.Begin(context.Background(), r.stages)
@@ -130,6 +131,45 @@ func init() {
 			_, err := tiny(t).Inventory(pipeline.Request{Scheduler: "none"})
 			return err
 		}, "pipeline.(*TextToImage)", new(*pipeline.RequestError), nil},
+		"pipeline.TextToImage.NewJob": {func(t *testing.T) error {
+			_, err := tiny(t).NewJob(pipeline.Request{Height: 3})
+			return err
+		}, "pipeline.(*TextToImage).Resolve", new(*pipeline.RequestError), nil},
+		"pipeline.Job.Begin": {func(t *testing.T) error {
+			j := job(t)
+			return closed(t, j, func() error { _, err := j.Begin(context.Background()); return err })
+		}, "graphs.(*Runtime).CompileWith", nil, graphs.ErrClosed},
+		"pipeline.Job.Stages": {func(t *testing.T) error {
+			j := job(t)
+			return closed(t, j, func() error { _, err := j.Stages(); return err })
+		}, "graphs.(*Runtime).CompileWith", nil, graphs.ErrClosed},
+		"pipeline.Job.Prepare": {func(t *testing.T) error {
+			return job(t).Prepare(context.Background(), nil, pipeline.Conditioning{})
+		}, "pipeline.(*Job).Prepare", new(*pipeline.RequestError), nil},
+		"pipeline.Job.EncodePrompt": {func(t *testing.T) error {
+			return between(t, func(j *pipeline.Job, run *graphs.Run) error { _, err := j.EncodePrompt(context.Background(), run); return err })
+		}, "graphs.(*Run).Pass", nil, nil},
+		"pipeline.Job.Step": {func(t *testing.T) error {
+			return between(t, func(j *pipeline.Job, run *graphs.Run) error { return j.Step(context.Background(), run, 0) })
+		}, "pipeline.(*Job).Step", nil, nil},
+		"pipeline.Job.Decode": {func(t *testing.T) error {
+			return between(t, func(j *pipeline.Job, run *graphs.Run) error {
+				_, err := j.Decode(context.Background(), run, j.Latents())
+				return err
+			})
+		}, "graphs.(*Run).Pass", nil, nil},
+		"pipeline.TextToImage.NewImageEncoder": {func(t *testing.T) error {
+			_, err := tiny(t).NewImageEncoder(3, 64)
+			return err
+		}, "pipeline.(*TextToImage).NewImageEncoder", new(*pipeline.RequestError), nil},
+		"pipeline.ImageEncoder.Encode": {func(t *testing.T) error {
+			e, err := tiny(t).NewImageEncoder(64, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = e.Encode(context.Background(), nil, image.NewGray(image.Rect(0, 0, 1, 1)), nil)
+			return err
+		}, "pipeline.(*ImageEncoder).Encode", new(*pipeline.RequestError), nil},
 	} {
 		failures[name] = f
 	}
@@ -181,6 +221,43 @@ func inHook(t *testing.T, f func(*graphs.Tensors) error) (err error) {
 		t.Fatal(e)
 	}
 	return err
+}
+
+// pipelines are those of jobs.
+var pipelines = map[*pipeline.Job]*pipeline.TextToImage{}
+
+func job(t *testing.T) *pipeline.Job {
+	t.Helper()
+	p := tiny(t)
+	j, err := p.NewJob(pipeline.Request{NumInferenceSteps: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipelines[j] = p
+	return j
+}
+
+// closed is what a job does when its pipeline is closed.
+func closed(t *testing.T, j *pipeline.Job, f func() error) error {
+	t.Helper()
+	if err := pipelines[j].Close(); err != nil {
+		t.Fatal(err)
+	}
+	return f()
+}
+
+// between is what a job does with a run that has ended.
+func between(t *testing.T, f func(*pipeline.Job, *graphs.Run) error) error {
+	t.Helper()
+	j := job(t)
+	run, err := j.Begin(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.End(); err != nil {
+		t.Fatal(err)
+	}
+	return f(j, run)
 }
 
 func tiny(t *testing.T) *pipeline.TextToImage {
