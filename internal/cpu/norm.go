@@ -116,3 +116,25 @@ func (p *Pool) LayerNorm(out, x []float32, rows, c int, gamma, beta []float32, e
 		}
 	})
 }
+
+// RMSNorm divides each row by the root of the mean of its squares (Zhang and Sennrich 2019).
+//
+//	out, x [rows c]   out may be x
+//	gamma  [c]        or nil
+func (p *Pool) RMSNorm(out, x []float32, rows, c int, gamma []float32, eps float32) {
+	check("rms norm", "x", len(x), rows*c)
+	check("rms norm", "out", len(out), len(x))
+	if gamma != nil {
+		check("rms norm", "gamma", len(gamma), c)
+	}
+	p.rows(rows, c, func(from, to int) {
+		for r := from; r < to; r++ {
+			row, y := x[r*c:(r+1)*c], out[r*c:(r+1)*c]
+			_, squares := p.k.moments(row)
+			p.k.scale(y, row, float32(1/math.Sqrt(squares/float64(c)+float64(eps))))
+			if gamma != nil {
+				p.k.mul(y, y, gamma)
+			}
+		}
+	})
+}

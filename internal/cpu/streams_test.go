@@ -112,9 +112,14 @@ func TestElementwise(t *testing.T) {
 		}
 		check("add", 1e-7, func(i int) float64 { return float64(a[i] + b[i]) }, func(p *Pool, out []float32) { p.Add(out, a, b) })
 		check("mul", 1e-7, func(i int) float64 { return float64(a[i] * b[i]) }, func(p *Pool, out []float32) { p.Mul(out, a, b) })
+		check("sub", 1e-7, func(i int) float64 { return float64(a[i] - b[i]) }, func(p *Pool, out []float32) { p.Sub(out, a, b) })
 		check("scale", 1e-7, func(i int) float64 { return float64(a[i] * 0.3) }, func(p *Pool, out []float32) { p.Scale(out, a, 0.3) })
-		for _, f := range []Activation{SiLU, GELU, QuickGELU} {
-			check(f.String(), 1e-8, func(i int) float64 { return act(f, float64(a[i])) }, func(p *Pool, out []float32) { p.Activate(out, a, f) })
+		for _, f := range []Activation{SiLU, GELU, QuickGELU, GELUTanh, ReLU, Tanh} {
+			tol := 1e-8 // of numbers up to 200
+			if f == Tanh {
+				tol = 6e-8
+			}
+			check(f.String(), tol, func(i int) float64 { return act(f, float64(a[i])) }, func(p *Pool, out []float32) { p.Activate(out, a, f) })
 		}
 	}
 }
