@@ -47,6 +47,24 @@ var deviceCases = []struct {
 	{"attention of heads of 160", attention{heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
 	{"attention of heads of 512", attention{heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
 	{"attention of heads of 100", attention{heads: 2}, shapes("1 33 200", "1 35 200", "1 35 200"), 0},
+
+	// What the blocks of transformers add: several blocks of threads, packs of 16 bytes and numbers one by one.
+	{"mul of several blocks", mul{}, shapes("3 70 40", "3 40"), 0},
+	{"sub of several blocks, an odd width", sub{}, shapes("3 70 37", "37"), 0},
+	{"modulate of several blocks", modulate{scale: 4, shift: 3}, shapes("2 70 72", "2 432"), 0},
+	{"add gated of several blocks", addGated{gate: 2}, shapes("2 70 72", "2 70 72", "2 216"), 0},
+	{"swiglu of several blocks", gatedHalves{act: silu}, shapes("70 144"), 0},
+	{"gelu by tanh of several blocks", activate{act: geluTanh}, shapes("70 72"), 0},
+	{"rms norm of many channels", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("9 1000", "1000"), 0},
+	{"rms norm of an odd number of channels", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("9 77", "77"), 0},
+	{"rms norm of heads of 128", rmsNorm{heads: 3, eps: 1e-6, weight: true}, shapes("2 35 384", "128"), 0},
+	{"rms norm of heads of 64, without a weight", rmsNorm{heads: 5, eps: 1e-6}, shapes("2 7 320"), 0},
+	{"rotary of heads of 128", rotary{heads: 3}, shapes("2 35 384", "35 64", "35 64"), 0},
+	{"rotary of halves of heads of 128", rotary{heads: 3, halves: true}, shapes("2 35 384", "35 64", "35 64"), 0},
+	{"rotary of 32 of 80", rotary{heads: 2, halves: true}, shapes("2 35 160", "35 16", "35 16"), 0},
+	{"slice of several blocks", slice{dim: 2, from: 64, to: 192}, shapes("2 70 256"), 0},
+	{"permute of several blocks", permute{dims: 4, order: [8]int{0, 2, 1, 3}}, shapes("2 33 5 64"), 0},
+	{"permute of several blocks, the last dimension", permute{dims: 3, order: [8]int{0, 2, 1}}, shapes("2 70 72"), 0},
 }
 
 // The device form of every op gives what its definition gives for arguments of the device's type.

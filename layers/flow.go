@@ -2,6 +2,9 @@ package layers
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	G "gorgonia.org/gorgonia"
 )
@@ -147,13 +150,42 @@ func (f Flow) SiLU() Flow { return f.apply("nonlinearity", activate{act: silu}) 
 //	result [... C]
 func (f Flow) GEGLU() Flow { return f.apply("geglu", activate{act: geglu}) }
 
+// GELU is x Phi(x), Phi being the normal distribution's function, computed by erf.
+func (f Flow) GELU() Flow { return f.apply("act", activate{act: gelu}) }
+
+// GELUTanh is the approximation of GELU by tanh: torch's approximate="tanh", diffusers' "gelu-approximate".
+func (f Flow) GELUTanh() Flow { return f.apply("act", activate{act: geluTanh}) }
+
+// QuickGELU is the approximation x sigmoid(1.702 x), as CLIP's.
+func (f Flow) QuickGELU() Flow { return f.apply("act", activate{act: quickGELU}) }
+
+// ReLU is max(x, 0).
+func (f Flow) ReLU() Flow { return f.apply("act", activate{act: relu}) }
+
+// Tanh is the hyperbolic tangent, which bounds gates.
+func (f Flow) Tanh() Flow { return f.apply("act", activate{act: tanh}) }
+
+// activations are the functions by the names that transformers' ACT2FN and diffusers' get_activation have for them.
+var activations = map[string]activation{
+	"silu": silu, "swish": silu, "gelu": gelu, "gelu_python": gelu, "quick_gelu": quickGELU, "relu": relu, "tanh": tanh,
+	"gelu_new": geluTanh, "gelu_pytorch_tanh": geluTanh, "gelu_fast": geluTanh, "gelu_accurate": geluTanh,
+}
+
 // Activation applies a function by the name transformers' and diffusers' configs use.
 func (f Flow) Activation(name string) Flow {
-	act, ok := map[string]activation{"silu": silu, "swish": silu, "gelu": gelu, "quick_gelu": quickGELU}[name]
-	if !ok && f.err == nil {
-		f.err = fmt.Errorf("%s: activation %q is not one of gelu, quick_gelu, silu, swish", f.s.Name(), name)
+	act, err := activationOf(name)
+	if err != nil && f.err == nil {
+		f.err = fmt.Errorf("%s: %w", f.s.Name(), err)
 	}
 	return f.apply("act", activate{act: act})
+}
+
+func activationOf(name string) (activation, error) {
+	act, ok := activations[name]
+	if !ok {
+		return none, fmt.Errorf("activation %q is not one of %s", name, strings.Join(slices.Sorted(maps.Keys(activations)), ", "))
+	}
+	return act, nil
 }
 
 // Add adds the result of another flow.
@@ -175,11 +207,22 @@ func (f Flow) AddChannels(other Flow) Flow { return f.with(other, "add_channels"
 //	result [... C+C']
 func (f Flow) Concat(other Flow) Flow { return f.with(other, "concat", concat{}) }
 
-func (f Flow) with(other Flow, name string, k kind) Flow {
-	if f.err == nil {
-		f.err = other.err
+func (f Flow) with(other Flow, name string, k kind) Flow { return f.join(name, k, other) }
+
+// join applies an op to the flow's node and those of others.
+func (f Flow) join(name string, k kind, others ...Flow) Flow {
+	var nodes []*G.Node
+	for _, o := range others {
+		switch {
+		case f.err != nil:
+		case o.err != nil:
+			f.err = o.err
+		case o.n == nil:
+			f.err = fmt.Errorf("%s: an argument has no node", f.s.Sub(name).Name())
+		}
+		nodes = append(nodes, o.n)
 	}
-	return f.apply(name, k, other.n)
+	return f.apply(name, k, nodes...)
 }
 
 // Attention attends from this flow's positions to those of k, taking v.

@@ -190,6 +190,44 @@ template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) {
   }
 }
 
+// layers.rmsNorm
+//
+//   x, out [ROWS C]
+//   gamma  [C] or null
+//   grid   ROWS*LANES/256, rounded up
+//   block  256 threads: LANES of a warp per row, a power of two; heads are rows that need few
+struct RMSNormParams {
+  const void *x;
+  const float *gamma;
+  void *out;
+  int32_t rows, channels, lanes;
+  float eps;
+};
+
+template <class T, int N> DEVICE void rms_norm(const RMSNormParams &p) {
+  const int lane = threadIdx.x % p.lanes, row = blockIdx.x * (256 / p.lanes) + threadIdx.x / p.lanes;
+  const int packs = row < p.rows ? p.channels / N : 0; // all lanes take part in sums
+  const Pack<T, N> *x = (const Pack<T, N> *)p.x + (int64_t)row * (p.channels / N);
+  Pack<T, N> *out = (Pack<T, N> *)p.out + (int64_t)row * (p.channels / N);
+  float square = 0;
+  for (int c = lane; c < packs; c += p.lanes) {
+    const Pack<T, N> v = x[c];
+#pragma unroll
+    for (int e = 0; e < N; e++) square += to_float(v.at[e]) * to_float(v.at[e]);
+  }
+  for (int mask = 1; mask < p.lanes; mask *= 2) square += shuffle_xor(square, mask);
+  const float inverse = 1.f / sqrtf(square / p.channels + p.eps);
+  for (int c = lane; c < packs; c += p.lanes) {
+    Pack<T, N> v = x[c];
+#pragma unroll
+    for (int e = 0; e < N; e++) {
+      const float y = to_float(v.at[e]) * inverse;
+      from_float(p.gamma ? y * p.gamma[c * N + e] : y, v.at[e]);
+    }
+    out[c] = v;
+  }
+}
+
 // Channels of any number, and those that are packs of 16 bytes.
 #define NORM(op, Params, T, name)                                                                                      \
   KERNEL(op##_##name, Params, 256) {                                                                                   \
@@ -201,7 +239,8 @@ template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) {
 #define NORMS(T, name)                                                                                                 \
   NORM(group_norm_sums, GroupNormParams, T, name)                                                                      \
   NORM(group_norm, GroupNormParams, T, name)                                                                           \
-  NORM(layer_norm, LayerNormParams, T, name)
+  NORM(layer_norm, LayerNormParams, T, name)                                                                           \
+  NORM(rms_norm, RMSNormParams, T, name)
 
 NORMS(float, f32)
 NORMS(f16, f16)
