@@ -77,6 +77,29 @@ func TestDeviceFormsAgreeWithDefinitions(t *testing.T) {
 	}
 }
 
+// A result that takes over an argument's memory is the same to the bit.
+func TestDeviceFormsInPlace(t *testing.T) {
+	dev := cudaDevice(t)
+	for _, c := range append(opCases, deviceCases...) {
+		for _, place := range c.kind.InPlace() {
+			for _, typ := range []dtype.Type{dtype.F32, dtype.F16, dtype.BF16} {
+				t.Run(fmt.Sprintf("%s/%d/%v", c.name, place, typ), func(t *testing.T) {
+					r := newDeviceRun(t, dev)
+					in, want := r.arguments(c.kind, c.in, c.ids, typ)
+					shape := want.Shape()
+					if shape.TotalSize() != in[place].Shape.TotalSize() || in[place].DType != typ || c.kind.FloatResult() {
+						return // is not taken over
+					}
+					apart := r.run(op{c.kind}, shape, typ, in)
+					if d := relL2(r.runAt(op{c.kind}, device.Arg{Shape: shape, DType: typ, Ptr: in[place].Ptr}, in), apart); d != 0 {
+						t.Errorf("in the place of argument %d the result differs by %g", place, d)
+					}
+				})
+			}
+		}
+	}
+}
+
 // product is an op that tiles compute.
 type product interface {
 	kind
@@ -277,15 +300,28 @@ func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Ar
 	if o.FloatResult() {
 		typ = dtype.F32
 	}
-	return r.result(shape, typ, func(out device.Arg) ([]device.Kernel, error) {
+	return r.runAt(o, r.place(shape, typ), in)
+}
+
+// runAt is run in a place given.
+func (r *deviceRun) runAt(o op, out device.Arg, in []device.Arg) []float32 {
+	return r.resultAt(out, func(out device.Arg) ([]device.Kernel, error) {
 		return o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(r.dev.Kernels(), out, in)))
 	})
 }
 
+func (r *deviceRun) place(shape tensor.Shape, typ dtype.Type) device.Arg {
+	return device.Arg{Shape: shape, DType: typ, Ptr: r.alloc(shape.TotalSize() * typ.Size())}
+}
+
 // result is what the kernels write.
 func (r *deviceRun) result(shape tensor.Shape, typ dtype.Type, kernelsOf func(out device.Arg) ([]device.Kernel, error)) []float32 {
+	return r.resultAt(r.place(shape, typ), kernelsOf)
+}
+
+func (r *deviceRun) resultAt(out device.Arg, kernelsOf func(out device.Arg) ([]device.Kernel, error)) []float32 {
+	shape, typ := out.Shape, out.DType
 	n := shape.TotalSize() * typ.Size()
-	out := device.Arg{Shape: shape, DType: typ, Ptr: r.alloc(n)}
 	kernels, err := kernelsOf(out)
 	r.must(err)
 	for i := range kernels {

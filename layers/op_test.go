@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strconv"
@@ -174,6 +175,41 @@ func TestHostFormsAgreeWithDefinitions(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A result that takes over an argument's memory is the same to the bit.
+func TestHostFormsInPlace(t *testing.T) {
+	pool := cpu.NewPool(2)
+	defer pool.Close()
+	for _, c := range opCases {
+		for _, place := range c.kind.InPlace() {
+			t.Run(fmt.Sprintf("%s/%d", c.name, place), func(t *testing.T) {
+				vals := arguments(c.in, c.kind, c.ids)
+				shape, err := c.kind.infer(c.in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if shape.TotalSize() != c.in[place].TotalSize() {
+					return // is not taken over
+				}
+				run := func(place int) []float32 {
+					in := make([]program.Arg, len(vals))
+					for i, v := range vals {
+						in[i] = hostArg(v, c.kind.Layout(i), dtype.F32)
+					}
+					out := program.Arg{Shape: shape, DType: dtype.F32, Data: program.Bytes(nans(shape.TotalSize()))}
+					if place >= 0 {
+						out.Data = in[place].Data
+					}
+					c.kind.Host(pool, out, in)
+					return out.F32()
+				}
+				if d := relL2(run(place), run(-1)); d != 0 {
+					t.Errorf("in the place of argument %d the result differs by %g", place, d)
+				}
+			})
+		}
 	}
 }
 
