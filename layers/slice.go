@@ -264,9 +264,9 @@ func (f Flow) Reshape(dims ...int) Flow {
 	return f.apply("reshape", k)
 }
 
-// dim is a dimension of the flow's node, counted from 0.
+// dim is a dimension of the flow's node, counted from 0 if there is that dimension.
 func (f Flow) dim(d int) int {
-	if d < 0 && f.err == nil && f.n != nil {
+	if f.err == nil && f.n != nil && d < 0 && d >= -f.n.Dims() {
 		return d + f.n.Dims()
 	}
 	return d
