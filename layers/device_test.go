@@ -55,6 +55,7 @@ var deviceCases = []struct {
 	{"add gated of several blocks", addGated{gate: 2}, shapes("2 70 72", "2 70 72", "2 216"), 0},
 	{"swiglu of several blocks", gatedHalves{act: silu}, shapes("70 144"), 0},
 	{"gelu by tanh of several blocks", activate{act: geluTanh}, shapes("70 72"), 0},
+	{"layer norm of an odd number of channels without weights", layerNorm{eps: 1e-6, bare: true}, shapes("9 77"), 0},
 	{"rms norm of many channels", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("9 1000", "1000"), 0},
 	{"rms norm of an odd number of channels", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("9 77", "77"), 0},
 	{"rms norm of heads of 128", rmsNorm{heads: 3, eps: 1e-6, weight: true}, shapes("2 35 384", "128"), 0},

@@ -134,6 +134,13 @@ func (f Flow) GroupNorm(name string, groups int, eps float32) Flow {
 //	x, result [... C]
 func (f Flow) LayerNorm(name string, eps float32) Flow { return f.norm(name, layerNorm{eps: eps}) }
 
+// LayerNormNoWeight is LayerNorm without name.weight and name.bias: torch's with elementwise_affine=False.
+//
+//	x, result [... C]
+func (f Flow) LayerNormNoWeight(name string, eps float32) Flow {
+	return f.apply(name, layerNorm{eps: eps, bare: true})
+}
+
 func (f Flow) norm(name string, k kind) Flow {
 	c := f.width()
 	return f.Then(name, func(s Scope, x *G.Node) (*G.Node, error) {
@@ -183,7 +190,8 @@ func (f Flow) Activation(name string) Flow {
 func activationOf(name string) (activation, error) {
 	act, ok := activations[name]
 	if !ok {
-		return none, fmt.Errorf("activation %q is not one of %s", name, strings.Join(slices.Sorted(maps.Keys(activations)), ", "))
+		known := slices.Sorted(maps.Keys(activations))
+		return none, fmt.Errorf("activation %q is not one of %s", name, strings.Join(known, ", "))
 	}
 	return act, nil
 }

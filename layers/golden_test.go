@@ -136,8 +136,8 @@ func TestBlocksAgreeWithDiffusers(t *testing.T) {
 	}
 }
 
-func compare(t *testing.T, want map[string]golden.Tensor, result golden.Tensor, build func(*block, layers.Flow) layers.Flow,
-	d graphs.DeviceOption, most float64) {
+func compare(t *testing.T, want map[string]golden.Tensor, result golden.Tensor,
+	build func(*block, layers.Flow) layers.Flow, d graphs.DeviceOption, most float64) {
 	g := G.NewGraph()
 	weights := layers.Declared{}
 	b := &block{t: t, s: layers.NewScope(g, "block", weights), want: want, lets: map[*G.Node][]float32{}}

@@ -82,7 +82,8 @@ func (k rotary) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ devi
 }
 
 // Rotary turns neighbouring numbers of each head by the angles of their position, as FLUX and Z-Image do. Where cos and
-// sin have fewer than D/2 columns, the rest of each head stays as it is.
+// sin have fewer than D/2 columns, the rest of each head stays as it is. They are inputs or weights: kernels read them
+// as float32, and what a graph computes in 16 bits would send the op to the host.
 //
 //	x, result  [B ... heads*D]   S positions for each image
 //	cos, sin   [S D/2]

@@ -1,7 +1,7 @@
 package cpu
 
-// What the blocks of diffusion transformers do between products. Each reads its arguments once: a row of a product stays
-// in the cache until it is added.
+// What the blocks of diffusion transformers do between products. Each reads its arguments once: what is computed for a
+// row stays in the cache until it is added.
 
 // Vectors are numbers for the rows of a tensor: each image has Stride numbers, of which those from At on are for its
 // channels. With Stride 0 all images share them.

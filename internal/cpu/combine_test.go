@@ -8,7 +8,8 @@ import (
 )
 
 // Each case runs out of place and in the place of each argument whose memory the result may take.
-func inPlace(t *testing.T, name string, want []float64, tol float64, args [][]float32, places []int, run func(out []float32, args [][]float32)) []float32 {
+func inPlace(t *testing.T, name string, want []float64, tol float64, args [][]float32, places []int,
+	run func(out []float32, args [][]float32)) []float32 {
 	out := make([]float32, len(want))
 	run(out, args)
 	near(t, name, out, want, tol)
@@ -55,7 +56,8 @@ func TestVectors(t *testing.T) {
 					want[j] = c.def(j)
 				}
 				onTwins(t, func(t *testing.T, p *Pool) []float32 {
-					return inPlace(t, c.name, want, 2e-7, [][]float32{x, y}, c.places, func(out []float32, a [][]float32) { c.run(p, out, a) })
+					return inPlace(t, c.name, want, 2e-7, [][]float32{x, y}, c.places,
+						func(out []float32, a [][]float32) { c.run(p, out, a) })
 				})
 			})
 		}
@@ -120,7 +122,9 @@ func TestRMSNorm(t *testing.T) {
 }
 
 func TestRotary(t *testing.T) {
-	for i, s := range []struct{ b, s, heads, d, width int }{{1, 1, 1, 2, 2}, {2, 5, 3, 8, 8}, {2, 7, 2, 10, 6}, {1, 300, 4, 64, 64}} {
+	for i, s := range []struct{ b, s, heads, d, width int }{
+		{1, 1, 1, 2, 2}, {2, 5, 3, 8, 8}, {2, 7, 2, 10, 6}, {1, 300, 4, 64, 64},
+	} {
 		rng := rand.New(rand.NewPCG(10, uint64(i)))
 		h := s.width / 2
 		x, angle := random(rng, s.b*s.s*s.heads*s.d, 2), random(rng, s.s*h, 3)
@@ -171,8 +175,9 @@ func TestGather(t *testing.T) {
 		"a transposition":    {Dims: 2, Size: [8]int{350, 120}, Stride: [8]int{1, 350}},
 		"part of each row":   {Dims: 2, Size: [8]int{120, 300}, Stride: [8]int{350, 1}, Offset: 33},
 		"all orders at once": {Dims: 4, Size: [8]int{7, 40, 3, 50}, Stride: [8]int{1, 350, 14000, 7}},
-		"eight dimensions":   {Dims: 8, Size: [8]int{2, 1, 3, 2, 1, 2, 2, 3}, Stride: [8]int{9, 5, 700, 31, 2, 8, 1, 60}, Offset: 11},
-		"nothing":            {Dims: 2, Size: [8]int{0, 5}, Stride: [8]int{1, 1}},
+		"eight dimensions": {Dims: 8, Size: [8]int{2, 1, 3, 2, 1, 2, 2, 3},
+			Stride: [8]int{9, 5, 700, 31, 2, 8, 1, 60}, Offset: 11},
+		"nothing": {Dims: 2, Size: [8]int{0, 5}, Stride: [8]int{1, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := []float64{}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
@@ -52,6 +53,15 @@ func TestNorms(t *testing.T) {
 					rows := make([]float32, len(x))
 					p.LayerNorm(rows, x, c.b*c.hw, c.c, gamma, beta, 1e-5)
 					near(t, "layer norm", rows, layer, 4e-6)
+					ones, zeros, bare := make([]float32, c.c), make([]float32, c.c), make([]float32, len(x))
+					for j := range ones {
+						ones[j] = 1
+					}
+					p.LayerNorm(rows, x, c.b*c.hw, c.c, ones, zeros, 1e-5)
+					p.LayerNorm(bare, x, c.b*c.hw, c.c, nil, nil, 1e-5)
+					if !slices.Equal(bare, rows) {
+						t.Fatal("layer norm without gamma and beta is not that with 1 and 0")
+					}
 					return append(got, rows...)
 				})
 			})

@@ -3,8 +3,8 @@ package cpu
 // MaxDims is how many dimensions Strided has at most.
 const MaxDims = 8
 
-// Strided says which elements of a tensor make another: element (i0, i1, ...) of the result, of sizes Size, is the one at
-// Offset + i0*Stride[0] + i1*Stride[1] + ... There is at least one dimension.
+// Strided says which elements of a tensor make another: element (i0, i1, ...) of the result, of sizes Size, is the one
+// at Offset + i0*Stride[0] + i1*Stride[1] + ... There is at least one dimension.
 type Strided struct {
 	Dims         int
 	Size, Stride [MaxDims]int

@@ -149,7 +149,7 @@ template <class T, int N> DEVICE void group_norm(const GroupNormParams &p) {
 // layers.layerNorm
 //
 //   x, out      [ROWS C]
-//   gamma, beta [C]
+//   gamma, beta [C] or both null
 //   grid        ROWS/8, rounded up
 //   block       256 threads: a warp per row
 struct LayerNormParams {
@@ -183,9 +183,14 @@ template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) {
   const float inverse = 1.f / sqrtf(sum_of<32>(square) / p.channels + p.eps);
   for (int c = lane; c < packs; c += 32) {
     Pack<T, N> v = x[c];
-    const Pack<float, N> gamma = *(const Pack<float, N> *)(p.gamma + c * N), beta = *(const Pack<float, N> *)(p.beta + c * N);
+    if (p.gamma) {
+      const Pack<float, N> gamma = *(const Pack<float, N> *)(p.gamma + c * N), beta = *(const Pack<float, N> *)(p.beta + c * N);
 #pragma unroll
-    for (int e = 0; e < N; e++) from_float((to_float(v.at[e]) - mean) * inverse * gamma.at[e] + beta.at[e], v.at[e]);
+      for (int e = 0; e < N; e++) from_float((to_float(v.at[e]) - mean) * inverse * gamma.at[e] + beta.at[e], v.at[e]);
+    } else {
+#pragma unroll
+      for (int e = 0; e < N; e++) from_float((to_float(v.at[e]) - mean) * inverse, v.at[e]);
+    }
     out[c] = v;
   }
 }

@@ -3,8 +3,8 @@
 //   grid  as many blocks as cover the packs of out, at most 65,535; a thread strides over the rest
 //   block 256 threads: N neighbouring numbers each, 16 bytes where the channels allow
 //
-// All of them are bound by memory: the least is one pass over what they read and write. A thread reads all that it needs
-// before it writes, so out may be what is read.
+// All of them are bound by memory: the least is one pass over what they read and write. A thread reads all that it
+// needs before it writes, so out may be what is read.
 #include "epilogue.h"
 
 template <class T, int N> struct alignas(sizeof(T) * N) Pack { T at[N]; };
@@ -25,8 +25,8 @@ template <class T, int N> DEVICE void store(void *to, int64_t i, const float (&v
   *(Pack<T, N> *)((T *)to + i) = pack;
 }
 
-// One struct serves all: a, b and c are what is read, n the elements of out. An operand of vectors has b_stride numbers for
-// each image, of which those from b_at on are for the channels; with a stride of 0 all images share them.
+// One struct serves all: a, b and c are what is read, n the elements of out. An operand of vectors has b_stride numbers
+// for each image, of which those from b_at on are for the channels; with a stride of 0 all images share them.
 struct PointwiseParams {
   const void *a, *b, *c;
   void *out;
@@ -132,8 +132,8 @@ template <class T, int N> DEVICE void add_gated(const PointwiseParams &p) {
   });
 }
 
-// layers.gated and layers.gatedHalves: act(a) * b. If they are halves of rows, b_stride is the numbers of a row of both,
-// b_at where in it b begins, c_at where a does.
+// layers.gated and layers.gatedHalves: act(a) * b. If they are halves of rows, b_stride is the numbers of a row of both
+// halves, b_at where in it b begins, c_at where a does.
 template <class T, int N> DEVICE void gated(const PointwiseParams &p) {
   each<N>(p, [&](int64_t i) {
     const int64_t row = i / p.channels * p.b_stride + i % p.channels;

@@ -3,8 +3,8 @@
 //   grid  as many blocks as cover the packs of out, at most 65,535; a thread strides over the rest
 //   block 256 threads: N neighbouring numbers each, 16 bytes where they are neighbours in x too
 //
-// The least is one pass over out and as much of x. v1: where the last dimension changes, what a warp reads together lies
-// apart in x, and only the cache saves reading more.
+// The least is one pass over out and as much of x. v1: where the last dimension changes, the numbers that a warp reads
+// together lie apart in x, and only the cache saves reading them again.
 #include "machine.h"
 
 template <class T, int N> struct alignas(sizeof(T) * N) Pack { T at[N]; };
