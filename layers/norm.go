@@ -155,10 +155,11 @@ func (k layerNorm) Float(i int) bool { return i > 0 }
 func (k layerNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	s := out.Shape
 	p := &layerNormParams{x: in[0].Ptr, out: out.Ptr, rows: int32(rows(s)), channels: int32(last(s)), eps: k.eps}
+	name := "layer_norm_bare"
 	if !k.bare {
-		p.gamma, p.beta = in[1].Ptr, in[2].Ptr
+		name, p.gamma, p.beta = "layer_norm", in[1].Ptr, in[2].Ptr
 	}
-	return []device.Kernel{launch("layer_norm", out.DType, p, ceil(int(p.rows), 8), 256, 0)}, nil
+	return []device.Kernel{launch(name, out.DType, p, ceil(int(p.rows), 8), 256, 0)}, nil
 }
 
 // moments returns the mean of n values and one over their standard deviation.

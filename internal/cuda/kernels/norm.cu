@@ -149,7 +149,7 @@ template <class T, int N> DEVICE void group_norm(const GroupNormParams &p) {
 // layers.layerNorm
 //
 //   x, out      [ROWS C]
-//   gamma, beta [C] or both null
+//   gamma, beta [C], of layer_norm_bare null
 //   grid        ROWS/8, rounded up
 //   block       256 threads: a warp per row
 struct LayerNormParams {
@@ -160,7 +160,7 @@ struct LayerNormParams {
   float eps;
 };
 
-template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) {
+template <class T, int N, bool BARE> DEVICE void layer_norm_rows(const LayerNormParams &p) {
   const int lane = threadIdx.x & 31, row = blockIdx.x * 8 + threadIdx.x / 32, packs = p.channels / N;
   if (row >= p.rows) return; // the whole warp
   const Pack<T, N> *x = (const Pack<T, N> *)p.x + (int64_t)row * packs;
@@ -183,17 +183,20 @@ template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) {
   const float inverse = 1.f / sqrtf(sum_of<32>(square) / p.channels + p.eps);
   for (int c = lane; c < packs; c += 32) {
     Pack<T, N> v = x[c];
-    if (p.gamma) {
+    if constexpr (BARE) {
+#pragma unroll
+      for (int e = 0; e < N; e++) from_float((to_float(v.at[e]) - mean) * inverse, v.at[e]);
+    } else {
       const Pack<float, N> gamma = *(const Pack<float, N> *)(p.gamma + c * N), beta = *(const Pack<float, N> *)(p.beta + c * N);
 #pragma unroll
       for (int e = 0; e < N; e++) from_float((to_float(v.at[e]) - mean) * inverse * gamma.at[e] + beta.at[e], v.at[e]);
-    } else {
-#pragma unroll
-      for (int e = 0; e < N; e++) from_float((to_float(v.at[e]) - mean) * inverse, v.at[e]);
     }
     out[c] = v;
   }
 }
+
+template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) { layer_norm_rows<T, N, false>(p); }
+template <class T, int N> DEVICE void layer_norm_bare(const LayerNormParams &p) { layer_norm_rows<T, N, true>(p); }
 
 // layers.rmsNorm
 //
@@ -245,6 +248,7 @@ template <class T, int N> DEVICE void rms_norm(const RMSNormParams &p) {
   NORM(group_norm_sums, GroupNormParams, T, name)                                                                      \
   NORM(group_norm, GroupNormParams, T, name)                                                                           \
   NORM(layer_norm, LayerNormParams, T, name)                                                                           \
+  NORM(layer_norm_bare, LayerNormParams, T, name)                                                                      \
   NORM(rms_norm, RMSNormParams, T, name)
 
 NORMS(float, f32)
