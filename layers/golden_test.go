@@ -47,6 +47,18 @@ const heads, width = 3, 48 // as in make_layers.py
 
 // goldenCases are named like the results of make_layers.py.
 var goldenCases = map[string]func(b *block, x layers.Flow) layers.Flow{
+	"mul":       func(b *block, x layers.Flow) layers.Flow { return x.Mul(b.randn(1, 2, 7, width)) },
+	"mul.image": func(b *block, x layers.Flow) layers.Flow { return x.Mul(b.randn(8, 2, width)) },
+	"mul.all":   func(b *block, x layers.Flow) layers.Flow { return x.Mul(b.randn(9, width)) },
+	"sub":       func(b *block, x layers.Flow) layers.Flow { return x.Sub(b.randn(1, 2, 7, width)) },
+	"sub.image": func(b *block, x layers.Flow) layers.Flow { return x.Sub(b.randn(8, 2, width)) },
+	"sub.all":   func(b *block, x layers.Flow) layers.Flow { return x.Sub(b.randn(9, width)) },
+	"slice":     func(b *block, x layers.Flow) layers.Flow { return x.Slice(1, 2, 5) },
+	"chunk":     func(b *block, x layers.Flow) layers.Flow { return x.Chunk(-1, 3)[1] },
+	"layer_norm.no_weight": func(b *block, x layers.Flow) layers.Flow {
+		return x.LayerNormNoWeight("norm_out", 1e-6)
+	},
+	"swiglu.gate_first":  func(b *block, x layers.Flow) layers.Flow { return x.SwiGLUGateFirst() },
 	"rms_norm":           func(b *block, x layers.Flow) layers.Flow { return x.RMSNorm("norm", 1e-6) },
 	"rms_norm.no_weight": func(b *block, x layers.Flow) layers.Flow { return x.RMSNormNoWeight("norm", 1e-6) },
 	"rms_norm.heads":     func(b *block, x layers.Flow) layers.Flow { return x.RMSNormHeads("norm_q", heads, 1e-5) },

@@ -46,6 +46,13 @@ def flat(x):
     return x.transpose(1, 2).flatten(2)
 
 
+def arithmetic(x, y):
+    image, every = randn(8, B, C), randn(9, C)
+    return {"mul": x * y, "mul.image": x * image[:, None], "mul.all": x * every,
+            "sub": x - y, "sub.image": x - image[:, None], "sub.all": x - every,
+            "slice": x[:, 2:5], "chunk": x.chunk(3, -1)[1]}
+
+
 def norms(x):
     whole, each = normalization.RMSNorm(C, eps=1e-6), normalization.RMSNorm(D, eps=1e-5)
     whole.weight.copy_(randn(2, C))
@@ -55,7 +62,8 @@ def norms(x):
     qwen.weight.copy_(each.weight)
     of_heads = each(x.unflatten(-1, (HEADS, D))).flatten(2)
     assert torch.equal(of_heads, qwen(x.unflatten(-1, (HEADS, D))).flatten(2))
-    return {"rms_norm": whole(x), "rms_norm.no_weight": bare(x), "rms_norm.heads": of_heads}
+    return {"layer_norm.no_weight": nn.LayerNorm(C, eps=1e-6, elementwise_affine=False)(x),
+            "rms_norm": whole(x), "rms_norm.no_weight": bare(x), "rms_norm.heads": of_heads}
 
 
 def rotations(x):
@@ -89,7 +97,9 @@ def gates(x):
     t5 = T5DenseGatedActDense(T5Config(d_model=C, d_ff=C, feed_forward_proj="gated-gelu")).eval()
     unit(t5.wi_0, C), unit(t5.wo, C)
     t5.wi_1.weight.copy_(torch.eye(C).flip(0))
-    return {"swiglu": swiglu(x), "gated.silu": mlp(x), "gated.gelu_new": t5(x)}
+    first, second = x.chunk(2, -1)  # FLUX.2, which this diffusers does not have yet: the SiLU of the first
+    return {"swiglu": swiglu(x), "swiglu.gate_first": nn.functional.silu(first) * second,
+            "gated.silu": mlp(x), "gated.gelu_new": t5(x)}
 
 
 def bare(module):
@@ -115,7 +125,7 @@ def write(out):
     x, y = randn(0, B, S, C), randn(1, B, S, C)
     image = randn(7, B, 4, 6, 3)  # channels last, as the test has it
     packed = FluxPipeline._pack_latents(image.permute(0, 3, 1, 2), B, 3, 4, 6)
-    results = {**norms(x), **rotations(x), **gates(x), **modulations(x, y), "patches": packed,
+    results = {**arithmetic(x, y), **norms(x), **rotations(x), **gates(x), **modulations(x, y), "patches": packed,
                **{"act." + name: ACT2FN[name](3 * x) for name in NAMES}}
     save_file({k: v.detach().contiguous() for k, v in results.items()}, out / "layers.safetensors")
 
