@@ -170,11 +170,13 @@ func TestGather(t *testing.T) {
 	rng := rand.New(rand.NewPCG(11, 0))
 	x := random(rng, 3*40*50*7, 1)
 	for name, s := range map[string]Strided{
-		"all":                {Dims: 1, Size: [8]int{len(x)}, Stride: [8]int{1}},
-		"every third":        {Dims: 1, Size: [8]int{len(x) / 3}, Stride: [8]int{3}, Offset: 2},
-		"a transposition":    {Dims: 2, Size: [8]int{350, 120}, Stride: [8]int{1, 350}},
-		"part of each row":   {Dims: 2, Size: [8]int{120, 300}, Stride: [8]int{350, 1}, Offset: 33},
-		"all orders at once": {Dims: 4, Size: [8]int{7, 40, 3, 50}, Stride: [8]int{1, 350, 14000, 7}},
+		"all":                 {Dims: 1, Size: [8]int{len(x)}, Stride: [8]int{1}},
+		"every third":         {Dims: 1, Size: [8]int{len(x) / 3}, Stride: [8]int{3}, Offset: 2},
+		"a transposition":     {Dims: 2, Size: [8]int{350, 120}, Stride: [8]int{1, 350}},
+		"many transpositions": {Dims: 3, Size: [8]int{40, 19, 35}, Stride: [8]int{1050, 1, 21}, Offset: 1},
+		"one of many rows":    {Dims: 2, Size: [8]int{7, 6000}, Stride: [8]int{1, 7}},
+		"part of each row":    {Dims: 2, Size: [8]int{120, 300}, Stride: [8]int{350, 1}, Offset: 33},
+		"all orders at once":  {Dims: 4, Size: [8]int{7, 40, 3, 50}, Stride: [8]int{1, 350, 14000, 7}},
 		"eight dimensions": {Dims: 8, Size: [8]int{2, 1, 3, 2, 1, 2, 2, 3},
 			Stride: [8]int{9, 5, 700, 31, 2, 8, 1, 60}, Offset: 11},
 		"nothing": {Dims: 2, Size: [8]int{0, 5}, Stride: [8]int{1, 1}},
@@ -198,6 +200,44 @@ func TestGather(t *testing.T) {
 				near(t, name, out, want, 0)
 				return out
 			})
+		})
+	}
+}
+
+// BenchmarkBlocks reports GB/s of what must be read and written, beside those of a copy.
+func BenchmarkBlocks(b *testing.B) {
+	const rows, heads, d = 1024, 24, 128
+	const c = heads * d
+	rng := rand.New(rand.NewPCG(12, 0))
+	x, y, out := random(rng, rows*c, 1), random(rng, rows*c, 1), make([]float32, rows*c)
+	mod, angle := random(rng, 6*c, 1), random(rng, rows*d/2, 1)
+	p := NewPool(0)
+	defer p.Close()
+	own := Vectors{Data: mod, Stride: 6 * c, At: 2 * c}
+	permuted := Strided{Dims: 3, Size: [MaxDims]int{heads, rows, d}, Stride: [MaxDims]int{d, c, 1}}
+	turned := Strided{Dims: 2, Size: [MaxDims]int{c, rows}, Stride: [MaxDims]int{1, c}}
+	for _, k := range []struct {
+		name   string
+		passes int // over rows*c numbers
+		run    func()
+	}{
+		{"copy", 2, func() { p.each(len(out), func(i, j int) { copy(out[i:j], x[i:j]) }) }},
+		{"modulate", 2, func() { p.Modulate(out, x, 1, rows, c, own, own) }},
+		{"add-gated", 3, func() { p.AddGated(out, x, y, 1, rows, c, own) }},
+		{"rms-norm", 2, func() { p.RMSNorm(out, x, rows, c, mod[:c], 1e-6) }},
+		{"rms-norm-of-heads", 2, func() { p.RMSNorm(out, x, rows*heads, d, mod[:d], 1e-6) }},
+		{"rotary", 2, func() { p.Rotary(out, x, rows, rows, heads, d, d, angle, angle, false) }},
+		{"rotary-of-halves", 2, func() { p.Rotary(out, x, rows, rows, heads, d, d, angle, angle, true) }},
+		{"gelu-tanh", 2, func() { p.Activate(out, x, GELUTanh) }},
+		{"gated", 3, func() { p.Gated(out, x, y, SiLU) }},
+		{"permute-of-heads", 2, func() { p.Gather(out, x, permuted) }},
+		{"transposition", 2, func() { p.Gather(out, x, turned) }},
+	} {
+		b.Run("op="+k.name, func(b *testing.B) {
+			for b.Loop() {
+				k.run()
+			}
+			b.ReportMetric(float64(4*k.passes*rows*c)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
 		})
 	}
 }

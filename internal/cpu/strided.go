@@ -23,36 +23,84 @@ func (s *Strided) elements() int {
 // Gather copies the elements that s names, in order. out must not overlap x.
 func (p *Pool) Gather(out, x []float32, s Strided) {
 	check("gather", "out", len(out), s.elements())
-	if len(out) == 0 {
-		return
+	switch last := s.Dims - 1; {
+	case len(out) == 0:
+	case last > 0 && s.Stride[last] != 1 && s.Stride[last-1] == 1:
+		p.turned(out, x, s)
+	default:
+		p.gathered(out, x, s)
 	}
+}
+
+// gathered goes through the result row by row.
+func (p *Pool) gathered(out, x []float32, s Strided) {
 	inner, step := s.Size[s.Dims-1], s.Stride[s.Dims-1]
+	s.Dims--
 	p.rows(len(out)/inner, inner, func(from, to int) {
-		var at [MaxDims]int // the place of row from
-		src := s.Offset
-		for d, r := s.Dims-2, from; d >= 0; d-- {
-			at[d] = r % s.Size[d]
-			r /= s.Size[d]
-			src += at[d] * s.Stride[d]
-		}
+		at := s.walk(from)
 		for r := from; r < to; r++ {
 			row := out[r*inner : (r+1)*inner]
 			if step == 1 {
-				copy(row, x[src:][:inner])
+				copy(row, x[at.src:][:inner])
 			} else {
 				for i := range row {
-					row[i] = x[src+i*step]
+					row[i] = x[at.src+i*step]
 				}
 			}
-			for d := s.Dims - 2; d >= 0; d-- { // the next row's
-				at[d]++
-				src += s.Stride[d]
-				if at[d] < s.Size[d] {
-					break
+			at.next(&s)
+		}
+	})
+}
+
+// turned is gathered where neighbours of x lie in the last dimension but one of the result: blocks of eight rows and as
+// many numbers as a cache line has, so that both are used up while they are in the cache.
+func (p *Pool) turned(out, x []float32, s Strided) {
+	const high, wide = 8, 16
+	rows, inner, step := s.Size[s.Dims-2], s.Size[s.Dims-1], s.Stride[s.Dims-1]
+	s.Dims -= 2
+	bands := ceilDiv(rows, high)
+	p.rows(len(out)/(rows*inner)*bands, high*inner, func(from, to int) {
+		for i := from; i < to; i++ {
+			matrix, top := i/bands, i%bands*high
+			n := min(high, rows-top)
+			src := x[s.walk(matrix).src+top:]
+			dst := out[(matrix*rows+top)*inner:]
+			for left := 0; left < inner; left += wide {
+				for c := left; c < min(left+wide, inner); c++ {
+					for r, v := range src[c*step:][:n] {
+						dst[r*inner+c] = v
+					}
 				}
-				src -= at[d] * s.Stride[d]
-				at[d] = 0
 			}
 		}
 	})
+}
+
+// walk goes through the places of Strided in order.
+type walk struct {
+	at  [MaxDims]int
+	src int // in what is gathered from
+}
+
+// walk begins at element i.
+func (s *Strided) walk(i int) (w walk) {
+	w.src = s.Offset
+	for d := s.Dims - 1; d >= 0; d-- {
+		w.at[d] = i % s.Size[d]
+		i /= s.Size[d]
+		w.src += w.at[d] * s.Stride[d]
+	}
+	return w
+}
+
+func (w *walk) next(s *Strided) {
+	for d := s.Dims - 1; d >= 0; d-- {
+		w.at[d]++
+		w.src += s.Stride[d]
+		if w.at[d] < s.Size[d] {
+			return
+		}
+		w.src -= w.at[d] * s.Stride[d]
+		w.at[d] = 0
+	}
 }
