@@ -76,13 +76,13 @@ func operand(k kind, in []tensor.Shape) (tensor.Shape, error) {
 	x, b := in[0], in[1]
 	switch {
 	case len(x) == 0:
-		return nil, misfit(k, "x", x, "[B ... C]")
+		return nil, wrongShape(k, "x", x, "[B ... C]")
 	case same(b, x), same(b, tensor.Shape{last(x)}), len(x) > 2 && same(b, tensor.Shape{x[0], last(x)}):
 		return x.Clone(), nil
 	case len(x) < 3:
-		return nil, misfit(k, "b", b, "%v or [%d]", []int(x), last(x))
+		return nil, wrongShape(k, "b", b, "%v or [%d]", []int(x), last(x))
 	}
-	return nil, misfit(k, "b", b, "%v, [%d %d] or [%d]", []int(x), x[0], last(x), last(x))
+	return nil, wrongShape(k, "b", b, "%v, [%d %d] or [%d]", []int(x), x[0], last(x), last(x))
 }
 
 // spreading is how an operand lies along x [b pixels c]: like x, or as vectors of c numbers, stride apart, one for each
@@ -127,7 +127,7 @@ func (k scale) InPlace() []int { return []int{0} }
 
 func (k scale) infer(in []tensor.Shape) (tensor.Shape, error) {
 	if len(in[0]) == 0 {
-		return nil, misfit(k, "x", in[0], "at least one dimension")
+		return nil, wrongShape(k, "x", in[0], "at least one dimension")
 	}
 	return sameShape(in)
 }

@@ -35,7 +35,8 @@ func diffusionBlock(s layers.Scope) (*G.Node, error) {
 
 	h = x.RMSNorm("ffn_norm1", 1e-5).ModulateBy(mod, 4, layers.NoPart)
 	h = h.LinearNoBias("feed_forward.w1", 2*c).Gated("silu", h.LinearNoBias("feed_forward.w3", 2*c))
-	h = h.Linear("proj", 4*c).SwiGLU().Linear("mid", c).GELUTanh().Sub(x).Mul(mod.Slice(1, 3*c, 4*c).Tanh()).Scale(0.5)
+	h = h.Linear("proj", 4*c).SwiGLU().Linear("mid", c).GELUTanh().Sub(x)
+	h = h.Mul(mod.Slice(1, 3*c, 4*c).Tanh()).Mul(s.On(s.Weight("layer_scale.gamma", c))).Scale(0.5)
 	x = x.AddGated(h, mod.Chunk(1, 6)[5])
 	return x.Reshape(b, 2, 3, 2, 2, 8).Permute(0, 1, 3, 2, 4, 5).Reshape(b, 4, 6, 8).Node()
 }

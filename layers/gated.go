@@ -23,10 +23,10 @@ func (k gated) InPlace() []int { return []int{0, 1} }
 
 func (k gated) infer(in []tensor.Shape) (tensor.Shape, error) {
 	if len(in[0]) == 0 {
-		return nil, misfit(k, "gate", in[0], "[... C]")
+		return nil, wrongShape(k, "gate", in[0], "[... C]")
 	}
 	if !same(in[0], in[1]) {
-		return nil, misfit(k, "value", in[1], "%v, like gate", []int(in[0]))
+		return nil, wrongShape(k, "value", in[1], "%v, like gate", []int(in[0]))
 	}
 	return sameShape(in)
 }
@@ -63,7 +63,7 @@ func (k gatedHalves) arity() int { return 1 }
 
 func (k gatedHalves) infer(in []tensor.Shape) (tensor.Shape, error) {
 	if len(in[0]) == 0 || last(in[0])%2 != 0 {
-		return nil, misfit(k, "x", in[0], "[... 2C]: two halves")
+		return nil, wrongShape(k, "x", in[0], "[... 2C]: two halves")
 	}
 	out := in[0].Clone()
 	out[len(out)-1] /= 2

@@ -95,7 +95,7 @@ func (k addGated) infer(in []tensor.Shape) (tensor.Shape, error) {
 		return nil, err
 	}
 	if !same(in[1], x) {
-		return nil, misfit(k, "y", in[1], "%v, like x", []int(x))
+		return nil, wrongShape(k, "y", in[1], "%v, like x", []int(x))
 	}
 	if err := hasPart(k, "gate", in[2], x, k.gate); err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (k addGated) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ de
 
 func needRows(k kind, name string, x tensor.Shape) error {
 	if len(x) < 2 {
-		return misfit(k, name, x, "[B ... C]")
+		return wrongShape(k, name, x, "[B ... C]")
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func needRows(k kind, name string, x tensor.Shape) error {
 func hasPart(k kind, name string, a, x tensor.Shape, i int) error {
 	c := last(x)
 	if i < 0 || len(a) != 2 || a[0] != x[0] || c == 0 || a[1]%c != 0 || a[1] < (i+1)*c {
-		return misfit(k, name, a, "[%d K*%d] of which part %d is taken, K at least %d", x[0], c, i, max(0, i)+1)
+		return wrongShape(k, name, a, "[%d K*%d] of which part %d is taken, K at least %d", x[0], c, i, max(0, i)+1)
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func (f Flow) Modulate(scale, shift Flow) Flow {
 
 // ModulateBy is Modulate by parts of one tensor, which numbers from 0 choose; nothing is copied to take them out. A
 // shift of NoPart adds nothing. The order of parts in diffusers differs from norm to norm: shift, scale, gate (twice) in
-// AdaLayerNormZero, once in AdaLayerNormZeroSingle; scale, shift in AdaLayerNormContinuous; scale, gate (twice) in
+// AdaLayerNormZero and once in AdaLayerNormZeroSingle; scale, shift in AdaLayerNormContinuous; scale, gate (twice) in
 // LuminaRMSNormZero.
 //
 //	x, result  [B ... C]

@@ -111,7 +111,7 @@ func (k layerNorm) InPlace() []int { return []int{0} }
 func (k layerNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
 	if k.bare {
 		if len(in[0]) == 0 {
-			return nil, misfit(k, "x", in[0], "[... C]")
+			return nil, wrongShape(k, "x", in[0], "[... C]")
 		}
 		return sameShape(in)
 	}

@@ -151,8 +151,8 @@ func (e *ShapeError) Error() string {
 	return fmt.Sprintf("%s: %s has shape %v, want %s", e.Op, e.Arg, e.Got, e.Want)
 }
 
-// misfit is a ShapeError of a kind.
-func misfit(k kind, arg string, got tensor.Shape, want string, a ...any) error {
+// wrongShape is a ShapeError of a kind.
+func wrongShape(k kind, arg string, got tensor.Shape, want string, a ...any) error {
 	return &ShapeError{Op: k.String(), Arg: arg, Got: got.Clone(), Want: fmt.Sprintf(want, a...)}
 }
 

@@ -32,10 +32,10 @@ func (k rmsNorm) InPlace() []int { return []int{0} }
 func (k rmsNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
 	if len(x) == 0 || k.heads < 1 || last(x)%k.heads != 0 {
-		return nil, misfit(k, "x", x, "[... C] with C a multiple of %d heads", k.heads)
+		return nil, wrongShape(k, "x", x, "[... C] with C a multiple of %d heads", k.heads)
 	}
 	if d := last(x) / k.heads; k.weight && !same(in[1], tensor.Shape{d}) {
-		return nil, misfit(k, "weight", in[1], "[%d]", d)
+		return nil, wrongShape(k, "weight", in[1], "[%d]", d)
 	}
 	return sameShape(in)
 }
@@ -102,7 +102,7 @@ func (f Flow) RMSNormHeads(name string, heads int, eps float32) Flow {
 	return f.Then(name, func(s Scope, x *G.Node) (*G.Node, error) {
 		k := rmsNorm{heads: heads, eps: eps, weight: true}
 		if heads < 1 || c%heads != 0 {
-			return nil, misfit(k, "x", x.Shape(), "[... C] with C a multiple of %d heads", heads)
+			return nil, wrongShape(k, "x", x.Shape(), "[... C] with C a multiple of %d heads", heads)
 		}
 		return apply(s, k, x, s.Weight("weight", c/heads))
 	})

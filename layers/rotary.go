@@ -28,14 +28,14 @@ func (k rotary) InPlace() []int { return []int{0} }
 func (k rotary) infer(in []tensor.Shape) (tensor.Shape, error) {
 	x, cos, sin := in[0], in[1], in[2]
 	if len(x) < 2 || k.heads < 1 || last(x)%k.heads != 0 {
-		return nil, misfit(k, "x", x, "[B ... C] with C a multiple of %d heads", k.heads)
+		return nil, wrongShape(k, "x", x, "[B ... C] with C a multiple of %d heads", k.heads)
 	}
 	s, d := rows(x)/x[0], last(x)/k.heads
 	if len(cos) != 2 || cos[0] != s || cos[1] < 1 || cos[1] > d/2 {
-		return nil, misfit(k, "cos", cos, "[%d %d], or fewer columns to turn a part of each head", s, d/2)
+		return nil, wrongShape(k, "cos", cos, "[%d %d], or fewer columns to turn a part of each head", s, d/2)
 	}
 	if !same(sin, cos) {
-		return nil, misfit(k, "sin", sin, "%v, like cos", []int(cos))
+		return nil, wrongShape(k, "sin", sin, "%v, like cos", []int(cos))
 	}
 	return sameShape(in)
 }

@@ -27,10 +27,10 @@ func (k slice) arity() int { return 1 }
 func (k slice) infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
 	if k.dim < 0 || k.dim >= len(x) || len(x) > cpu.MaxDims {
-		return nil, misfit(k, "x", x, "a dimension %d, and at most %d", k.dim, cpu.MaxDims)
+		return nil, wrongShape(k, "x", x, "a dimension %d, and at most %d", k.dim, cpu.MaxDims)
 	}
 	if k.from < 0 || k.to <= k.from || k.to > x[k.dim] {
-		return nil, misfit(k, "x", x, "places %d to %d of dimension %d, which has %d", k.from, k.to-1, k.dim, x[k.dim])
+		return nil, wrongShape(k, "x", x, "places %d to %d of dimension %d, which has %d", k.from, k.to-1, k.dim, x[k.dim])
 	}
 	out := x.Clone()
 	out[k.dim] = k.to - k.from
@@ -76,11 +76,11 @@ func (k permute) infer(in []tensor.Shape) (tensor.Shape, error) {
 	sorted := slices.Sorted(slices.Values(k.order[:k.dims]))
 	for i, d := range sorted {
 		if i != d {
-			return nil, misfit(k, "x", x, "an order of each dimension once, and at most %d", cpu.MaxDims)
+			return nil, wrongShape(k, "x", x, "an order of each dimension once, and at most %d", cpu.MaxDims)
 		}
 	}
 	if len(x) != k.dims || k.dims == 0 {
-		return nil, misfit(k, "x", x, "%d dimensions, as the order has", k.dims)
+		return nil, wrongShape(k, "x", x, "%d dimensions, as the order has", k.dims)
 	}
 	out := x.Clone()
 	for i, d := range k.order[:k.dims] {
@@ -134,7 +134,7 @@ func (k reshape) InPlace() []int { return []int{0} }
 func (k reshape) infer(in []tensor.Shape) (tensor.Shape, error) {
 	out := tensor.Shape(slices.Clone(k.size[:k.dims]))
 	if k.dims == 0 || slices.Min(out) < 1 || out.TotalSize() != in[0].TotalSize() {
-		return nil, misfit(k, "x", in[0], "as many elements as %v, of at most %d dimensions", []int(out), cpu.MaxDims)
+		return nil, wrongShape(k, "x", in[0], "as many elements as %v, of at most %d dimensions", []int(out), cpu.MaxDims)
 	}
 	return out, nil
 }

@@ -43,9 +43,9 @@ func normal(seed uint64, n int) []float32 {
 	return x
 }
 
-const heads, width = 3, 48 // as in make_layers.py
+const heads, width = 3, 48 // as in make_blocks.py
 
-// goldenCases are named like the results of make_layers.py.
+// goldenCases are named like the results of make_blocks.py.
 var goldenCases = map[string]func(b *block, x layers.Flow) layers.Flow{
 	"mul":       func(b *block, x layers.Flow) layers.Flow { return x.Mul(b.randn(1, 2, 7, width)) },
 	"mul.image": func(b *block, x layers.Flow) layers.Flow { return x.Mul(b.randn(8, 2, width)) },
@@ -114,7 +114,7 @@ func backwards(b *block) layers.Flow {
 
 // Builders and ops give what diffusers, transformers and torch give: on the host, and on a device in each type.
 func TestBlocksAgreeWithDiffusers(t *testing.T) {
-	want := golden.Load(t, "layers")
+	want := golden.Load(t, "blocks")
 	for _, d := range []struct {
 		graphs.DeviceOption
 		most float64

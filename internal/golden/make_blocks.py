@@ -1,7 +1,7 @@
-"""Makes layers.safetensors: what diffusers, transformers and torch give for the ops of transformer blocks.
+"""Makes blocks.safetensors: what diffusers, transformers and torch give for the ops of transformer blocks.
 make_golden.py does it too; by itself:
 
-    .venv/bin/python internal/golden/make_layers.py
+    .venv/bin/python internal/golden/make_blocks.py
 
 Inputs come from torch.randn with seeds that the test repeats, so that only results and the tables of angles are stored.
 Modules whose projections are not in question have the unit matrix in their place.
@@ -127,7 +127,7 @@ def write(out):
     packed = FluxPipeline._pack_latents(image.permute(0, 3, 1, 2), B, 3, 4, 6)
     results = {**arithmetic(x, y), **norms(x), **rotations(x), **gates(x), **modulations(x, y), "patches": packed,
                **{"act." + name: ACT2FN[name](3 * x) for name in NAMES}}
-    save_file({k: v.detach().contiguous() for k, v in results.items()}, out / "layers.safetensors")
+    save_file({k: v.detach().contiguous() for k, v in results.items()}, out / "blocks.safetensors")
 
 
 if __name__ == "__main__":
