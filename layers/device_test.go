@@ -37,16 +37,6 @@ var deviceCases = []struct {
 	{"layer norm of many channels", layerNorm{eps: 1e-5}, shapes("9 320", "320", "320"), 0},
 	{"layer norm of an odd number of channels", layerNorm{eps: 1e-5}, shapes("9 77", "77", "77"), 0},
 	{"group norm of parts of unequal size", groupNorm{groups: 2, eps: 1e-5}, shapes("1 53 6", "6", "6"), 0},
-	{"attention of heads of 40", attention{heads: 2}, shapes("2 70 80", "2 77 80", "2 77 80"), 0},
-	{"attention of heads of 64, causal", attention{heads: 2, causal: true}, shapes("1 77 128", "1 77 128", "1 77 128"), 0},
-	{"attention of heads of 40, causal, several tiles", attention{heads: 2, causal: true}, shapes("1 150 80", "1 150 80", "1 150 80"), 0},
-	{"attention of heads of 64, several tiles", attention{heads: 1}, shapes("2 129 64", "2 200 64", "2 200 64"), 0},
-	{"attention of heads of 80, causal", attention{heads: 1, causal: true}, shapes("1 140 80", "1 140 80", "1 140 80"), 0},
-	{"attention of heads of 160, causal", attention{heads: 1, causal: true}, shapes("1 70 160", "1 70 160", "1 70 160"), 0},
-	{"attention of heads of 80", attention{heads: 1}, shapes("1 20 80", "1 130 80", "1 130 80"), 0},
-	{"attention of heads of 160", attention{heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
-	{"attention of heads of 512", attention{heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
-	{"attention of heads of 100", attention{heads: 2}, shapes("1 33 200", "1 35 200", "1 35 200"), 0},
 
 	// What the blocks of transformers add: several blocks of threads, packs of 16 bytes and numbers one by one.
 	{"mul of several blocks", mul{}, shapes("3 70 40", "3 40"), 0},
@@ -66,6 +56,17 @@ var deviceCases = []struct {
 	{"slice of several blocks", slice{dim: 2, from: 64, to: 192}, shapes("2 70 256"), 0},
 	{"permute of several blocks", permute{dims: 4, order: [8]int{0, 2, 1, 3}}, shapes("2 33 5 64"), 0},
 	{"permute of several blocks, the last dimension", permute{dims: 3, order: [8]int{0, 2, 1}}, shapes("2 70 72"), 0},
+
+	{"attention of heads of 40", attention{heads: 2}, shapes("2 70 80", "2 77 80", "2 77 80"), 0},
+	{"attention of heads of 64, causal", attention{heads: 2, causal: true}, shapes("1 77 128", "1 77 128", "1 77 128"), 0},
+	{"attention of heads of 40, causal, several tiles", attention{heads: 2, causal: true}, shapes("1 150 80", "1 150 80", "1 150 80"), 0},
+	{"attention of heads of 64, several tiles", attention{heads: 1}, shapes("2 129 64", "2 200 64", "2 200 64"), 0},
+	{"attention of heads of 80, causal", attention{heads: 1, causal: true}, shapes("1 140 80", "1 140 80", "1 140 80"), 0},
+	{"attention of heads of 160, causal", attention{heads: 1, causal: true}, shapes("1 70 160", "1 70 160", "1 70 160"), 0},
+	{"attention of heads of 80", attention{heads: 1}, shapes("1 20 80", "1 130 80", "1 130 80"), 0},
+	{"attention of heads of 160", attention{heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
+	{"attention of heads of 512", attention{heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
+	{"attention of heads of 100", attention{heads: 2}, shapes("1 33 200", "1 35 200", "1 35 200"), 0},
 }
 
 // The device form of every op gives what its definition gives for arguments of the device's type.

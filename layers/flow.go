@@ -2,9 +2,6 @@ package layers
 
 import (
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	G "gorgonia.org/gorgonia"
 )
@@ -172,12 +169,6 @@ func (f Flow) ReLU() Flow { return f.apply("act", activate{act: relu}) }
 // Tanh is the hyperbolic tangent, which bounds gates.
 func (f Flow) Tanh() Flow { return f.apply("act", activate{act: tanh}) }
 
-// activations are the functions by the names that transformers' ACT2FN and diffusers' get_activation have for them.
-var activations = map[string]activation{
-	"silu": silu, "swish": silu, "gelu": gelu, "gelu_python": gelu, "quick_gelu": quickGELU, "relu": relu, "tanh": tanh,
-	"gelu_new": geluTanh, "gelu_pytorch_tanh": geluTanh, "gelu_fast": geluTanh, "gelu_accurate": geluTanh,
-}
-
 // Activation applies a function by the name transformers' and diffusers' configs use.
 func (f Flow) Activation(name string) Flow {
 	act, err := activationOf(name)
@@ -185,15 +176,6 @@ func (f Flow) Activation(name string) Flow {
 		f.err = fmt.Errorf("%s: %w", f.s.Name(), err)
 	}
 	return f.apply("act", activate{act: act})
-}
-
-func activationOf(name string) (activation, error) {
-	act, ok := activations[name]
-	if !ok {
-		known := slices.Sorted(maps.Keys(activations))
-		return none, fmt.Errorf("activation %q is not one of %s", name, strings.Join(known, ", "))
-	}
-	return act, nil
 }
 
 // Add adds the result of another flow.

@@ -140,6 +140,16 @@ func shapeError(k kind, in []tensor.Shape) error {
 	return fmt.Errorf("%v does not take shapes %v", k, in)
 }
 
+// b2i counts optional arguments.
+func b2i(bs ...bool) (n int) {
+	for _, b := range bs {
+		if b {
+			n++
+		}
+	}
+	return n
+}
+
 // ShapeError reports an argument of an op that is not of a shape the op takes.
 type ShapeError struct {
 	Op, Arg string // the op with its settings, and the name that its documentation gives the argument
@@ -158,13 +168,3 @@ func wrongShape(k kind, arg string, got tensor.Shape, want string, a ...any) err
 
 // same reports whether two shapes are equal in every dimension; Eq takes [1 C] and [C] for equal.
 func same(a, b tensor.Shape) bool { return slices.Equal(a, b) }
-
-// b2i counts optional arguments.
-func b2i(bs ...bool) (n int) {
-	for _, b := range bs {
-		if b {
-			n++
-		}
-	}
-	return n
-}

@@ -2,7 +2,10 @@ package layers
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
@@ -31,6 +34,21 @@ func (a activation) String() string {
 
 // inEpilogues reports whether products can apply the function to their result: epilogue.h has it.
 func (a activation) inEpilogues() bool { return a <= geglu }
+
+// activations are the functions by the names that transformers' ACT2FN and diffusers' get_activation have for them.
+var activations = map[string]activation{
+	"silu": silu, "swish": silu, "gelu": gelu, "gelu_python": gelu, "quick_gelu": quickGELU, "relu": relu, "tanh": tanh,
+	"gelu_new": geluTanh, "gelu_pytorch_tanh": geluTanh, "gelu_fast": geluTanh, "gelu_accurate": geluTanh,
+}
+
+func activationOf(name string) (activation, error) {
+	act, ok := activations[name]
+	if !ok {
+		known := slices.Sorted(maps.Keys(activations))
+		return none, fmt.Errorf("activation %q is not one of %s", name, strings.Join(known, ", "))
+	}
+	return act, nil
+}
 
 // define writes a(x) to y, which may be x.
 func (a activation) define(y, x []float32) {
