@@ -45,6 +45,19 @@ var deviceShapes = []deviceShape{
 	{"sd15 group norm 64x64", groupNorm{groups: 32, eps: 1e-5, silu: true}, shapes("2 64 64 320", "320", "320")},
 	{"vae group norm 512x512", groupNorm{groups: 32, eps: 1e-6, silu: true}, shapes("1 512 512 256", "256", "256")},
 	{"sdxl layer norm 32x32", layerNorm{eps: 1e-5}, shapes("2 1024 1280", "1280", "1280")},
+
+	// The blocks of Z-Image at 1024 pixels.
+	{"z-image modulate", modulate{scale: 2, shift: NoPart}, shapes("1 4096 3840", "1 15360")},
+	{"z-image add gated", addGated{gate: 1}, shapes("1 4096 3840", "1 4096 3840", "1 15360")},
+	{"z-image rms norm", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("1 4096 3840", "3840")},
+	{"z-image rms norm of heads", rmsNorm{heads: 30, eps: 1e-5, weight: true}, shapes("1 4096 3840", "128")},
+	{"z-image rotary", rotary{heads: 30}, shapes("1 4096 3840", "4096 64", "4096 64")},
+	{"z-image rotary of halves", rotary{heads: 30, halves: true}, shapes("1 4096 3840", "4096 64", "4096 64")},
+	{"z-image gated", gated{act: silu}, shapes("1 4096 10240", "1 4096 10240")},
+	{"flux gelu by tanh", activate{act: geluTanh}, shapes("1 4096 12288")},
+	{"flux.2 swiglu", gatedHalves{act: silu, gateFirst: true}, shapes("1 4096 18432")},
+	{"permute of heads", permute{dims: 4, order: [8]int{0, 2, 1, 3}}, shapes("1 4096 30 128")},
+	{"permute to channels first", permute{dims: 3, order: [8]int{0, 2, 1}}, shapes("1 4096 3840")},
 }
 
 // benchDevice opens a GPU. Arguments are noise: a GPU takes less power for zeros, and is faster.

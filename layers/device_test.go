@@ -37,6 +37,26 @@ var deviceCases = []struct {
 	{"layer norm of many channels", layerNorm{eps: 1e-5}, shapes("9 320", "320", "320"), 0},
 	{"layer norm of an odd number of channels", layerNorm{eps: 1e-5}, shapes("9 77", "77", "77"), 0},
 	{"group norm of parts of unequal size", groupNorm{groups: 2, eps: 1e-5}, shapes("1 53 6", "6", "6"), 0},
+
+	// What the blocks of transformers add: several blocks of threads, packs of 16 bytes and numbers one by one.
+	{"mul of several blocks", mul{}, shapes("3 70 40", "3 40"), 0},
+	{"sub of several blocks, an odd width", sub{}, shapes("3 70 37", "37"), 0},
+	{"modulate of several blocks", modulate{scale: 4, shift: 3}, shapes("2 70 72", "2 432"), 0},
+	{"add gated of several blocks", addGated{gate: 2}, shapes("2 70 72", "2 70 72", "2 216"), 0},
+	{"swiglu of several blocks", gatedHalves{act: silu}, shapes("70 144"), 0},
+	{"gelu by tanh of several blocks", activate{act: geluTanh}, shapes("70 72"), 0},
+	{"layer norm of an odd number of channels without weights", layerNorm{eps: 1e-6, bare: true}, shapes("9 77"), 0},
+	{"rms norm of many channels", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("9 1000", "1000"), 0},
+	{"rms norm of an odd number of channels", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("9 77", "77"), 0},
+	{"rms norm of heads of 128", rmsNorm{heads: 3, eps: 1e-6, weight: true}, shapes("2 35 384", "128"), 0},
+	{"rms norm of heads of 64, without a weight", rmsNorm{heads: 5, eps: 1e-6}, shapes("2 7 320"), 0},
+	{"rotary of heads of 128", rotary{heads: 3}, shapes("2 35 384", "35 64", "35 64"), 0},
+	{"rotary of halves of heads of 128", rotary{heads: 3, halves: true}, shapes("2 35 384", "35 64", "35 64"), 0},
+	{"rotary of 32 of 80", rotary{heads: 2, halves: true}, shapes("2 35 160", "35 16", "35 16"), 0},
+	{"slice of several blocks", slice{dim: 2, from: 64, to: 192}, shapes("2 70 256"), 0},
+	{"permute of several blocks", permute{dims: 4, order: [8]int{0, 2, 1, 3}}, shapes("2 33 5 64"), 0},
+	{"permute of several blocks, the last dimension", permute{dims: 3, order: [8]int{0, 2, 1}}, shapes("2 70 72"), 0},
+
 	{"attention of heads of 40", attention{heads: 2}, shapes("2 70 80", "2 77 80", "2 77 80"), 0},
 	{"attention of heads of 64, causal", attention{heads: 2, causal: true}, shapes("1 77 128", "1 77 128", "1 77 128"), 0},
 	{"attention of heads of 40, causal, several tiles", attention{heads: 2, causal: true}, shapes("1 150 80", "1 150 80", "1 150 80"), 0},
@@ -55,6 +75,29 @@ func TestDeviceFormsAgreeWithDefinitions(t *testing.T) {
 	for _, c := range append(opCases, deviceCases...) {
 		for typ, most := range map[dtype.Type]float64{dtype.F32: 1e-6, dtype.F16: 2e-3, dtype.BF16: 1.5e-2} {
 			t.Run(fmt.Sprintf("%s/%v", c.name, typ), func(t *testing.T) { agree(t, dev, c.kind, c.in, c.ids, typ, most) })
+		}
+	}
+}
+
+// A result that takes over an argument's memory is the same to the bit.
+func TestDeviceFormsInPlace(t *testing.T) {
+	dev := cudaDevice(t)
+	for _, c := range append(opCases, deviceCases...) {
+		for _, place := range c.kind.InPlace() {
+			for _, typ := range []dtype.Type{dtype.F32, dtype.F16, dtype.BF16} {
+				t.Run(fmt.Sprintf("%s/%d/%v", c.name, place, typ), func(t *testing.T) {
+					r := newDeviceRun(t, dev)
+					in, want := r.arguments(c.kind, c.in, c.ids, typ)
+					shape := want.Shape()
+					if shape.TotalSize() != in[place].Shape.TotalSize() || in[place].DType != typ || c.kind.FloatResult() {
+						return // is not taken over
+					}
+					apart := r.run(op{c.kind}, shape, typ, in)
+					if d := relL2(r.runAt(op{c.kind}, device.Arg{Shape: shape, DType: typ, Ptr: in[place].Ptr}, in), apart); d != 0 {
+						t.Errorf("in the place of argument %d the result differs by %g", place, d)
+					}
+				})
+			}
 		}
 	}
 }
@@ -259,15 +302,28 @@ func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Ar
 	if o.FloatResult() {
 		typ = dtype.F32
 	}
-	return r.result(shape, typ, func(out device.Arg) ([]device.Kernel, error) {
+	return r.runAt(o, r.place(shape, typ), in)
+}
+
+// runAt is run in a place given.
+func (r *deviceRun) runAt(o op, out device.Arg, in []device.Arg) []float32 {
+	return r.resultAt(out, func(out device.Arg) ([]device.Kernel, error) {
 		return o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(r.dev.Kernels(), out, in)))
 	})
 }
 
+func (r *deviceRun) place(shape tensor.Shape, typ dtype.Type) device.Arg {
+	return device.Arg{Shape: shape, DType: typ, Ptr: r.alloc(shape.TotalSize() * typ.Size())}
+}
+
 // result is what the kernels write.
 func (r *deviceRun) result(shape tensor.Shape, typ dtype.Type, kernelsOf func(out device.Arg) ([]device.Kernel, error)) []float32 {
+	return r.resultAt(r.place(shape, typ), kernelsOf)
+}
+
+func (r *deviceRun) resultAt(out device.Arg, kernelsOf func(out device.Arg) ([]device.Kernel, error)) []float32 {
+	shape, typ := out.Shape, out.DType
 	n := shape.TotalSize() * typ.Size()
-	out := device.Arg{Shape: shape, DType: typ, Ptr: r.alloc(n)}
 	kernels, err := kernelsOf(out)
 	r.must(err)
 	for i := range kernels {

@@ -132,6 +132,13 @@ func (f Flow) GroupNorm(name string, groups int, eps float32) Flow {
 //	x, result [... C]
 func (f Flow) LayerNorm(name string, eps float32) Flow { return f.norm(name, layerNorm{eps: eps}) }
 
+// LayerNormNoWeight is LayerNorm without name.weight and name.bias: torch's with elementwise_affine=False.
+//
+//	x, result [... C]
+func (f Flow) LayerNormNoWeight(name string, eps float32) Flow {
+	return f.apply(name, layerNorm{eps: eps, bare: true})
+}
+
 func (f Flow) norm(name string, k kind) Flow {
 	c := f.width()
 	return f.Then(name, func(s Scope, x *G.Node) (*G.Node, error) {
@@ -148,11 +155,26 @@ func (f Flow) SiLU() Flow { return f.apply("nonlinearity", activate{act: silu}) 
 //	result [... C]
 func (f Flow) GEGLU() Flow { return f.apply("geglu", activate{act: geglu}) }
 
+// GELU is x Phi(x), Phi being the normal distribution's function, computed by erf.
+func (f Flow) GELU() Flow { return f.apply("act", activate{act: gelu}) }
+
+// GELUTanh is the approximation of GELU by tanh: torch's approximate="tanh", diffusers' "gelu-approximate".
+func (f Flow) GELUTanh() Flow { return f.apply("act", activate{act: geluTanh}) }
+
+// QuickGELU is the approximation x sigmoid(1.702 x), as CLIP's.
+func (f Flow) QuickGELU() Flow { return f.apply("act", activate{act: quickGELU}) }
+
+// ReLU is max(x, 0).
+func (f Flow) ReLU() Flow { return f.apply("act", activate{act: relu}) }
+
+// Tanh is the hyperbolic tangent, which bounds gates.
+func (f Flow) Tanh() Flow { return f.apply("act", activate{act: tanh}) }
+
 // Activation applies a function by the name transformers' and diffusers' configs use.
 func (f Flow) Activation(name string) Flow {
-	act, ok := map[string]activation{"silu": silu, "swish": silu, "gelu": gelu, "quick_gelu": quickGELU}[name]
-	if !ok && f.err == nil {
-		f.err = stack.With(fmt.Errorf("%s: activation %q is not one of gelu, quick_gelu, silu, swish", f.s.Name(), name))
+	act, err := activationOf(name)
+	if err != nil && f.err == nil {
+		f.err = stack.With(fmt.Errorf("%s: %w", f.s.Name(), err))
 	}
 	return f.apply("act", activate{act: act})
 }
@@ -176,11 +198,22 @@ func (f Flow) AddChannels(other Flow) Flow { return f.with(other, "add_channels"
 //	result [... C+C']
 func (f Flow) Concat(other Flow) Flow { return f.with(other, "concat", concat{}) }
 
-func (f Flow) with(other Flow, name string, k kind) Flow {
-	if f.err == nil {
-		f.err = other.err
+func (f Flow) with(other Flow, name string, k kind) Flow { return f.join(name, k, other) }
+
+// join applies an op to the flow's node and those of others.
+func (f Flow) join(name string, k kind, others ...Flow) Flow {
+	var nodes []*G.Node
+	for _, o := range others {
+		switch {
+		case f.err != nil:
+		case o.err != nil:
+			f.err = o.err
+		case o.n == nil:
+			f.err = fmt.Errorf("%s: an argument has no node", f.s.Sub(name).Name())
+		}
+		nodes = append(nodes, o.n)
 	}
-	return f.apply(name, k, other.n)
+	return f.apply(name, k, nodes...)
 }
 
 // Attention attends from this flow's positions to those of k, taking v.

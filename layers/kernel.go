@@ -112,3 +112,32 @@ type layerNormParams struct {
 
 // chunks is the number of parts that an image is cut into for its sums.
 func chunks(out tensor.Shape) int { return min(128, max(1, rows(out)/out[0]/16)) }
+
+// pointwiseParams is PointwiseParams of pointwise.cu.
+type pointwiseParams struct {
+	a, b, c, out               device.Ptr
+	n, image                   int64
+	channels, act              int32
+	bStride, bAt, cStride, cAt int32
+	vectors                    int32
+	factor                     float32
+}
+
+// pointwise launches a kernel of pointwise.cu over the elements of out.
+func pointwise(name string, out device.Arg, set func(p *pointwiseParams)) ([]device.Kernel, error) {
+	s := out.Shape
+	p := &pointwiseParams{out: out.Ptr, n: int64(s.TotalSize()), image: int64(s.TotalSize() / s[0]), channels: int32(last(s))}
+	set(p)
+	return []device.Kernel{launch(name, out.DType, p, packBlocks(out), 256, 0)}, nil
+}
+
+// two sets the operands of mul and sub.
+func (p *pointwiseParams) two(out device.Arg, in []device.Arg) {
+	v := spreadOver(out.Shape, in[1].Shape)
+	p.a, p.b, p.vectors, p.bStride = in[0].Ptr, in[1].Ptr, int32(b2i(v.vectors)), int32(v.stride)
+}
+
+// packBlocks is how many blocks of 256 threads cover out, 16 bytes a thread. Kernels stride over what they do not reach.
+func packBlocks(out device.Arg) int {
+	return max(1, min(65535, ceil(out.Shape.TotalSize()*out.DType.Size(), 256*16)))
+}

@@ -93,21 +93,28 @@ func (k groupNorm) fuse(next kind, _ int, _ tensor.Shape) kind {
 	return nil
 }
 
-// layerNorm normalises each vector of the last dimension (Ba et al. 2016), then scales and shifts.
+// layerNorm normalises each vector of the last dimension (Ba et al. 2016), then scales and shifts unless bare.
 //
 //	x           [... C]
-//	gamma, beta [C]
+//	gamma, beta [C]       unless bare
 //	result      [... C]
 type layerNorm struct {
 	plain
-	eps float32
+	eps  float32
+	bare bool
 }
 
-func (k layerNorm) String() string { return fmt.Sprintf("LayerNorm{eps=%g}", k.eps) }
-func (k layerNorm) arity() int     { return 3 }
+func (k layerNorm) String() string { return fmt.Sprintf("LayerNorm{eps=%g bare=%t}", k.eps, k.bare) }
+func (k layerNorm) arity() int     { return 3 - 2*b2i(k.bare) }
 func (k layerNorm) InPlace() []int { return []int{0} }
 
 func (k layerNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
+	if k.bare {
+		if len(in[0]) == 0 {
+			return nil, wrongShape(k, "x", in[0], "[... C]")
+		}
+		return sameShape(in)
+	}
 	c := tensor.Shape{last(in[0])}
 	if !in[1].Eq(c) || !in[2].Eq(c) {
 		return nil, shapeError(k, in)
@@ -116,26 +123,43 @@ func (k layerNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
 }
 
 func (k layerNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	x, gamma, beta := in[0].F32(), in[1].F32(), in[2].F32()
-	c := last(shape)
+	x, c := in[0].F32(), last(shape)
+	gamma, beta := k.affine(in)
 	for r := range rows(shape) {
 		row := x[r*c:][:c]
 		mean, inv := moments(c, k.eps, func(i int) float32 { return row[i] })
 		for j, v := range row {
-			out[r*c+j] = float32((float64(v)-mean)*inv)*gamma[j] + beta[j]
+			out[r*c+j] = float32((float64(v) - mean) * inv)
+			if !k.bare {
+				out[r*c+j] = out[r*c+j]*gamma[j] + beta[j]
+			}
 		}
 	}
 }
 
+// affine is gamma and beta, nil if bare.
+func (k layerNorm) affine(in []program.Arg) (gamma, beta []float32) {
+	if k.bare {
+		return nil, nil
+	}
+	return in[1].F32(), in[2].F32()
+}
+
 func (k layerNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	p.LayerNorm(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), in[1].F32(), in[2].F32(), k.eps)
+	gamma, beta := k.affine(in)
+	p.LayerNorm(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), gamma, beta, k.eps)
 }
 
 func (k layerNorm) Float(i int) bool { return i > 0 }
 
 func (k layerNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	p := &layerNormParams{x: in[0].Ptr, gamma: in[1].Ptr, beta: in[2].Ptr, out: out.Ptr, rows: int32(rows(out.Shape)), channels: int32(last(out.Shape)), eps: k.eps}
-	return []device.Kernel{launch("layer_norm", out.DType, p, ceil(int(p.rows), 8), 256, 0)}, nil
+	s := out.Shape
+	p := &layerNormParams{x: in[0].Ptr, out: out.Ptr, rows: int32(rows(s)), channels: int32(last(s)), eps: k.eps}
+	name := "layer_norm_bare"
+	if !k.bare {
+		name, p.gamma, p.beta = "layer_norm", in[1].Ptr, in[2].Ptr
+	}
+	return []device.Kernel{launch(name, out.DType, p, ceil(int(p.rows), 8), 256, 0)}, nil
 }
 
 // moments returns the mean of n values and one over their standard deviation.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"slices"
 
 	"github.com/chewxy/hm"
 	"github.com/euryale-ml/euryale/internal/cpu"
@@ -122,6 +123,9 @@ func (o op) Fuse(next program.Op, arg int, out tensor.Shape) (program.Op, bool) 
 	if !ok {
 		return nil, false
 	}
+	if a, ok := n.kind.(activate); ok && !a.act.inEpilogues() {
+		return nil, false
+	}
 	k := o.fuse(n.kind, arg, out)
 	return op{k}, k != nil
 }
@@ -145,3 +149,22 @@ func b2i(bs ...bool) (n int) {
 	}
 	return n
 }
+
+// ShapeError reports an argument of an op that is not of a shape the op takes.
+type ShapeError struct {
+	Op, Arg string // the op with its settings, and the name that its documentation gives the argument
+	Got     []int
+	Want    string
+}
+
+func (e *ShapeError) Error() string {
+	return fmt.Sprintf("%s: %s has shape %v, want %s", e.Op, e.Arg, e.Got, e.Want)
+}
+
+// wrongShape is a ShapeError of a kind.
+func wrongShape(k kind, arg string, got tensor.Shape, want string, a ...any) error {
+	return &ShapeError{Op: k.String(), Arg: arg, Got: got.Clone(), Want: fmt.Sprintf(want, a...)}
+}
+
+// same reports whether two shapes are equal in every dimension; Eq takes [1 C] and [C] for equal.
+func same(a, b tensor.Shape) bool { return slices.Equal(a, b) }

@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strconv"
@@ -47,6 +48,52 @@ var opCases = []struct {
 	{"add", add{}, shapes("4 19", "4 19"), 0},
 	{"add channels", addChannels{}, shapes("2 3 4 10", "2 10"), 0},
 	{"concat", concat{}, shapes("2 3 4 10", "2 3 4 6"), 0},
+
+	// What the blocks of transformers add.
+	{"gelu by tanh", activate{act: geluTanh}, shapes("3 37"), 0},
+	{"relu", activate{act: relu}, shapes("3 40"), 0},
+	{"tanh", activate{act: tanh}, shapes("3 37"), 0},
+	{"mul", mul{}, shapes("4 19", "4 19"), 0},
+	{"mul by a vector for each image", mul{}, shapes("2 3 4 16", "2 16"), 0},
+	{"mul by a vector for all", mul{}, shapes("3 2 10", "10"), 0},
+	{"sub", sub{}, shapes("4 16", "4 16"), 0},
+	{"sub of a vector for each image", sub{}, shapes("2 5 10", "2 10"), 0},
+	{"sub of a vector for all", sub{}, shapes("3 16", "16"), 0},
+	{"scale", scale{factor: 0.3}, shapes("3 4 5"), 0},
+	{"scale of a vector", scale{factor: -2}, shapes("16"), 0},
+	{"layer norm without weights", layerNorm{eps: 1e-6, bare: true}, shapes("2 3 64"), 0},
+	{"rms norm", rmsNorm{heads: 1, eps: 1e-6, weight: true}, shapes("2 3 50", "50"), 0},
+	{"rms norm without a weight", rmsNorm{heads: 1, eps: 1e-5}, shapes("2 3 64"), 0},
+	{"rms norm of heads", rmsNorm{heads: 6, eps: 1e-6, weight: true}, shapes("2 3 96", "16"), 0},
+	{"rms norm of one channel", rmsNorm{heads: 5, eps: 0.5, weight: true}, shapes("3 5", "1"), 0},
+	{"rotary", rotary{heads: 3}, shapes("2 5 48", "5 8", "5 8"), 0},
+	{"rotary of halves", rotary{heads: 3, halves: true}, shapes("2 5 48", "5 8", "5 8"), 0},
+	{"rotary of an image", rotary{heads: 2}, shapes("2 3 4 12", "12 3", "12 3"), 0},
+	{"rotary of a part of each head", rotary{heads: 2}, shapes("2 5 22", "5 3", "5 3"), 0},
+	{"rotary of halves of a part of each head", rotary{heads: 2, halves: true}, shapes("2 5 64", "5 8", "5 8"), 0},
+	{"modulate", modulate{apart: true}, shapes("2 3 4 16", "2 16", "2 16"), 0},
+	{"modulate by parts, the shift first", modulate{scale: 1}, shapes("2 5 10", "2 50"), 0},
+	{"modulate by parts of two tensors", modulate{scale: 2, shift: 1, apart: true}, shapes("3 2 16", "3 48", "3 32"), 0},
+	{"modulate without a shift", modulate{scale: 2, shift: NoPart}, shapes("2 5 16", "2 64"), 0},
+	{"add gated", addGated{}, shapes("2 5 16", "2 5 16", "2 16"), 0},
+	{"add gated by a part", addGated{gate: 5}, shapes("2 3 2 10", "2 3 2 10", "2 60"), 0},
+	{"gated by silu", gated{act: silu}, shapes("2 5 16", "2 5 16"), 0},
+	{"gated by gelu", gated{act: gelu}, shapes("2 5 7", "2 5 7"), 0},
+	{"gated by gelu by tanh", gated{act: geluTanh}, shapes("2 5 7", "2 5 7"), 0},
+	{"swiglu", gatedHalves{act: silu}, shapes("3 2 38"), 0},
+	{"swiglu, the gate first", gatedHalves{act: silu, gateFirst: true}, shapes("3 2 48"), 0},
+	{"slice of the first dimension", slice{dim: 0, from: 1, to: 3}, shapes("4 3 5"), 0},
+	{"slice of the middle", slice{dim: 1, from: 2, to: 6}, shapes("2 7 3 16"), 0},
+	{"slice of the last dimension", slice{dim: 2, from: 16, to: 48}, shapes("2 3 64"), 0},
+	{"slice of one place", slice{dim: 1, from: 4, to: 5}, shapes("3 5"), 0},
+	{"slice at an odd place", slice{dim: 1, from: 3, to: 19}, shapes("3 64"), 0},
+	{"permute to channels first", permute{dims: 4, order: [8]int{0, 3, 1, 2}}, shapes("2 3 4 5"), 0},
+	{"permute of heads", permute{dims: 4, order: [8]int{0, 2, 1, 3}}, shapes("2 3 4 16"), 0},
+	{"permute of patches", permute{dims: 6, order: [8]int{0, 1, 3, 2, 4, 5}}, shapes("1 3 2 4 2 8"), 0},
+	{"permute of eight dimensions", permute{dims: 8, order: [8]int{7, 0, 6, 1, 5, 2, 4, 3}}, shapes("2 3 1 2 2 3 1 2"), 0},
+	{"permute of ones", permute{dims: 3, order: [8]int{2, 1, 0}}, shapes("1 1 1"), 0},
+	{"reshape", reshape{dims: 4, size: [8]int{2, 3, 2, 5}}, shapes("2 3 10"), 0},
+
 	{"upsample", upsample{}, shapes("2 3 4 10"), 0},
 	{"upsample to odd sizes", upsample{oddHeight: true, oddWidth: true}, shapes("1 3 4 10"), 0},
 	{"embed", embed{}, shapes("2 5", "11 6", "8 6"), 11},
@@ -133,6 +180,41 @@ func TestHostFormsAgreeWithDefinitions(t *testing.T) {
 	}
 }
 
+// A result that takes over an argument's memory is the same to the bit.
+func TestHostFormsInPlace(t *testing.T) {
+	pool := cpu.NewPool(2)
+	defer pool.Close()
+	for _, c := range opCases {
+		for _, place := range c.kind.InPlace() {
+			t.Run(fmt.Sprintf("%s/%d", c.name, place), func(t *testing.T) {
+				vals := arguments(c.in, c.kind, c.ids)
+				shape, err := c.kind.infer(c.in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if shape.TotalSize() != c.in[place].TotalSize() {
+					return // is not taken over
+				}
+				run := func(place int) []float32 {
+					in := make([]program.Arg, len(vals))
+					for i, v := range vals {
+						in[i] = hostArg(v, c.kind.Layout(i), dtype.F32)
+					}
+					out := program.Arg{Shape: shape, DType: dtype.F32, Data: program.Bytes(nans(shape.TotalSize()))}
+					if place >= 0 {
+						out.Data = in[place].Data
+					}
+					c.kind.Host(pool, out, in)
+					return out.F32()
+				}
+				if d := relL2(run(place), run(-1)); d != 0 {
+					t.Errorf("in the place of argument %d the result differs by %g", place, d)
+				}
+			})
+		}
+	}
+}
+
 // hostArg lays a value out for a host form. Packed values are rounded to the stored type first, in place, so
 // that the definition sees the same numbers.
 func hostArg(v G.Value, l program.Layout, stored dtype.Type) program.Arg {
@@ -160,13 +242,21 @@ func hostArg(v G.Value, l program.Layout, stored dtype.Type) program.Arg {
 // Gorgonia merges nodes whose ops hash alike, so ops that differ in any field must not.
 func TestHashesCoverEveryField(t *testing.T) {
 	distinct := []kind{
+		activate{act: geluTanh}, activate{act: relu}, activate{act: tanh}, mul{}, sub{}, scale{factor: 1}, scale{factor: 2},
+		rmsNorm{heads: 1, eps: 1e-5}, rmsNorm{heads: 2, eps: 1e-5}, rmsNorm{heads: 1, eps: 1e-6},
+		rmsNorm{heads: 1, eps: 1e-5, weight: true}, rotary{heads: 1}, rotary{heads: 2}, rotary{heads: 1, halves: true},
+		modulate{}, modulate{scale: 1}, modulate{shift: 1}, modulate{apart: true}, addGated{}, addGated{gate: 1},
+		gated{act: silu}, gated{act: gelu}, gatedHalves{act: silu}, gatedHalves{act: gelu}, gatedHalves{act: silu, gateFirst: true},
+		slice{to: 1}, slice{to: 2}, slice{from: 1, to: 2}, slice{dim: 1, to: 1},
+		permute{dims: 2, order: [8]int{1, 0}}, permute{dims: 3, order: [8]int{1, 0, 2}}, permute{dims: 3, order: [8]int{1, 2, 0}},
+		reshape{dims: 1, size: [8]int{6}}, reshape{dims: 2, size: [8]int{6, 1}}, reshape{dims: 2, size: [8]int{1, 6}},
 		linear{}, linear{bias: true}, linear{residual: true}, linear{act: silu}, linear{act: gelu},
 		conv{stride: 1, up: 1}, conv{stride: 2, up: 1}, conv{stride: 1, up: 2},
 		conv{stride: 1, up: 1, pad: padding{top: 1}}, conv{stride: 1, up: 1, pad: padding{left: 1}},
 		conv{stride: 1, up: 1, pad: padding{bottom: 1}}, conv{stride: 1, up: 1, pad: padding{right: 1}},
 		conv{stride: 1, up: 1, channels: true}, conv{stride: 1, up: 1, residual: true}, conv{stride: 1, up: 1, act: silu},
 		groupNorm{groups: 1, eps: 1e-5}, groupNorm{groups: 2, eps: 1e-5}, groupNorm{groups: 1, eps: 1e-6},
-		groupNorm{groups: 1, eps: 1e-5, silu: true}, layerNorm{eps: 1e-5}, layerNorm{eps: 1e-6},
+		groupNorm{groups: 1, eps: 1e-5, silu: true}, layerNorm{eps: 1e-5}, layerNorm{eps: 1e-6}, layerNorm{eps: 1e-5, bare: true},
 		attention{heads: 1}, attention{heads: 2}, attention{heads: 1, causal: true},
 		activate{act: silu}, activate{act: gelu}, activate{act: quickGELU}, activate{act: geglu},
 		add{}, addChannels{}, concat{}, upsample{}, upsample{oddHeight: true}, upsample{oddWidth: true}, embed{}, pick{},

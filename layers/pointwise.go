@@ -2,7 +2,10 @@ package layers
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
@@ -19,10 +22,32 @@ const (
 	gelu      = activation(cpu.GELU)      // x Phi(x), by erf
 	quickGELU = activation(cpu.QuickGELU) // x sigmoid(1.702 x)
 	geglu     = activation(cpu.GEGLU)     // first half times the GELU of the second (Shazeer 2020)
+	geluTanh  = activation(cpu.GELUTanh)  // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks and Gimpel 2016)
+	relu      = activation(cpu.ReLU)      // max(x, 0)
+	tanh      = activation(cpu.Tanh)
 )
 
 func (a activation) String() string {
-	return [...]string{none: "none", silu: "silu", gelu: "gelu", quickGELU: "quick_gelu", geglu: "geglu"}[a]
+	return [...]string{none: "none", silu: "silu", gelu: "gelu", quickGELU: "quick_gelu", geglu: "geglu",
+		geluTanh: "gelu_tanh", relu: "relu", tanh: "tanh"}[a]
+}
+
+// inEpilogues reports whether products can apply the function to their result: epilogue.h has it.
+func (a activation) inEpilogues() bool { return a <= geglu }
+
+// activations are the functions by the names that transformers' ACT2FN and diffusers' get_activation have for them.
+var activations = map[string]activation{
+	"silu": silu, "swish": silu, "gelu": gelu, "gelu_python": gelu, "quick_gelu": quickGELU, "relu": relu, "tanh": tanh,
+	"gelu_new": geluTanh, "gelu_pytorch_tanh": geluTanh, "gelu_fast": geluTanh, "gelu_accurate": geluTanh,
+}
+
+func activationOf(name string) (activation, error) {
+	act, ok := activations[name]
+	if !ok {
+		known := slices.Sorted(maps.Keys(activations))
+		return none, fmt.Errorf("activation %q is not one of %s", name, strings.Join(known, ", "))
+	}
+	return act, nil
 }
 
 // define writes a(x) to y, which may be x.
@@ -40,6 +65,12 @@ func (a activation) define(y, x []float32) {
 		case geglu:
 			g := float64(x[len(x)/2+i])
 			v *= g * 0.5 * math.Erfc(-g/math.Sqrt2)
+		case geluTanh:
+			v *= 0.5 * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(v+0.044715*v*v*v)))
+		case relu:
+			v = max(v, 0)
+		case tanh:
+			v = math.Tanh(v)
 		}
 		y[i] = float32(v)
 	}
@@ -85,6 +116,9 @@ func (k activate) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 }
 
 func (k activate) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	if !k.act.inEpilogues() {
+		return pointwise("apply", out, func(p *pointwiseParams) { p.a, p.act = in[0].Ptr, int32(k.act) })
+	}
 	return elementwise("activate", out, in, func(p *elementwiseParams) { p.act = int32(k.act) })
 }
 

@@ -82,6 +82,11 @@ func addAVX(out *float32, a *float32, b *float32, n int)
 //go:noescape
 func add3AVX(out *float32, a *float32, b *float32, c *float32, n int)
 
+// subAVX is the loop of its namesake in kernels.
+//
+//go:noescape
+func subAVX(out *float32, a *float32, b *float32, n int)
+
 // mulAVX is the loop of its namesake in kernels.
 //
 //go:noescape
@@ -101,6 +106,16 @@ func sigmoidAVX(out *float32, x *float32, n int, s float32)
 //
 //go:noescape
 func geluAVX(out *float32, x *float32, n int)
+
+// geluTanhAVX is the loop of its namesake in kernels.
+//
+//go:noescape
+func geluTanhAVX(out *float32, x *float32, n int)
+
+// reluAVX is the loop of its namesake in kernels.
+//
+//go:noescape
+func reluAVX(out *float32, x *float32, n int)
 
 // gegluAVX is the loop of its namesake in kernels.
 //

@@ -2158,6 +2158,43 @@ done:
 	VZEROUPPER
 	RET
 
+// func subAVX(out *float32, a *float32, b *float32, n int)
+// Requires: AVX
+TEXT ·subAVX(SB), NOSPLIT, $0-32
+	MOVQ out+0(FP), AX
+	MOVQ n+24(FP), CX
+	MOVQ a+8(FP), DX
+	MOVQ b+16(FP), BX
+
+loop:
+	CMPQ    CX, $0x00000008
+	JL      loopEnd
+	VMOVUPS (DX), Y0
+	ADDQ    $0x20, DX
+	VMOVUPS (BX), Y1
+	ADDQ    $0x20, BX
+	VSUBPS  Y1, Y0, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x20, AX
+	SUBQ    $0x00000008, CX
+	JMP     loop
+
+loopEnd:
+	TESTQ      CX, CX
+	JZ         done
+	LEAQ       tailMasks<>+0(SB), DI
+	MOVQ       $0x00000008, SI
+	SUBQ       CX, SI
+	VMOVUPS    (DI)(SI*4), Y0
+	VMASKMOVPS (DX), Y0, Y1
+	VMASKMOVPS (BX), Y0, Y2
+	VSUBPS     Y2, Y1, Y1
+	VMASKMOVPS Y1, Y0, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
 // func mulAVX(out *float32, a *float32, b *float32, n int)
 // Requires: AVX
 TEXT ·mulAVX(SB), NOSPLIT, $0-32
@@ -2629,6 +2666,138 @@ DATA c3df50035<>+20(SB)/4, $0x3df50035
 DATA c3df50035<>+24(SB)/4, $0x3df50035
 DATA c3df50035<>+28(SB)/4, $0x3df50035
 GLOBL c3df50035<>(SB), RODATA|NOPTR, $32
+
+// func geluTanhAVX(out *float32, x *float32, n int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·geluTanhAVX(SB), NOSPLIT, $0-24
+	MOVQ out+0(FP), AX
+	MOVQ n+16(FP), CX
+	MOVQ x+8(FP), DX
+
+loop:
+	CMPQ         CX, $0x00000008
+	JL           loopEnd
+	VMOVUPS      (DX), Y0
+	ADDQ         $0x20, DX
+	VMULPS       Y0, Y0, Y2
+	VMOVUPS      cbdd2d3e8<>+0(SB), Y1
+	VFMADD213PS  cc0135761<>+0(SB), Y2, Y1
+	VMULPS       Y0, Y1, Y1
+	VBROADCASTSS cc2fe0000<>+0(SB), Y2
+	VMAXPS       Y1, Y2, Y1
+	VBROADCASTSS c42fe0000<>+0(SB), Y2
+	VMINPS       Y1, Y2, Y1
+	VROUNDPS     $0x08, Y1, Y2
+	VSUBPS       Y2, Y1, Y1
+	VBROADCASTSS c3920fdde<>+0(SB), Y3
+	VFMADD213PS  c3aaf9f2a<>+0(SB), Y1, Y3
+	VFMADD213PS  c3c1d96a6<>+0(SB), Y1, Y3
+	VFMADD213PS  c3d635774<>+0(SB), Y1, Y3
+	VFMADD213PS  c3e75fdee<>+0(SB), Y1, Y3
+	VFMADD213PS  c3f317218<>+0(SB), Y1, Y3
+	VFMADD213PS  c3f800000<>+0(SB), Y1, Y3
+	VCVTPS2DQ    Y2, Y2
+	VPADDD       c0000007f<>+0(SB), Y2, Y2
+	VPSLLD       $0x17, Y2, Y2
+	VMULPS       Y2, Y3, Y1
+	VADDPS       c3f800000<>+0(SB), Y1, Y1
+	VDIVPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (AX)
+	ADDQ         $0x20, AX
+	SUBQ         $0x00000008, CX
+	JMP          loop
+
+loopEnd:
+	TESTQ        CX, CX
+	JZ           done
+	LEAQ         tailMasks<>+0(SB), SI
+	MOVQ         $0x00000008, BX
+	SUBQ         CX, BX
+	VMOVUPS      (SI)(BX*4), Y0
+	VMASKMOVPS   (DX), Y0, Y1
+	VMULPS       Y1, Y1, Y3
+	VMOVUPS      cbdd2d3e8<>+0(SB), Y2
+	VFMADD213PS  cc0135761<>+0(SB), Y3, Y2
+	VMULPS       Y1, Y2, Y2
+	VBROADCASTSS cc2fe0000<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VBROADCASTSS c42fe0000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VROUNDPS     $0x08, Y2, Y3
+	VSUBPS       Y3, Y2, Y2
+	VBROADCASTSS c3920fdde<>+0(SB), Y4
+	VFMADD213PS  c3aaf9f2a<>+0(SB), Y2, Y4
+	VFMADD213PS  c3c1d96a6<>+0(SB), Y2, Y4
+	VFMADD213PS  c3d635774<>+0(SB), Y2, Y4
+	VFMADD213PS  c3e75fdee<>+0(SB), Y2, Y4
+	VFMADD213PS  c3f317218<>+0(SB), Y2, Y4
+	VFMADD213PS  c3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPADDD       c0000007f<>+0(SB), Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y4, Y2
+	VADDPS       c3f800000<>+0(SB), Y2, Y2
+	VDIVPS       Y2, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA cbdd2d3e8<>+0(SB)/4, $0xbdd2d3e8
+DATA cbdd2d3e8<>+4(SB)/4, $0xbdd2d3e8
+DATA cbdd2d3e8<>+8(SB)/4, $0xbdd2d3e8
+DATA cbdd2d3e8<>+12(SB)/4, $0xbdd2d3e8
+DATA cbdd2d3e8<>+16(SB)/4, $0xbdd2d3e8
+DATA cbdd2d3e8<>+20(SB)/4, $0xbdd2d3e8
+DATA cbdd2d3e8<>+24(SB)/4, $0xbdd2d3e8
+DATA cbdd2d3e8<>+28(SB)/4, $0xbdd2d3e8
+GLOBL cbdd2d3e8<>(SB), RODATA|NOPTR, $32
+
+DATA cc0135761<>+0(SB)/4, $0xc0135761
+DATA cc0135761<>+4(SB)/4, $0xc0135761
+DATA cc0135761<>+8(SB)/4, $0xc0135761
+DATA cc0135761<>+12(SB)/4, $0xc0135761
+DATA cc0135761<>+16(SB)/4, $0xc0135761
+DATA cc0135761<>+20(SB)/4, $0xc0135761
+DATA cc0135761<>+24(SB)/4, $0xc0135761
+DATA cc0135761<>+28(SB)/4, $0xc0135761
+GLOBL cc0135761<>(SB), RODATA|NOPTR, $32
+
+// func reluAVX(out *float32, x *float32, n int)
+// Requires: AVX
+TEXT ·reluAVX(SB), NOSPLIT, $0-24
+	MOVQ out+0(FP), AX
+	MOVQ n+16(FP), CX
+	MOVQ x+8(FP), DX
+
+loop:
+	CMPQ    CX, $0x00000008
+	JL      loopEnd
+	VMOVUPS (DX), Y0
+	ADDQ    $0x20, DX
+	VXORPS  Y1, Y1, Y1
+	VMAXPS  Y0, Y1, Y0
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x20, AX
+	SUBQ    $0x00000008, CX
+	JMP     loop
+
+loopEnd:
+	TESTQ      CX, CX
+	JZ         done
+	LEAQ       tailMasks<>+0(SB), SI
+	MOVQ       $0x00000008, BX
+	SUBQ       CX, BX
+	VMOVUPS    (SI)(BX*4), Y0
+	VMASKMOVPS (DX), Y0, Y1
+	VXORPS     Y2, Y2, Y2
+	VMAXPS     Y1, Y2, Y1
+	VMASKMOVPS Y1, Y0, (AX)
+
+done:
+	VZEROUPPER
+	RET
 
 // func gegluAVX(out *float32, value *float32, gate *float32, n int)
 // Requires: AVX, AVX2, FMA3

@@ -97,6 +97,14 @@ func act(a Activation, x float64) float64 {
 		return gelu(x)
 	case QuickGELU:
 		return quickGELU(x)
+	case GELUTanh:
+		return x / 2 * (1 + math.Tanh(0.7978845608028654*(x+0.044715*math.Pow(x, 3))))
+	case ReLU:
+		if x < 0 {
+			return 0
+		}
+	case Tanh:
+		return math.Tanh(x)
 	}
 	return x
 }

@@ -14,7 +14,7 @@ func (p *Pool) rows(n, c int, body func(from, to int)) {
 	p.For(ceilDiv(n, step), func(_, i int) { body(i*step, min((i+1)*step, n)) })
 }
 
-// Activate applies SiLU, GELU or QuickGELU; out may be x.
+// Activate applies a function of one number to each; out may be x.
 func (p *Pool) Activate(out, x []float32, act Activation) {
 	check("activate", "out", len(out), len(x))
 	p.each(len(x), func(i, j int) { p.k.activate(out[i:j], x[i:j], act) })

@@ -9,10 +9,13 @@ const (
 	GELU                 // x * Phi(x), the exact form (erf)
 	QuickGELU            // x * sigmoid(1.702 x), as CLIP's
 	GEGLU                // of columns value|gate: value * GELU(gate), half as many columns
+	GELUTanh             // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+	ReLU                 // max(x, 0)
+	Tanh
 )
 
 func (a Activation) String() string {
-	return [...]string{"none", "SiLU", "GELU", "QuickGELU", "GEGLU"}[a]
+	return [...]string{"none", "SiLU", "GELU", "QuickGELU", "GEGLU", "GELUTanh", "ReLU", "Tanh"}[a]
 }
 
 // Epilogue is what Linear and Conv do to their sums before they store them:

@@ -14,9 +14,10 @@ type kernels struct {
 	fromF32   func(dst []byte, t dtype.Type, src []float32)   // to nearest
 	add       func(out, a, b []float32)                       // a+b
 	add3      func(out, a, b, c []float32)                    // a+b+c
+	sub       func(out, a, b []float32)                       // a-b
 	mul       func(out, a, b []float32)                       // a*b
 	scale     func(out, x []float32, s float32)               // x*s
-	activate  func(out, x []float32, act Activation)          // SiLU, GELU, QuickGELU
+	activate  func(out, x []float32, act Activation)          // all but None and GEGLU
 	geglu     func(out, value, gate []float32)                // value * GELU(gate)
 	rowMax    func(x []float32) float32                       // len(x) a multiple of 16
 	exp2Sum   func(x []float32, m float32) float32            // x = 2^(x-m), x <= m; the sum. len(x) a multiple of 16

@@ -91,6 +91,7 @@ func avx2Kernels() kernels {
 		},
 		add:   func(out, a, b []float32) { addAVX(at(out), at(a), at(b), len(out)) },
 		add3:  func(out, a, b, c []float32) { add3AVX(at(out), at(a), at(b), at(c), len(out)) },
+		sub:   func(out, a, b []float32) { subAVX(at(out), at(a), at(b), len(out)) },
 		mul:   func(out, a, b []float32) { mulAVX(at(out), at(a), at(b), len(out)) },
 		scale: func(out, x []float32, s float32) { scaleAVX(at(out), at(x), len(out), s) },
 		activate: func(out, x []float32, act Activation) {
@@ -101,6 +102,10 @@ func avx2Kernels() kernels {
 				sigmoidAVX(at(out), at(x), len(out), -1.702*math.Log2E)
 			case GELU:
 				geluAVX(at(out), at(x), len(out))
+			case GELUTanh:
+				geluTanhAVX(at(out), at(x), len(out))
+			case ReLU:
+				reluAVX(at(out), at(x), len(out))
 			default:
 				activatePortable(out, x, act)
 			}

@@ -97,10 +97,13 @@ func normOf(sum, squares, n, eps float64) (mean, rstd float64) {
 // LayerNorm normalises each row.
 //
 //	out, x      [rows c]   out may be x
-//	gamma, beta [c]
+//	gamma, beta [c]        or both nil
 func (p *Pool) LayerNorm(out, x []float32, rows, c int, gamma, beta []float32, eps float32) {
 	check("layer norm", "x", len(x), rows*c)
 	check("layer norm", "out", len(out), len(x))
+	if gamma == nil && beta == nil {
+		gamma, beta = p.identity(c)
+	}
 	check("layer norm", "gamma", len(gamma), c)
 	check("layer norm", "beta", len(beta), c)
 	if len(x) == 0 {
@@ -113,6 +116,39 @@ func (p *Pool) LayerNorm(out, x []float32, rows, c int, gamma, beta []float32, e
 			sum, squares := p.k.moments(row)
 			m, rstd := normOf(sum, squares, float64(c), float64(eps))
 			p.k.normRow(out[r*c:(r+1)*c], row, gamma, beta, float32(m), float32(rstd))
+		}
+	})
+}
+
+// identity is a gamma and a beta that change nothing.
+func (p *Pool) identity(c int) (gamma, beta []float32) {
+	if len(p.ones) < c {
+		p.ones, p.zeros = make([]float32, c), make([]float32, c)
+		for i := range p.ones {
+			p.ones[i] = 1
+		}
+	}
+	return p.ones[:c], p.zeros[:c]
+}
+
+// RMSNorm divides each row by the root of the mean of its squares (Zhang and Sennrich 2019).
+//
+//	out, x [rows c]   out may be x
+//	gamma  [c]        or nil
+func (p *Pool) RMSNorm(out, x []float32, rows, c int, gamma []float32, eps float32) {
+	check("rms norm", "x", len(x), rows*c)
+	check("rms norm", "out", len(out), len(x))
+	if gamma != nil {
+		check("rms norm", "gamma", len(gamma), c)
+	}
+	p.rows(rows, c, func(from, to int) {
+		for r := from; r < to; r++ {
+			row, y := x[r*c:(r+1)*c], out[r*c:(r+1)*c]
+			_, squares := p.k.moments(row)
+			p.k.scale(y, row, float32(1/math.Sqrt(squares/float64(c)+float64(eps))))
+			if gamma != nil {
+				p.k.mul(y, y, gamma)
+			}
 		}
 	})
 }

@@ -27,6 +27,8 @@ type Pool struct {
 	stats   []float64 // chunk sums of GroupNorm
 	sums    []float64 // of Summarize, per chunk
 	zero    []float32 // what a convolution reads outside the image
+
+	ones, zeros []float32 // gamma and beta of a LayerNorm without
 }
 
 // job is one call of For.
@@ -143,7 +145,7 @@ func grow[T any](s *[]T, n int) []T {
 
 // ScratchBytes is the memory the pool holds beside its callers' slices.
 func (p *Pool) ScratchBytes() int {
-	n := 4*cap(p.zero) + 8*cap(p.stats)
+	n := 4*(cap(p.zero)+cap(p.ones)+cap(p.zeros)) + 8*cap(p.stats)
 	for _, s := range p.scratch {
 		n += 8*cap(s.offsets) + 4*(cap(s.strip)+cap(s.panel)+cap(s.row)) + 8*cap(s.wide)
 	}

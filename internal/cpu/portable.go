@@ -19,6 +19,7 @@ func portableKernels() kernels {
 		fromF32:   dtype.FromF32,
 		add:       addPortable,
 		add3:      add3Portable,
+		sub:       subPortable,
 		mul:       mulPortable,
 		scale:     scalePortable,
 		activate:  activatePortable,
@@ -80,6 +81,12 @@ func add3Portable(out, a, b, c []float32) {
 	}
 }
 
+func subPortable(out, a, b []float32) {
+	for i := range out {
+		out[i] = a[i] - b[i]
+	}
+}
+
 func mulPortable(out, a, b []float32) {
 	for i := range out {
 		out[i] = a[i] * b[i]
@@ -101,6 +108,12 @@ func activatePortable(out, x []float32, act Activation) {
 		f = gelu
 	case QuickGELU:
 		f = quickGELU
+	case GELUTanh:
+		f = geluTanh
+	case ReLU:
+		f = relu
+	case Tanh:
+		f = math.Tanh
 	default:
 		panic("cpu: no element-wise form of activation " + act.String())
 	}
@@ -118,6 +131,10 @@ func gegluPortable(out, value, gate []float32) {
 func silu(x float64) float64      { return x / (1 + math.Exp(-x)) }
 func gelu(x float64) float64      { return 0.5 * x * math.Erfc(-x/math.Sqrt2) }
 func quickGELU(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) }
+func relu(x float64) float64      { return max(x, 0) }
+func geluTanh(x float64) float64 {
+	return 0.5 * x * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(x+0.044715*x*x*x)))
+}
 
 func rowMaxPortable(x []float32) float32 {
 	m := float32(math.Inf(-1))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/euryale-ml/euryale/internal/dtype"
@@ -52,6 +53,15 @@ func TestNorms(t *testing.T) {
 					rows := make([]float32, len(x))
 					p.LayerNorm(rows, x, c.b*c.hw, c.c, gamma, beta, 1e-5)
 					near(t, "layer norm", rows, layer, 4e-6)
+					ones, zeros, bare := make([]float32, c.c), make([]float32, c.c), make([]float32, len(x))
+					for j := range ones {
+						ones[j] = 1
+					}
+					p.LayerNorm(rows, x, c.b*c.hw, c.c, ones, zeros, 1e-5)
+					p.LayerNorm(bare, x, c.b*c.hw, c.c, nil, nil, 1e-5)
+					if !slices.Equal(bare, rows) {
+						t.Fatal("layer norm without gamma and beta is not that with 1 and 0")
+					}
 					return append(got, rows...)
 				})
 			})
@@ -112,9 +122,14 @@ func TestElementwise(t *testing.T) {
 		}
 		check("add", 1e-7, func(i int) float64 { return float64(a[i] + b[i]) }, func(p *Pool, out []float32) { p.Add(out, a, b) })
 		check("mul", 1e-7, func(i int) float64 { return float64(a[i] * b[i]) }, func(p *Pool, out []float32) { p.Mul(out, a, b) })
+		check("sub", 1e-7, func(i int) float64 { return float64(a[i] - b[i]) }, func(p *Pool, out []float32) { p.Sub(out, a, b) })
 		check("scale", 1e-7, func(i int) float64 { return float64(a[i] * 0.3) }, func(p *Pool, out []float32) { p.Scale(out, a, 0.3) })
-		for _, f := range []Activation{SiLU, GELU, QuickGELU} {
-			check(f.String(), 1e-8, func(i int) float64 { return act(f, float64(a[i])) }, func(p *Pool, out []float32) { p.Activate(out, a, f) })
+		for _, f := range []Activation{SiLU, GELU, QuickGELU, GELUTanh, ReLU, Tanh} {
+			tol := 1e-8 // of numbers up to 200
+			if f == Tanh {
+				tol = 6e-8
+			}
+			check(f.String(), tol, func(i int) float64 { return act(f, float64(a[i])) }, func(p *Pool, out []float32) { p.Activate(out, a, f) })
 		}
 	}
 }

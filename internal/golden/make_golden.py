@@ -24,6 +24,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+import make_blocks
 import make_schedulers
 
 HERE = pathlib.Path(__file__).parent
@@ -215,6 +216,7 @@ def main():
     tensors, manifest = pictures(pipes)
     save_file(tensors, OUT / "pictures.safetensors")
     dump(OUT / "pictures.json", manifest)
+    make_blocks.write(OUT)
     make_schedulers.write(OUT)
 
 

@@ -48,11 +48,18 @@ func main() {
 		VADDPS(in[1], in[0], in[0])
 		VADDPS(in[2], in[0], in[0])
 	})
+	elementwise("subAVX", "a, b", "", func(in, _ []VecVirtual) { VSUBPS(in[1], in[0], in[0]) })
 	elementwise("mulAVX", "a, b", "", func(in, _ []VecVirtual) { VMULPS(in[1], in[0], in[0]) })
 	elementwise("scaleAVX", "x", "s", func(in, s []VecVirtual) { VMULPS(s[0], in[0], in[0]) })
 	// s is -log2(e), or 1.702 times that: x * sigmoid(...) = x / (1 + 2^(s*x)).
 	elementwise("sigmoidAVX", "x", "s", func(in, s []VecVirtual) { xSigmoid(in[0], s[0]) })
 	elementwise("geluAVX", "x", "", func(in, _ []VecVirtual) { gelu(in[0]) })
+	elementwise("geluTanhAVX", "x", "", func(in, _ []VecVirtual) { geluTanh(in[0]) })
+	elementwise("reluAVX", "x", "", func(in, _ []VecVirtual) {
+		zero := YMM()
+		VXORPS(zero, zero, zero)
+		VMAXPS(in[0], zero, in[0]) // the last operand of the three, x, where one is NaN
+	})
 	elementwise("gegluAVX", "value, gate", "", func(in, _ []VecVirtual) {
 		gelu(in[1])
 		VMULPS(in[1], in[0], in[0])

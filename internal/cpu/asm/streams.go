@@ -154,6 +154,19 @@ func gelu(x VecVirtual) {
 	VFNMADD231PS(a, p, x)
 }
 
+// geluTanh makes x = x/2 (1 + tanh(u)) with u = sqrt(2/pi) (x + 0.044715 x^3), which is x / (1 + 2^(-2u log2(e))).
+func geluTanh(x VecVirtual) {
+	e, y := YMM(), YMM()
+	c := -2 * math.Log2E * math.Sqrt(2/math.Pi)
+	VMULPS(x, x, y)
+	VMOVUPS(constant(0.044715*c), e)
+	VFMADD213PS(constant(c), y, e)
+	VMULPS(x, e, e)
+	exp2(e)
+	VADDPS(constant(1), e, e)
+	VDIVPS(e, x, x)
+}
+
 func norm(in []VecVirtual) {
 	VSUBPS(in[1], in[0], in[0])
 	VFMADD213PS(in[3], in[2], in[0])

@@ -149,7 +149,7 @@ template <class T, int N> DEVICE void group_norm(const GroupNormParams &p) {
 // layers.layerNorm
 //
 //   x, out      [ROWS C]
-//   gamma, beta [C]
+//   gamma, beta [C], of layer_norm_bare null
 //   grid        ROWS/8, rounded up
 //   block       256 threads: a warp per row
 struct LayerNormParams {
@@ -160,7 +160,7 @@ struct LayerNormParams {
   float eps;
 };
 
-template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) {
+template <class T, int N, bool BARE> DEVICE void layer_norm_rows(const LayerNormParams &p) {
   const int lane = threadIdx.x & 31, row = blockIdx.x * 8 + threadIdx.x / 32, packs = p.channels / N;
   if (row >= p.rows) return; // the whole warp
   const Pack<T, N> *x = (const Pack<T, N> *)p.x + (int64_t)row * packs;
@@ -183,9 +183,55 @@ template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) {
   const float inverse = 1.f / sqrtf(sum_of<32>(square) / p.channels + p.eps);
   for (int c = lane; c < packs; c += 32) {
     Pack<T, N> v = x[c];
-    const Pack<float, N> gamma = *(const Pack<float, N> *)(p.gamma + c * N), beta = *(const Pack<float, N> *)(p.beta + c * N);
+    if constexpr (BARE) {
 #pragma unroll
-    for (int e = 0; e < N; e++) from_float((to_float(v.at[e]) - mean) * inverse * gamma.at[e] + beta.at[e], v.at[e]);
+      for (int e = 0; e < N; e++) from_float((to_float(v.at[e]) - mean) * inverse, v.at[e]);
+    } else {
+      const Pack<float, N> gamma = *(const Pack<float, N> *)(p.gamma + c * N), beta = *(const Pack<float, N> *)(p.beta + c * N);
+#pragma unroll
+      for (int e = 0; e < N; e++) from_float((to_float(v.at[e]) - mean) * inverse * gamma.at[e] + beta.at[e], v.at[e]);
+    }
+    out[c] = v;
+  }
+}
+
+template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) { layer_norm_rows<T, N, false>(p); }
+template <class T, int N> DEVICE void layer_norm_bare(const LayerNormParams &p) { layer_norm_rows<T, N, true>(p); }
+
+// layers.rmsNorm
+//
+//   x, out [ROWS C]
+//   gamma  [C] or null
+//   grid   ROWS*LANES/256, rounded up
+//   block  256 threads: LANES of a warp per row, a power of two; heads are rows that need few
+struct RMSNormParams {
+  const void *x;
+  const float *gamma;
+  void *out;
+  int32_t rows, channels, lanes;
+  float eps;
+};
+
+template <class T, int N> DEVICE void rms_norm(const RMSNormParams &p) {
+  const int lane = threadIdx.x % p.lanes, row = blockIdx.x * (256 / p.lanes) + threadIdx.x / p.lanes;
+  const int packs = row < p.rows ? p.channels / N : 0; // all lanes take part in sums
+  const Pack<T, N> *x = (const Pack<T, N> *)p.x + (int64_t)row * (p.channels / N);
+  Pack<T, N> *out = (Pack<T, N> *)p.out + (int64_t)row * (p.channels / N);
+  float square = 0;
+  for (int c = lane; c < packs; c += p.lanes) {
+    const Pack<T, N> v = x[c];
+#pragma unroll
+    for (int e = 0; e < N; e++) square += to_float(v.at[e]) * to_float(v.at[e]);
+  }
+  for (int mask = 1; mask < p.lanes; mask *= 2) square += shuffle_xor(square, mask);
+  const float inverse = 1.f / sqrtf(square / p.channels + p.eps);
+  for (int c = lane; c < packs; c += p.lanes) {
+    Pack<T, N> v = x[c];
+#pragma unroll
+    for (int e = 0; e < N; e++) {
+      const float y = to_float(v.at[e]) * inverse;
+      from_float(p.gamma ? y * p.gamma[c * N + e] : y, v.at[e]);
+    }
     out[c] = v;
   }
 }
@@ -201,7 +247,9 @@ template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) {
 #define NORMS(T, name)                                                                                                 \
   NORM(group_norm_sums, GroupNormParams, T, name)                                                                      \
   NORM(group_norm, GroupNormParams, T, name)                                                                           \
-  NORM(layer_norm, LayerNormParams, T, name)
+  NORM(layer_norm, LayerNormParams, T, name)                                                                           \
+  NORM(layer_norm_bare, LayerNormParams, T, name)                                                                      \
+  NORM(rms_norm, RMSNormParams, T, name)
 
 NORMS(float, f32)
 NORMS(f16, f16)
