@@ -114,16 +114,15 @@ func (h *host) locked(ctx context.Context, f func(context.Context) error) error 
 		if h.closed() {
 			return ErrClosed
 		}
-		both, cancel := context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(h.open, cancel)()
+		both := untilClose{Context: ctx, host: h}
+		defer both.end()
 		defer func() {
 			if h.closeLater {
 				h.closeLater = false
 				err = errors.Join(err, h.giveBack())
 			}
 		}()
-		return f(untilClose{both, ctx, h})
+		return f(&both)
 	})
 }
 
@@ -159,16 +158,37 @@ func (h *host) finish() (*OffloadStats, error) {
 
 // untilClose is the caller's context for one call; Close ends it too.
 type untilClose struct {
-	context.Context
-	caller context.Context
-	host   *host
+	context.Context // the caller's
+	host            *host
+
+	merging sync.Mutex
+	merged  context.Context // nil until somebody waits for it
+	cancel  func()
 }
 
-func (c untilClose) Err() error {
-	if err := c.caller.Err(); err != nil || !c.host.closed() {
+func (c *untilClose) Err() error {
+	if err := c.Context.Err(); err != nil || !c.host.closed() {
 		return err
 	}
 	return ErrClosed
+}
+
+// Done implements context.Context. Between operations Err is asked; what is read from a disk waits.
+func (c *untilClose) Done() <-chan struct{} {
+	c.merging.Lock()
+	defer c.merging.Unlock()
+	if c.merged == nil {
+		both, cancel := context.WithCancel(c.Context)
+		stop := context.AfterFunc(c.host.open, cancel)
+		c.merged, c.cancel = both, func() { stop(); cancel() }
+	}
+	return c.merged.Done()
+}
+
+func (c *untilClose) end() {
+	if c.cancel != nil {
+		c.cancel()
+	}
 }
 
 func (h *host) closed() bool { return h.open.Err() != nil }

@@ -102,11 +102,22 @@ func describe(stages []Stage) string {
 
 // link has the programs of stages leave values for each other: Note [Values that stay on a device].
 func link(stages []Stage) []*program.Program {
-	programs, kept := make([]*program.Program, len(stages)), make([][]*G.Node, len(stages))
-	keep := slices.ContainsFunc(stages, func(s Stage) bool { return len(s.Keep) > 0 })
+	last := map[*G.Node]int{} // stage that is given a node
 	for i, s := range stages {
-		programs[i], kept[i] = s.VM.prog, s.Keep
-		if !keep && len(s.Once) == 0 && len(s.Carry) == 0 {
+		for _, n := range s.VM.given {
+			last[n] = i
+		}
+	}
+	programs, kept := make([]*program.Program, len(stages)), make([][]*G.Node, len(stages))
+	until := -1 // the last stage that something is kept for
+	for i, s := range stages {
+		for _, n := range s.Keep {
+			if last[n] > i {
+				kept[i], until = append(kept[i], n), max(until, last[n])
+			}
+		}
+		programs[i] = s.VM.prog
+		if i > until && len(s.Once) == 0 && len(s.Carry) == 0 {
 			continue
 		}
 		programs[i] = s.VM.prog.Clone()

@@ -233,11 +233,11 @@ func overwrite(v G.Value, a program.Arg) bool {
 	if !ok {
 		return false
 	}
-	switch to := t.Data().(type) {
-	case []float32:
-		copy(to, a.F32())
-	case []int32:
-		copy(to, a.I32())
+	switch t.Dtype() { // Data would allocate
+	case tensor.Float32:
+		copy(t.Float32s(), a.F32())
+	case tensor.Int32:
+		copy(t.Int32s(), a.I32())
 	default:
 		return false
 	}

@@ -33,8 +33,8 @@ type Stage struct {
 	Fetch bool
 	// Once lists inputs whose values are the same in all passes.
 	Once []*G.Node
-	// Keep lists outputs that only later stages read, whose graphs were compiled with them as CompileOptions.Given: they
-	// may stay on the device, and are not let there.
+	// Keep lists outputs that are for this run alone: the next run's are written over them. Those that later stages are
+	// given, by CompileOptions.Given, may stay on the device, and their nodes then hold no value.
 	Keep []*G.Node
 
 	// Faulty, if set, is called after each pass with WithOutputChecks, and names by the values of the outputs the layer

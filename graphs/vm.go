@@ -32,6 +32,7 @@ type VM struct {
 	closed  atomic.Bool
 	freed   int // of the host, when the runner was made
 	outputs []*G.Node
+	given   []*G.Node // see CompileOptions
 	reads   []read
 	kept    map[int]G.Value // outputs of Stage.Keep: memory that is used again, since nobody else has it
 }
@@ -86,7 +87,7 @@ func (h *host) compile(g *G.ExprGraph, outputs []*G.Node, o CompileOptions) (vm 
 		// Roots come from a map.
 		slices.SortFunc(outputs, func(a, b *G.Node) int { return int(a.ID() - b.ID()) })
 	}
-	vm = &VM{host: h}
+	vm = &VM{host: h, given: o.Given}
 	for _, n := range outputs {
 		if into, child, ok := readNode(n); ok {
 			vm.reads = append(vm.reads, read{len(vm.outputs), into})

@@ -48,7 +48,7 @@ func (p *TextToImage) NewImageEncoder(height, width int) (e *ImageEncoder, err e
 
 // Stage is what Encode runs. Every picture that is encoded in a run is a pass.
 func (e *ImageEncoder) Stage(pictures int) graphs.Stage {
-	return graphs.Stage{VM: e.network.VM, Component: "vae", Name: "encoder", Passes: pictures}
+	return graphs.Stage{VM: e.network.VM, Component: "vae", Name: "encoder", Passes: pictures, Keep: e.network.out}
 }
 
 // Encode gives the latents of a picture, [1 L h w], as the UNet knows them: a sample of the encoder's distribution, as

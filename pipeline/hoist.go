@@ -106,9 +106,9 @@ func (d *denoising) stages(steps int, seen bool) (all []graphs.Stage) {
 		all = append(all, graphs.Stage{VM: d.text, Component: "unet", Name: "text", Keep: d.cut})
 	}
 	if d.time != nil {
-		all = append(all, graphs.Stage{VM: d.time, Component: "unet", Name: "time", Passes: (steps + d.chunk - 1) / d.chunk})
+		all = append(all, graphs.Stage{VM: d.time, Component: "unet", Name: "time", Passes: (steps + d.chunk - 1) / d.chunk, Keep: d.wide})
 	}
-	return append(all, graphs.Stage{VM: d.vm, Component: "unet", Passes: steps, Once: d.cut,
+	return append(all, graphs.Stage{VM: d.vm, Component: "unet", Passes: steps, Once: d.cut, Keep: []*G.Node{d.flags},
 		Carry: []graphs.Carry{{In: d.loop.state, Out: d.end}}, Fetch: seen, Faulty: d.faulty(d.scheduler)})
 }
 

@@ -110,7 +110,7 @@ func (j *Job) stages() (all []graphs.Stage, err error) {
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, graphs.Stage{VM: n.VM, Component: e.component})
+			all = append(all, graphs.Stage{VM: n.VM, Component: e.component, Keep: n.out})
 		}
 	}
 	all = append(all, j.loop.stages(j.Steps(), j.fetched)...)
@@ -122,7 +122,7 @@ func (j *Job) stages() (all []graphs.Stage, err error) {
 		if last := &all[len(all)-1]; last.VM == n.VM {
 			last.Passes++
 		} else {
-			all = append(all, graphs.Stage{VM: n.VM, Component: "vae", Passes: 1})
+			all = append(all, graphs.Stage{VM: n.VM, Component: "vae", Passes: 1, Keep: n.out})
 		}
 		return nil
 	}
@@ -254,7 +254,14 @@ func (j *Job) Step(ctx context.Context, run *graphs.Run, i int) (err error) {
 		j.noise.Randn(fresh)
 		eachImage(channelsLast, n.in.noise, fresh, j.shape)
 	}
-	err = run.Pass(ctx, n.vm)
+	if err = run.Pass(ctx, n.vm); err != nil {
+		return ofStep(i, err)
+	}
+	return nil
+}
+
+// ofStep says in which step a value was not finite.
+func ofStep(i int, err error) error {
 	var e *graphs.NonFiniteError
 	if errors.As(err, &e) {
 		e.Step = i

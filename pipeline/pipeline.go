@@ -19,6 +19,7 @@ import (
 	"github.com/euryale-ml/euryale/unet"
 	"github.com/euryale-ml/euryale/vae"
 	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
 )
 
 // TextToImage is a pipeline from a prompt to pictures: StableDiffusionPipeline and StableDiffusionXLPipeline. It may
@@ -312,4 +313,4 @@ func build[In any](p *TextToImage, component string, o graphs.CompileOptions, ad
 }
 
 // values are those of a node of float32 numbers.
-func values(n *G.Node) []float32 { return n.Value().Data().([]float32) }
+func values(n *G.Node) []float32 { return n.Value().(*tensor.Dense).Float32s() } // Data would allocate

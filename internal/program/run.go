@@ -402,17 +402,24 @@ func argOf(v G.Value, l Layout) (Arg, error) {
 		v = t.Materialize().(*tensor.Dense)
 	}
 	a := Arg{Shape: v.Shape()}
-	switch data := v.Data().(type) {
-	case []float32:
-		a.DType, a.Data = dtype.F32, Bytes(data)
-	case []int32:
-		a.DType, a.Data = dtype.I32, Bytes(data)
-	case float32:
-		a.DType, a.Data = dtype.F32, Bytes([]float32{data})
-	case int32:
-		a.DType, a.Data = dtype.I32, Bytes([]int32{data})
+	switch t, dense := v.(*tensor.Dense); {
+	case dense && t.Dtype() == tensor.Float32 && !t.IsScalar(): // its Data would allocate
+		a.DType, a.Data = dtype.F32, Bytes(t.Float32s())
+	case dense && t.Dtype() == tensor.Int32 && !t.IsScalar():
+		a.DType, a.Data = dtype.I32, Bytes(t.Int32s())
 	default:
-		return Arg{}, fmt.Errorf("values of type %T are not run here; use float32 or int32", data)
+		switch data := v.Data().(type) {
+		case []float32:
+			a.DType, a.Data = dtype.F32, Bytes(data)
+		case []int32:
+			a.DType, a.Data = dtype.I32, Bytes(data)
+		case float32:
+			a.DType, a.Data = dtype.F32, Bytes([]float32{data})
+		case int32:
+			a.DType, a.Data = dtype.I32, Bytes([]int32{data})
+		default:
+			return Arg{}, fmt.Errorf("values of type %T are not run here; use float32 or int32", data)
+		}
 	}
 	if l == LinearPanels || l == ConvPanels {
 		dst := alignedBytes(Packed(l, a.Shape, dtype.F32))
