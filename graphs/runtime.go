@@ -85,7 +85,10 @@ func (rt *Runtime) compile(g *G.ExprGraph, outputs []*G.Node, o CompileOptions) 
 			return err
 		}
 		vm.rt = rt
-		return rt.opt.unread(vm.prog)
+		if err := rt.opt.unread(vm.prog); err != nil {
+			return err
+		}
+		return vm.letWeights()
 	})
 	if err != nil {
 		return nil, err

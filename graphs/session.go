@@ -18,11 +18,12 @@ type session struct {
 	device  device.Device
 	engine  *engine.Engine
 	runners []*program.Runner // of the stages
+	index   map[stored]int    // of the plan's weights
 }
 
 // newSession loads the masters, takes the device memory and binds every graph to it.
 func (h *host) newSession(ctx context.Context, l *listing, opt *options) (s *session, err error) {
-	s = &session{listing: l, host: h, opt: opt, device: h.device}
+	s = &session{listing: l, host: h, opt: opt, device: h.device, index: map[stored]int{}}
 	defer func() {
 		if err != nil {
 			if e := s.close(); e != nil {
@@ -58,14 +59,13 @@ func (h *host) newSession(ctx context.Context, l *listing, opt *options) (s *ses
 	if opt.trace {
 		s.engine.Record()
 	}
-	index := map[stored]int{}
 	for i, k := range l.weights {
-		index[k] = i
+		s.index[k] = i
 	}
 	for i, prog := range l.programs {
 		runner, err := program.NewDeviceRunner(prog, h.pool, h.weights, program.Device{
 			Dev: s.device, Memory: s.engine.Activations(i),
-			Weight: func(name string, l program.Layout) device.Ptr { return s.engine.Weight(i, index[stored{name, l}]) },
+			Weight: func(name string, l program.Layout) device.Ptr { return s.engine.Weight(i, s.index[stored{name, l}]) },
 			Before: func(int, program.Call) error { return s.engine.Before() },
 			After:  func(int, program.Call) error { return s.engine.After() },
 			Idle:   s.engine.Idle, Passed: s.engine.Passed,

@@ -134,6 +134,44 @@ func (e *Engine) Weight(phase, weight int) device.Ptr {
 	return 0
 }
 
+// Address is that of an offset in the plan's memory.
+func (e *Engine) Address(offset int) device.Ptr { return e.memory + device.Ptr(offset) }
+
+// Resident is where a weight lies in the plan's memory, if its bytes are there for the calls issued now.
+func (e *Engine) Resident(weight int) (offset int, ok bool) {
+	find := func(load int) (int, bool) {
+		l := &e.plan.Loads[load]
+		at := l.Offset
+		for _, w := range l.Weights {
+			if w == weight {
+				return at, true
+			}
+			at += offload.AlignUp(e.inv.Weights[w].Bytes)
+		}
+		return 0, false
+	}
+	if e.kept {
+		for i := range e.plan.Loads {
+			if e.plan.Loads[i].Stays == offload.Kept {
+				if at, ok := find(i); ok {
+					return at, true
+				}
+			}
+		}
+	}
+	if !e.running {
+		return 0, false
+	}
+	for _, c := range e.copies[:min(e.awaited, len(e.copies))] {
+		if c.Last >= e.called {
+			if at, ok := find(c.Load); ok {
+				return at, true
+			}
+		}
+	}
+	return 0, false
+}
+
 // ErrRunning is returned when a second image is started while one runs.
 var ErrRunning = errors.New("engine: an image is being made")
 

@@ -147,7 +147,10 @@ func init() {
 			return job(t).Prepare(context.Background(), nil, pipeline.Conditioning{})
 		}, "pipeline.(*Job).Prepare", new(*pipeline.RequestError), nil},
 		"pipeline.Job.EncodePrompt": {func(t *testing.T) error {
-			return between(t, func(j *pipeline.Job, run *graphs.Run) error { _, err := j.EncodePrompt(context.Background(), run); return err })
+			return between(t, func(j *pipeline.Job, run *graphs.Run) error {
+				_, err := j.EncodePrompt(context.Background(), run)
+				return err
+			})
 		}, "graphs.(*Run).Pass", nil, nil},
 		"pipeline.Job.Step": {func(t *testing.T) error {
 			return between(t, func(j *pipeline.Job, run *graphs.Run) error { return j.Step(context.Background(), run, 0) })
