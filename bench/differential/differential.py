@@ -10,6 +10,7 @@ part, a line of JSON, by another line:
     cases()                yields cases, which are dicts of JSON values
     compare(case, answer)  -> (outcome, what is to be said of it or None)
     prepare(case)          optional: makes what a case needs, before it is answered
+    CHUNK                  optional: how many cases are answered together
 
 The outcomes, the last of which must not occur:
 
@@ -52,7 +53,8 @@ def work(job):
     return [(c, *module.compare(c, json.loads(a))) for c, a in zip(chunk, answers)]
 
 
-def chunks(part, binary, every, size=64):
+def chunks(part, binary, every):
+    size = getattr(importlib.import_module(part), "CHUNK", 64)
     it = itertools.islice(importlib.import_module(part).cases(), 0, None, every)
     while chunk := list(itertools.islice(it, size)):
         yield part, binary, chunk

@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "textenc" / "testdata
 import make_hostile as hostile
 
 COUNT = 8_200  # of each folder
+CHUNK = 4_096  # cases that are answered together: opening the folders takes as long as hundreds of them
 FOLDERS = [name for name in hostile.FOLDERS if name != "alone"]  # which transformers 5 alone opens
 
 
