@@ -13,7 +13,7 @@ import (
 	G "gorgonia.org/gorgonia"
 )
 
-// loopGraph is a step x -> x + silu(fc x) + side c, of which side c is the same in all steps.
+// loopGraph is a step x -> x + c(b(a(silu(fc x)))) + side c, of which side c is the same in all steps.
 type loopGraph struct {
 	x, c, side, y *G.Node
 	state, cond   []float32
@@ -29,7 +29,7 @@ func newLoopGraph(t *testing.T) (l loopGraph) {
 	if l.side, err = s.On(l.c).Linear("side", loopWidth).Node(); err != nil {
 		t.Fatal(err)
 	}
-	if l.y, err = s.On(l.x).Linear("fc", loopWidth).SiLU().Add(s.On(l.side)).Add(s.On(l.x)).Node(); err != nil {
+	if l.y, err = s.On(l.x).Linear("fc", loopWidth).SiLU().Linear("a", loopWidth).Linear("b", loopWidth).Linear("c", loopWidth).Add(s.On(l.side)).Add(s.On(l.x)).Node(); err != nil {
 		t.Fatal(err)
 	}
 	for n, into := range map[*G.Node]*[]float32{l.x: &l.state, l.c: &l.cond} {
@@ -49,7 +49,7 @@ func (l loopGraph) begin() {
 
 func loopWeights() loader.Values {
 	rng, w := rand.New(rand.NewPCG(5, 6)), loader.Values{}
-	for _, name := range []string{"side", "fc"} {
+	for _, name := range []string{"side", "fc", "a", "b", "c"} {
 		for suffix, shape := range map[string][]int{"weight": {loopWidth, loopWidth}, "bias": {loopWidth}} {
 			x := make([]float32, loopWidth*(map[bool]int{true: loopWidth, false: 1}[suffix == "weight"]))
 			for i := range x {

@@ -167,7 +167,7 @@ func TestOpsHaveFormsOfTheirOwn(t *testing.T) {
 		if _, _, _, err := runSnake(t, missing, cuda, graphs.WithKernels(string(ptx))); err == nil || !strings.Contains(err.Error(), "no kernel snail_f16") {
 			t.Errorf("a kernel that is not there: %v", err)
 		}
-		for want, texts := range map[string][]string{"has no .visible .entry": {"mov"}, "is a kernel snake_bf16 already": {string(ptx), string(ptx)}} {
+		for want, texts := range map[string][]string{"has no .visible .entry": {"mov"}, "is a kernel snake_f32 already": {string(ptx), string(ptx)}} {
 			if _, err := graphs.Open(cuda, graphs.WithKernels(texts...)); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v", want, err)
 			}

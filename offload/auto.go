@@ -15,12 +15,12 @@ func Auto(budget int, opts ...Option) Strategy {
 			p.Why = "everything fits: each weight is copied once and stays"
 			return p, nil
 		}
-		if least := Build(inv, s.name, Spec{Stays: fixed}); least.Peak > s.budget {
+		if least := build(inv, s.name, Spec{Stays: fixed}); least.Peak > s.budget {
 			return nil, newBudgetError(least, inv, s.budget, s.profile)
 		}
 		best := searched(inv, s.name, fixed, s.profile).best(s.budget, s.most, s.limited)
 		if best == nil {
-			return nil, newBudgetError(Build(inv, s.name, Spec{Stays: fixed}), inv, s.budget, s.profile)
+			return nil, newBudgetError(build(inv, s.name, Spec{Stays: fixed}), inv, s.budget, s.profile)
 		}
 		return best, nil
 	})
@@ -132,7 +132,7 @@ func searched(inv *Inventory, name string, fixed map[int]Residence, prof Profile
 
 func (a *search) try(c candidate) {
 	spec, held := a.spec(c)
-	p := Build(a.short, a.name, spec)
+	p := build(a.short, a.name, spec)
 	f := Simulate(p, a.short, a.prof)
 	c.held, c.step, c.total, c.peak = held, f.Step, f.Total, p.Peak
 	a.tried = append(a.tried, &c)
@@ -169,7 +169,7 @@ func (a *search) best(budget, most int, limited bool) *Plan {
 		return nil
 	}
 	spec, _ := a.spec(*best)
-	p := Build(a.inv, a.name, spec)
+	p := build(a.inv, a.name, spec)
 	p.Why = fmt.Sprintf("the best of %d plans on %s: a window of %s, %s of the loop's %s resident, %s; predicted %.4g s per step, %.4g s with everything resident",
 		len(a.tried), a.prof.Name, mib(best.window), mib(best.held), mib(a.total), rules[best.rule].name, best.step, a.compute)
 	return p
@@ -246,7 +246,7 @@ type CurvePoint struct {
 	Total  float64 `json:"total"`
 }
 
-// Curve is the predicted time at n budgets from the smallest that works to everything resident.
+// Curve, of a profile that is checked, is the predicted time at n budgets from the smallest that works to everything resident.
 func Curve(inv *Inventory, prof Profile, n int) []CurvePoint {
 	low, high := Smallest(inv), all(inv, "none", Kept, nil).Peak
 	var curve []CurvePoint

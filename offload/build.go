@@ -1,6 +1,7 @@
 package offload
 
 import (
+	"fmt"
 	"maps"
 	"sort"
 )
@@ -24,7 +25,44 @@ const seams = 24
 //
 // Streamed loads lie as near to the top of the arena as those around them allow, so that large weights of calls
 // with small activations use the room that calls with large activations need later.
-func Build(inv *Inventory, name string, s Spec) *Plan {
+//
+// A Spec that is not of the inventory is a *SettingError.
+func Build(inv *Inventory, name string, s Spec) (*Plan, error) {
+	if err := s.check(inv); err != nil {
+		return nil, err
+	}
+	return build(inv, name, s), nil
+}
+
+// check refuses what no inventory has, or this one does not.
+func (s *Spec) check(inv *Inventory) error {
+	for name, n := range map[string]int{"Window": s.Window, "Seam": s.Seam, "MinRun": s.MinRun} {
+		if n < 0 {
+			return &SettingError{"Spec." + name, fmt.Sprintf("is %d", n)}
+		}
+	}
+	if s.Seam > seams {
+		return &SettingError{"Spec.Seam", fmt.Sprintf("is %d, want 1 to %d, or 0", s.Seam, seams)}
+	}
+	for w, r := range s.Stays {
+		if w < 0 || w >= len(inv.Weights) {
+			return &SettingError{"Spec.Stays", fmt.Sprintf("names weight %d; the inventory has %d", w, len(inv.Weights))}
+		}
+		if r > Kept {
+			return &SettingError{"Spec.Stays", fmt.Sprintf("has residence %d for weight %d", r, w)}
+		}
+	}
+	for _, g := range s.Groups {
+		for _, w := range g {
+			if w < 0 || w >= len(inv.Weights) {
+				return &SettingError{"Spec.Groups", fmt.Sprintf("names weight %d; the inventory has %d", w, len(inv.Weights))}
+			}
+		}
+	}
+	return nil
+}
+
+func build(inv *Inventory, name string, s Spec) *Plan {
 	b := builder{inv: inv, spec: s, plan: &Plan{Strategy: name}}
 	b.holdSmall()
 	b.keep()

@@ -19,7 +19,7 @@ func (h halfHeld) Plan(inv *offload.Inventory) (*offload.Plan, error) {
 			spec.Stays[w] = offload.Held
 		}
 	}
-	return offload.Build(inv, h.Name(), spec), nil
+	return offload.Build(inv, h.Name(), spec)
 }
 
 func ExampleStrategy() {

@@ -2,6 +2,7 @@ package offload
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -50,6 +51,24 @@ func ProfileByName(name string) (Profile, error) {
 	return Profile{}, fmt.Errorf("offload: no profile %q; there are %s", name, strings.Join(names, ", "))
 }
 
+// Check refuses a profile by which nothing can be timed, as the zero value.
+func (p Profile) Check() error {
+	for _, f := range []struct {
+		name  string
+		value float64
+	}{{"FLOPs", p.FLOPs}, {"Memory", p.Memory}, {"Link", p.Link}} {
+		if !(f.value > 0 && f.value <= math.MaxFloat64) {
+			return &SettingError{fmt.Sprintf("profile %q", p.Name), fmt.Sprintf("has %s %g, want a rate per second", f.name, f.value)}
+		}
+	}
+	for name, d := range map[string]time.Duration{"Launch": p.Launch, "Latency": p.Latency} {
+		if d < 0 {
+			return &SettingError{fmt.Sprintf("profile %q", p.Name), fmt.Sprintf("has %s %v", name, d)}
+		}
+	}
+	return nil
+}
+
 // call is how long a kernel call takes.
 func (p *Profile) call(c *Call, weightBytes int) float64 {
 	busy := max(float64(c.FLOPs)/p.FLOPs, (float64(c.Bytes)+float64(weightBytes))/p.Memory)
@@ -78,7 +97,8 @@ type LayerTime struct {
 	Seconds float64
 }
 
-// Simulate runs a plan on a clock: one compute engine, one copy engine, one link.
+// Simulate runs a plan on a clock: one compute engine, one copy engine, one link. The plan must be proven and the profile
+// checked: else the clock means nothing.
 func Simulate(p *Plan, inv *Inventory, prof Profile) *Forecast {
 	return simulate(p, inv, prof, nil)
 }

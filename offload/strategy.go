@@ -65,6 +65,21 @@ func Prefetch(bytes int) Option { return func(o *options) { o.window = bytes } }
 // is refused with a *HostError.
 func Pin(bytes int) Option { return func(o *options) { o.pin = bytes } }
 
+// SettingError is a number or a name, of a Spec, an Option or a Profile, that cannot be.
+type SettingError struct{ Setting, Problem string }
+
+func (e *SettingError) Error() string { return "offload: " + e.Setting + " " + e.Problem }
+
+// check refuses numbers that mean nothing.
+func (o *options) check() error {
+	for name, n := range map[string]int{"Budget": o.budget, "Prefetch": o.window, "Pin": o.pin, "Resident": o.most} {
+		if n < 0 {
+			return &SettingError{name, fmt.Sprintf("is %d bytes", n)}
+		}
+	}
+	return o.profile.Check()
+}
+
 // HostError reports weights that do not fit the host's budget.
 type HostError struct{ Need, Have int }
 
@@ -104,6 +119,9 @@ func newStrategy(name string, opts []Option, plan func(*strategy, *Inventory, ma
 func (s *strategy) Name() string { return s.name }
 
 func (s *strategy) Plan(inv *Inventory) (*Plan, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
 	if need := inv.WeightBytes(""); s.pin > 0 && need > s.pin {
 		return nil, &HostError{need, s.pin}
 	}
@@ -152,14 +170,14 @@ func all(inv *Inventory, name string, stays Residence, fixed map[int]Residence) 
 	for w := range inv.Weights {
 		spec.Stays[w] = max(stays, fixed[w])
 	}
-	return Build(inv, name, spec)
+	return build(inv, name, spec)
 }
 
 // Sequential takes the least memory: the weights of one call at a time, as diffusers'
 // enable_sequential_cpu_offload. With Prefetch they come ahead through a ring.
 func Sequential(opts ...Option) Strategy {
 	return newStrategy("sequential", opts, func(s *strategy, inv *Inventory, fixed map[int]Residence) (*Plan, error) {
-		return Build(inv, s.name, Spec{Stays: fixed, Window: s.window, Ahead: s.window > 0}), nil
+		return build(inv, s.name, Spec{Stays: fixed, Window: s.window, Ahead: s.window > 0}), nil
 	})
 }
 
@@ -168,7 +186,7 @@ func Sequential(opts ...Option) Strategy {
 func Group(n int, opts ...Option) Strategy {
 	return newStrategy(fmt.Sprintf("group:%d", n), opts, func(s *strategy, inv *Inventory, fixed map[int]Residence) (*Plan, error) {
 		if n < 1 {
-			return nil, fmt.Errorf("offload: a group of %d layers; it takes at least 1", n)
+			return nil, &SettingError{"Group", fmt.Sprintf("is of %d layers, want at least 1", n)}
 		}
 		spec := Spec{Stays: fixed, Window: s.window, Ahead: s.window > 0}
 		for i := range inv.Phases {
@@ -191,7 +209,7 @@ func Group(n int, opts ...Option) Strategy {
 			}
 			spec.Groups = append(spec.Groups, group)
 		}
-		return Build(inv, s.name, spec), nil
+		return build(inv, s.name, spec), nil
 	})
 }
 
@@ -238,4 +256,4 @@ func newBudgetError(p *Plan, inv *Inventory, budget int, prof Profile) error {
 }
 
 // Smallest is the least device memory with which a pipeline runs at all: Sequential's peak.
-func Smallest(inv *Inventory) int { return Build(inv, "sequential", Spec{}).Peak }
+func Smallest(inv *Inventory) int { return build(inv, "sequential", Spec{}).Peak }

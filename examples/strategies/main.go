@@ -21,7 +21,10 @@ func (lastUsed) Name() string { return "last-used" }
 
 func (s lastUsed) Plan(inv *offload.Inventory) (*offload.Plan, error) {
 	stays := map[int]offload.Residence{}
-	plan := offload.Build(inv, s.Name(), offload.Spec{Stays: stays})
+	plan, err := offload.Build(inv, s.Name(), offload.Spec{Stays: stays})
+	if err != nil {
+		return nil, err
+	}
 	if plan.Peak > s.budget {
 		return nil, &offload.BudgetError{Layer: "the largest", Need: plan.Peak, Have: s.budget, Smallest: plan.Peak}
 	}
@@ -35,7 +38,10 @@ func (s lastUsed) Plan(inv *offload.Inventory) (*offload.Plan, error) {
 		for _, w := range loop.Calls[c].Weights {
 			stays[w] = offload.Held
 		}
-		larger := offload.Build(inv, s.Name(), offload.Spec{Stays: stays, Ahead: true})
+		larger, err := offload.Build(inv, s.Name(), offload.Spec{Stays: stays, Ahead: true})
+		if err != nil {
+			return nil, err
+		}
 		if larger.Peak > s.budget {
 			break
 		}
