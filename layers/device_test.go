@@ -47,6 +47,20 @@ var deviceCases = []struct {
 	{"attention of heads of 160", attention{heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
 	{"attention of heads of 512", attention{heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
 	{"attention of heads of 100", attention{heads: 2}, shapes("1 33 200", "1 35 200", "1 35 200"), 0},
+
+	{"attention of heads of 128", attention{heads: 2}, shapes("2 130 256", "2 77 256", "2 77 256"), 0},
+	{"attention of heads of 128, causal", attention{heads: 1, causal: true}, shapes("1 140 128", "1 140 128", "1 140 128"), 0},
+	{"shared heads of 128, causal, of a scale", attention{heads: 4, kvHeads: 2, causal: true, scale: 0.05},
+		shapes("2 70 512", "2 70 256", "2 70 256"), 0},
+	{"shared heads of 128 with lengths", attention{heads: 3, kvHeads: 1, lengths: true}, shapes("6 33 384", "6 50 128", "6 50 128", "6"), 51},
+	{"heads of 128 with a bias", attention{heads: 2, bias: true}, shapes("2 35 256", "2 67 256", "2 67 256", "2 2 35 67"), 0},
+	{"heads of 64 with a bias of positions", attention{heads: 3, bias: true, scale: 0.2},
+		shapes("2 131 192", "2 131 192", "2 131 192", "3 131 131"), 0},
+	{"heads of 64 with a mask of keys", attention{heads: 2, kvHeads: 1, bias: true}, shapes("3 20 128", "3 150 64", "3 150 64", "3 1 1 150"), 0},
+	{"heads of 64 with everything", attention{heads: 2, kvHeads: 1, causal: true, bias: true, lengths: true},
+		shapes("3 135 128", "3 135 64", "3 135 64", "1 2 135 135", "3"), 136},
+	{"shared heads of 160 with a bias", attention{heads: 2, kvHeads: 1, bias: true}, shapes("1 40 320", "1 45 160", "1 45 160", "1 1 40 45"), 0},
+	{"heads of 200 with lengths", attention{heads: 2, lengths: true}, shapes("4 5 400", "4 40 400", "4 40 400", "4"), 41},
 }
 
 // The device form of every op gives what its definition gives for arguments of the device's type.

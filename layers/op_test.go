@@ -59,6 +59,17 @@ var opCases = []struct {
 		shapes("12 3 4 5", "4 3 4 5", "61", "2", "2 3 4 5"), 0},
 	{"not finite", nonFinite{}, shapes("2 3 4 5", "8 4 4 5"), 0},
 	{"timesteps of six numbers", timesteps{dim: 8, shift: 1}, shapes("2 6"), 0},
+
+	{"attention of shared heads", attention{heads: 6, kvHeads: 2}, shapes("2 9 48", "2 5 16", "2 5 16"), 0},
+	{"attention of one head of keys", attention{heads: 4, kvHeads: 1, causal: true}, shapes("2 9 32", "2 9 8", "2 9 8"), 0},
+	{"attention of a scale", attention{heads: 2, scale: 1}, shapes("1 4 16", "1 5 16", "1 5 16"), 0},
+	{"attention with a bias of positions", attention{heads: 2, bias: true, scale: 1}, shapes("2 7 16", "2 7 16", "2 7 16", "2 7 7"), 0},
+	{"attention with a bias of everything", attention{heads: 2, bias: true}, shapes("2 7 16", "2 19 16", "2 19 16", "2 2 7 19"), 0},
+	{"attention with a mask of keys", attention{heads: 2, kvHeads: 1, bias: true}, shapes("3 7 16", "3 20 8", "3 20 8", "3 1 1 20"), 0},
+	{"causal attention with a mask", attention{heads: 2, causal: true, bias: true}, shapes("2 8 16", "2 8 16", "2 8 16", "1 1 8 8"), 0},
+	{"attention with lengths", attention{heads: 2, lengths: true}, shapes("5 3 16", "5 4 16", "5 4 16", "5"), 5},
+	{"attention with everything", attention{heads: 4, kvHeads: 2, scale: 0.3, causal: true, bias: true, lengths: true},
+		shapes("3 21 32", "3 21 16", "3 21 16", "4 21 21", "3"), 22},
 }
 
 // shapes reads "2 3 4" as a shape.
@@ -82,11 +93,14 @@ func arguments(in []tensor.Shape, k kind, ids int) []G.Value {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var vals []G.Value
 	for i, s := range in {
-		whole := ids > 0 && (k == kind(embed{}) && i == 0 || k == kind(pick{}) && i == 1)
-		if whole {
+		a, isAttention := k.(attention)
+		if ids > 0 && k.Below(i, in) > 0 {
 			d := make([]int32, s.TotalSize())
 			for j := range d {
 				d[j] = rng.Int32N(int32(ids))
+			}
+			if isAttention {
+				d[0] = 0 // an image without keys
 			}
 			vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(d)))
 			continue
@@ -96,6 +110,8 @@ func arguments(in []tensor.Shape, k kind, ids int) []G.Value {
 			d[j] = float32(rng.NormFloat64())
 		}
 		switch {
+		case isAttention && a.bias && i == a.biasAt():
+			hide(d, last(s))
 		case k == kind(nonFinite{}) && i == 1:
 			d[len(d)-1] = float32(math.Inf(1))
 		case s.Eq(tensor.Shape{sched.StepSize}):
@@ -104,6 +120,19 @@ func arguments(in []tensor.Shape, k kind, ids int) []G.Value {
 		vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(d)))
 	}
 	return vals
+}
+
+// hide masks numbers of a bias: a fifth of all, the first row as a whole, and the last one by the lowest number, which hides
+// none of its keys, as all are alike.
+func hide(bias []float32, row int) {
+	for i := range bias {
+		if i%5 == 0 || i < row {
+			bias[i] = float32(math.Inf(-1))
+		}
+	}
+	for i := range bias[len(bias)-row:] {
+		bias[len(bias)-row+i] = -math.MaxFloat32
+	}
 }
 
 // The host form of every op gives what its definition gives, with weights packed in each stored type.
@@ -171,6 +200,7 @@ func TestHashesCoverEveryField(t *testing.T) {
 		activate{act: silu}, activate{act: gelu}, activate{act: quickGELU}, activate{act: geglu},
 		add{}, addChannels{}, concat{}, upsample{}, upsample{oddHeight: true}, upsample{oddWidth: true}, embed{}, pick{},
 		timesteps{dim: 2}, timesteps{dim: 4}, timesteps{dim: 2, flip: true}, timesteps{dim: 2, shift: 1},
+		attention{heads: 2, kvHeads: 1}, attention{heads: 2, scale: 1}, attention{heads: 2, bias: true}, attention{heads: 2, lengths: true},
 	}
 	seen := map[uint32]kind{}
 	for _, k := range distinct {
