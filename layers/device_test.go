@@ -61,6 +61,14 @@ var deviceCases = []struct {
 		shapes("3 135 128", "3 135 64", "3 135 64", "1 2 135 135", "3"), 136},
 	{"shared heads of 160 with a bias", attention{heads: 2, kvHeads: 1, bias: true}, shapes("1 40 320", "1 45 160", "1 45 160", "1 1 40 45"), 0},
 	{"heads of 200 with lengths", attention{heads: 2, lengths: true}, shapes("4 5 400", "4 40 400", "4 40 400", "4"), 41},
+	{"conv of a sequence, several tiles", convOf(window{kernel: HW{1, 7}, stride: HW{1, 2}, pad: padding{left: 3, right: 3}}, 1),
+		shapes("2 150 16", "72 16 7", "72"), 0},
+	{"conv without bias, several tiles", convWindow{window: unit(window{kernel: HW{2, 3}}), groups: 1}, shapes("1 9 12 24", "72 24 2 3"), 0},
+	{"conv with a dilation, several tiles", convOf(window{kernel: Square(3), dilation: Square(2), pad: padding{2, 2, 2, 2}}, 1),
+		shapes("1 9 8 24", "72 24 3 3", "72"), 0},
+	{"conv of groups, several tiles", convOf(window{kernel: Square(3), stride: HW{1, 2}, pad: padding{1, 1, 1, 1}}, 2),
+		shapes("1 9 17 12", "140 6 3 3", "140"), 0},
+	{"global average of many pixels", adaptiveAverage{h: 1, w: 1}, shapes("1 70 65 9"), 0},
 }
 
 // The device form of every op gives what its definition gives for arguments of the device's type.
@@ -155,9 +163,10 @@ func taps(a program.Arg) []byte {
 	s := a.Shape
 	out := make([]float32, 0, len(w))
 	for o := range s[0] {
-		for tap := range s[2] * s[3] {
+		taps := s[2:].TotalSize()
+		for tap := range taps {
 			for c := range s[1] {
-				out = append(out, w[(o*s[1]+c)*s[2]*s[3]+tap])
+				out = append(out, w[(o*s[1]+c)*taps+tap])
 			}
 		}
 	}

@@ -70,6 +70,37 @@ var opCases = []struct {
 	{"attention with lengths", attention{heads: 2, lengths: true}, shapes("5 3 16", "5 4 16", "5 4 16", "5"), 5},
 	{"attention with everything", attention{heads: 4, kvHeads: 2, scale: 0.3, causal: true, bias: true, lengths: true},
 		shapes("3 21 32", "3 21 16", "3 21 16", "4 21 21", "3"), 22},
+	{"conv of unequal strides", convOf(window{kernel: HW{3, 2}, stride: HW{1, 2}, pad: padding{1, 0, 1, 1}}, 1), shapes("2 7 6 5", "18 5 3 2", "18"), 0},
+	{"conv with a dilation", convOf(window{kernel: Square(3), dilation: HW{2, 3}, pad: padding{2, 3, 2, 3}}, 1), shapes("1 8 7 20", "6 20 3 3", "6"), 0},
+	{"conv of wide channels with a dilation", convOf(window{kernel: Square(2), dilation: Square(2)}, 1), shapes("1 4 5 400", "6 400 2 2", "6"), 0},
+	{"conv of groups of whole panels", convOf(window{kernel: Square(3), pad: padding{1, 1, 1, 1}}, 2), shapes("2 5 4 8", "32 4 3 3", "32"), 0},
+	{"conv of groups within a panel", convOf(window{kernel: Square(3), stride: Square(2)}, 5), shapes("1 7 9 15", "30 3 3 3", "30"), 0},
+	{"conv of groups wider than a block", convOf(window{kernel: Square(1)}, 2), shapes("1 2 3 900", "10 450 1 1", "10"), 0},
+	{"conv of two filters per channel", convOf(window{kernel: Square(2)}, 6), shapes("1 4 4 6", "12 1 2 2", "12"), 0},
+	{"depthwise conv", convOf(window{kernel: HW{5, 3}, pad: padding{2, 1, 2, 1}}, 37), shapes("2 6 7 37", "37 1 5 3", "37"), 0},
+	{"depthwise conv without bias", convWindow{window: unit(window{kernel: Square(3), stride: Square(2)}), groups: 16}, shapes("1 9 9 16", "16 1 3 3"), 0},
+	{"conv of a sequence", convOf(window{kernel: HW{1, 5}, stride: Square(2), pad: padding{left: 3, right: 1}}, 1), shapes("2 13 6", "9 6 5", "9"), 0},
+	{"conv of a sequence without bias", convWindow{window: unit(window{kernel: HW{1, 1}}), groups: 1}, shapes("2 5 8", "9 8 1"), 0},
+	{"conv of a sequence with everything", convOf(window{kernel: HW{1, 3}, dilation: HW{1, 4}, pad: padding{left: 8}}, 3), shapes("2 13 6", "9 2 3", "9"), 0},
+	{"max pool", pool{window: unit(window{kernel: Square(3), stride: Square(2), pad: padding{1, 1, 1, 1}})}, shapes("2 7 6 5"), 0},
+	{"max pool with a dilation", pool{window: unit(window{kernel: Square(2), dilation: Square(3), pad: padding{2, 2, 2, 2}})}, shapes("1 5 6 20"), 0},
+	{"max pool of a sequence", pool{window: unit(window{kernel: HW{1, 2}, stride: HW{1, 2}})}, shapes("3 7 4"), 0},
+	{"average pool counts padding", pool{average: true, window: unit(window{kernel: HW{2, 3}, stride: HW{2, 1}, pad: padding{1, 1, 0, 1}})}, shapes("2 7 6 5"), 0},
+	{"average pool of a sequence", pool{average: true, window: unit(window{kernel: HW{1, 4}, pad: padding{left: 2}})}, shapes("2 9 33"), 0},
+	{"adaptive average", adaptiveAverage{h: 3, w: 4}, shapes("2 7 6 5"), 0},
+	{"adaptive average to more parts than pixels", adaptiveAverage{h: 5, w: 1}, shapes("1 3 6 5"), 0},
+	{"global average", adaptiveAverage{h: 1, w: 1}, shapes("2 9 11 70"), 0},
+	{"adaptive average of a sequence", adaptiveAverage{h: 1, w: 3}, shapes("2 10 7"), 0},
+}
+
+// unit fills in strides and dilations of 1.
+func unit(w window) window {
+	w.stride, w.dilation = w.stride.or(Square(1)), w.dilation.or(Square(1))
+	return w
+}
+
+func convOf(w window, groups int) convWindow {
+	return convWindow{window: unit(w), groups: groups, bias: true}
 }
 
 // shapes reads "2 3 4" as a shape.
@@ -201,6 +232,13 @@ func TestHashesCoverEveryField(t *testing.T) {
 		add{}, addChannels{}, concat{}, upsample{}, upsample{oddHeight: true}, upsample{oddWidth: true}, embed{}, pick{},
 		timesteps{dim: 2}, timesteps{dim: 4}, timesteps{dim: 2, flip: true}, timesteps{dim: 2, shift: 1},
 		attention{heads: 2, kvHeads: 1}, attention{heads: 2, scale: 1}, attention{heads: 2, bias: true}, attention{heads: 2, lengths: true},
+		pool{}, pool{average: true}, adaptiveAverage{}, adaptiveAverage{h: 1}, adaptiveAverage{w: 1}, convWindow{}, convWindow{groups: 1}, convWindow{bias: true},
+	}
+	for _, w := range []window{
+		{kernel: HW{H: 1}}, {kernel: HW{W: 1}}, {stride: HW{H: 1}}, {stride: HW{W: 1}}, {dilation: HW{H: 1}}, {dilation: HW{W: 1}},
+		{pad: padding{top: 1}}, {pad: padding{left: 1}}, {pad: padding{bottom: 1}}, {pad: padding{right: 1}},
+	} {
+		distinct = append(distinct, pool{window: w}, convWindow{window: w})
 	}
 	seen := map[uint32]kind{}
 	for _, k := range distinct {
