@@ -38,10 +38,9 @@ func (k pool) infer(in []tensor.Shape) (tensor.Shape, error) {
 	if k.average && k.dilation != Square(1) {
 		return nil, misfit(k, in, "no dilation of an average")
 	}
-	// As torch demands, so that every window sees a number.
-	half := func(kernel, dilation int) int { return ((kernel-1)*dilation + 1) / 2 }
-	if h, w := half(k.kernel.H, k.dilation.H), half(k.kernel.W, k.dilation.W); max(k.pad.top, k.pad.bottom) > h || max(k.pad.left, k.pad.right) > w {
-		return nil, misfit(k, in, "a padding of at most half the window, %d and %d", h, w)
+	// As torch demands: without a dilation every window sees a number.
+	if h, w := k.kernel.H/2, k.kernel.W/2; max(k.pad.top, k.pad.bottom) > h || max(k.pad.left, k.pad.right) > w {
+		return nil, misfit(k, in, "a padding of at most half the kernel, %d and %d", h, w)
 	}
 	return k.result(k, in, last(x))
 }

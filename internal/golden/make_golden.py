@@ -24,6 +24,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+import make_layers
 import make_schedulers
 
 HERE = pathlib.Path(__file__).parent
@@ -216,6 +217,7 @@ def main():
     save_file(tensors, OUT / "pictures.safetensors")
     dump(OUT / "pictures.json", manifest)
     make_schedulers.write(OUT)
+    make_layers.write(OUT)
 
 
 if __name__ == "__main__":
