@@ -45,12 +45,11 @@ func (k attention) infer(in []tensor.Shape) (tensor.Shape, error) {
 		return nil, misfit(k, in, "q [B ... %d*D]", k.heads)
 	}
 	b, c := q[0], last(q)/k.heads*k.pairs()
-	if len(kk) < 3 || kk[0] != b || last(kk) != c || !kk.Eq(in[2]) || k.causal && rows(q) != rows(kk) {
-		positions := "..."
-		if k.causal {
-			positions = fmt.Sprint(rows(q)/b, " positions ")
-		}
-		return nil, misfit(k, in, "k and v [%d %s %d]", b, positions, c)
+	if len(kk) < 3 || kk[0] != b || last(kk) != c || !kk.Eq(in[2]) {
+		return nil, misfit(k, in, "k and v [%d ... %d]", b, c)
+	}
+	if k.causal && rows(q) != rows(kk) {
+		return nil, misfit(k, in, "k and v [%d ... %d] of %d positions, as q has", b, c, rows(q)/b)
 	}
 	sq, skv := rows(q)/b, rows(kk)/b
 	if k.bias && !k.takes(in[k.biasAt()], b, sq, skv) {

@@ -46,7 +46,7 @@ func (k convWindow) infer(in []tensor.Shape) (tensor.Shape, error) {
 		want = tensor.Shape{0, last(x) / k.groups, k.kernel.W}
 	}
 	if len(w) != len(want) || !w[1:].Eq(want[1:]) || w[0]%k.groups != 0 {
-		return nil, misfit(k, in, "w [Out %v, Out a multiple of the %d groups", fmt.Sprint(want[1:])[1:], k.groups)
+		return nil, misfit(k, in, "w [Out %v, Out a multiple of the %d groups", fmt.Sprint([]int(want[1:]))[1:], k.groups)
 	}
 	if k.bias && !in[2].Eq(tensor.Shape{w[0]}) {
 		return nil, misfit(k, in, "bias [%d]", w[0])
