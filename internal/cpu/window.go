@@ -205,10 +205,9 @@ func (p *Pool) MaxPool(out, in []float32, s Window) {
 			if at < 0 {
 				continue
 			}
-			for i, v := range in[at*s.C+from : at*s.C+to] {
-				if v > best[i] || v != v {
-					best[i] = v
-				}
+			row := in[at*s.C+from : at*s.C+to]
+			for i := range best[:len(row)] {
+				best[i] = max(best[i], row[i])
 			}
 		}
 	})

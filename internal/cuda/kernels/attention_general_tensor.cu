@@ -1,13 +1,17 @@
-// Attention of transformers' head sizes on tensor cores, with shared heads of keys, a bias, or keys that an image does not
-// have, and without them heads of 128. A pipeline of UNets does not load this file.
+// Attention of transformers' head sizes on tensor cores: heads of 128, and of 64 and 128 with shared heads of keys, a
+// bias, or keys that an image does not have. A pipeline of UNets does not load this file.
 #include "attention_tensor.h"
 
 // layers.tensorHeads has the same numbers.
-#define ATTENTION(D, WARPS, MT, KEYS, HELD)                                                                            \
-  KERNEL(attention_general_##D##_f16, GeneralAttentionParams, WARPS * 32) { attention<f16, D, D, WARPS, MT, KEYS, HELD>(of_block<f16>(p)); } \
-  KERNEL(attention_general_##D##_bf16, GeneralAttentionParams, WARPS * 32) { attention<bf16, D, D, WARPS, MT, KEYS, HELD>(of_block<bf16>(p)); }
+#define ATTENTION(FAMILY, PARAMS, T, D, WARPS, MT, KEYS, HELD, OWN)                                                    \
+  KERNEL(FAMILY##D##_##T, PARAMS, WARPS * 32) { attention<T, D, D, WARPS, MT, KEYS, HELD>(OWN); }
 
-ATTENTION(64, 4, 2, 64, true)
-ATTENTION(128, 4, 2, 32, false)
-KERNEL(attention_128_f16, AttentionParams, 128) { attention<f16, 128, 128, 4, 2, 32, false>(p); }
-KERNEL(attention_128_bf16, AttentionParams, 128) { attention<bf16, 128, 128, 4, 2, 32, false>(p); }
+#define PLAIN(...) ATTENTION(attention_, AttentionParams, __VA_ARGS__, p)
+#define GENERAL(T, ...) ATTENTION(attention_general_, GeneralAttentionParams, T, __VA_ARGS__, of_block<T>(p))
+
+PLAIN(f16, 128, 4, 2, 32, false)
+PLAIN(bf16, 128, 4, 2, 32, false)
+GENERAL(f16, 64, 4, 2, 64, true)
+GENERAL(bf16, 64, 4, 2, 64, true)
+GENERAL(f16, 128, 4, 2, 32, false)
+GENERAL(bf16, 128, 4, 2, 32, false)

@@ -5,15 +5,17 @@
 //   block  one warp per 16 MT queries
 //
 // v2: keys and values come through two shared tiles, one filled while the other is used; queries, scores and the running
-// softmax stay in registers, but for the queries of heads of 80 and 512. A warp has 32 queries where registers allow: what it loads of a tile
-// then serves two multiplications. Rows of D are padded to a multiple of 16 with zeros, and to an odd number of 16-byte
-// chunks, which spreads them over the banks. A block keeps DV columns of the result: heads of 512 are split, and their
-// scores computed once per part.
+// softmax stay in registers, but for the queries of heads of 80, 128 and 512. A warp has 32 queries where registers allow:
+// what it loads of a tile then serves two multiplications. Rows of D are padded to a multiple of 16 with zeros, and to an
+// odd number of 16-byte chunks, which spreads them over the banks. A block keeps DV columns of the result: heads of 512 are
+// split, and their scores computed once per part.
+//
+// Heads of 128 take tiles of 32 keys: with 64 registers spill on sm_90, and 102 KiB of shared memory are more than sm_86 has.
 #pragma once
 #include "attention.h"
 
-// Copies the first D columns of COUNT rows, or zeros from row left on, to rows of STRIDE bytes. Columns D to WIDE are zeros.
-// The threads that copy take whole rows, so that from row to row addresses differ by constants.
+// Copies the first D columns of COUNT rows, or zeros from row left on, to rows of STRIDE bytes. Columns D to WIDE are
+// zeros. The threads that copy take whole rows, so that from row to row addresses differ by constants.
 template <int D, int WIDE, int COUNT, int THREADS, int STRIDE>
 DEVICE void copy_rows(char *to, const void *from, int64_t row_bytes, int left) {
   constexpr int chunks = WIDE / 8, together = THREADS / chunks;
@@ -29,7 +31,7 @@ DEVICE void copy_rows(char *to, const void *from, int64_t row_bytes, int left) {
   }
 }
 
-// Adds the bias to a tile's scaled scores. Lanes have them as multiply_add leaves them; query is the first that the lane has.
+// Scales a tile's scores and adds the bias. Lanes have them as multiply_add leaves them; query is the first of the lane.
 template <class T, int MT, int TILES>
 DEVICE void add_bias(const GeneralAttentionParams &p, float (&s)[MT][TILES][4], int query, int key) {
   key += threadIdx.x % 4 * 2;
@@ -161,7 +163,11 @@ template <class T, int D, int DV, int WARPS, int MT, int KEYS, bool held, class 
 #pragma unroll
         for (int j = 0; j < KEYS / 8; j++)
 #pragma unroll
-          for (int e = 2 * h; e < 2 * h + 2; e++) part += s[m][j][e] = exp2_approx(general ? (s[m][j][e] - from) * scale : s[m][j][e] * scale - origin);
+          for (int e = 2 * h; e < 2 * h + 2; e++) {
+            // Lowest numbers, which masks are made of, do not overflow where the difference is taken first.
+            const float power = general ? (s[m][j][e] - from) * scale : s[m][j][e] * scale - origin;
+            part += s[m][j][e] = exp2_approx(power);
+          }
         total[m][h] = total[m][h] * shrink + part;
 #pragma unroll
         for (int j = 0; j < DVP / 8; j++) sum[m][j][2 * h] *= shrink, sum[m][j][2 * h + 1] *= shrink;

@@ -1,9 +1,10 @@
-// Convolutions and pools over any window of images, for every device, in float. Their definitions are in layers/window.go and
-// layers/pooling.go. What gemm.cu and the tensor cores' kernels take of these convolutions does not come here.
+// Convolutions and pools over any window of images, for every device, in float. Their definitions are
+// layers.convWindow, layers.pool and layers.adaptiveAverage. Convolutions that gemm.cu and the tensor cores' kernels take
+// do not come here.
 //
 //   x [B H W C]   w [N KH KW C/GROUPS]   out [B OH OW N]
 //
-// v1: right for every shape, and no faster than it needs to be. Filters with a dilation could run on tensor cores.
+// v1: nothing is read ahead. Filters with a dilation, and groups of many channels, could run on tensor cores.
 #include "machine.h"
 
 struct WindowParams {
@@ -25,9 +26,9 @@ DEVICE int64_t pixel(const WindowParams &p, int m, int ky, int kx) {
 
 enum { TILE = 64, DEPTH = 16 };
 
-// A product per group, as gemm.cu has it: grid (M/64 * (N/GROUPS)/64, GROUPS), 256 threads, each sums 4 x 4 of the tile.
+// A product per group, as gemm.cu has it: grid (M/64 * (N/GROUPS)/64, GROUPS), 256 threads, each sums 4 x 4.
 template <class T> DEVICE void convolve(const WindowParams &p) {
-  float(*a)[TILE + 4] = (float(*)[TILE + 4])shared_memory(), (*b)[TILE + 4] = a + DEPTH;
+  float(*a)[TILE + 4] = (float(*)[TILE + 4])shared_memory(), (*b)[TILE + 4] = a + DEPTH; // [DEPTH], of x and of w
   const int thread = threadIdx.x, tx = thread % 16 * 4, ty = thread / 16 * 4;
   const int rows = (int)(p.results / p.out_channels), columns = p.out_channels / p.groups, deep = p.channels / p.groups;
   const int tiles_n = (columns + TILE - 1) / TILE, m0 = blockIdx.x / tiles_n * TILE, n0 = blockIdx.x % tiles_n * TILE;
@@ -72,7 +73,8 @@ template <class T> DEVICE void depthwise(const WindowParams &p) {
     float sum = p.bias ? p.bias[n] : 0.f;
     for (int tap = 0; tap < taps; tap++) {
       const int64_t from = pixel(p, m, tap / p.kw, tap % p.kw);
-      if (from >= 0) sum += to_float(((const T *)p.x)[from * p.channels + n]) * to_float(((const T *)p.w)[(int64_t)n * taps + tap]);
+      if (from < 0) continue;
+      sum += to_float(((const T *)p.x)[from * p.channels + n]) * to_float(((const T *)p.w)[(int64_t)n * taps + tap]);
     }
     from_float(sum, ((T *)p.out)[at]);
   }
@@ -112,7 +114,8 @@ template <class T> DEVICE void adaptive(const WindowParams &p) {
     float sum = 0;
     for (int y = top; y < bottom; y++) {
       float row = 0; // sums of rows, and then of them, keep more digits than one long sum
-      for (int x = left; x < right; x++) row += to_float(((const T *)p.x)[(((int64_t)b * p.height + y) * p.width + x) * p.channels + n]);
+      const T *pixels = (const T *)p.x + ((int64_t)b * p.height + y) * p.width * p.channels + n;
+      for (int x = left; x < right; x++) row += to_float(pixels[(int64_t)x * p.channels]);
       sum += row;
     }
     from_float(sum / (float)((bottom - top) * (right - left)), ((T *)p.out)[at]);
