@@ -237,7 +237,8 @@ func BenchmarkAttention(b *testing.B) {
 	}
 }
 
-// What UNets do without: convolutions in groups, with a dilation, over sequences; pools; attention of shared heads with a bias.
+// What UNets do without: convolutions in groups, with a dilation, over sequences; pools; attention of shared heads
+// with a bias.
 func BenchmarkGeneralForms(b *testing.B) {
 	p := cpu.NewPool(0)
 	defer p.Close()
@@ -245,13 +246,17 @@ func BenchmarkGeneralForms(b *testing.B) {
 		PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1}
 	far := image
 	far.DilationH, far.DilationW, far.PadTop, far.PadLeft, far.PadBottom, far.PadRight = 2, 2, 2, 2, 2, 2
-	sequence := cpu.Window{B: 1, H: 1, W: 4096, C: 320, KH: 1, KW: 9, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1, PadLeft: 4, PadRight: 4}
+	sequence := cpu.Window{B: 1, H: 1, W: 4096, C: 320, KH: 1, KW: 9, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1,
+		PadLeft: 4, PadRight: 4}
 	x, y := noise(4096*320), make([]float32, 4096*320)
 	for _, c := range []struct {
 		name   string
 		s      cpu.Window
 		groups int
-	}{{"dilation", far, 1}, {"sequence", sequence, 1}, {"groups=4", image, 4}, {"groups=32", image, 32}, {"depthwise", image, 320}} {
+	}{
+		{"dilation", far, 1}, {"sequence", sequence, 1}, {"groups=4", image, 4}, {"groups=32", image, 32},
+		{"depthwise", image, 320},
+	} {
 		b.Run("conv="+c.name, func(b *testing.B) {
 			w := panels(320, 9*320/c.groups)
 			for b.Loop() {
@@ -269,7 +274,9 @@ func BenchmarkGeneralForms(b *testing.B) {
 		})
 	}
 	q, k, out := noise(1024*32*128), noise(1024*8*128), make([]float32, 1024*32*128)
-	for name, bias := range map[string]cpu.AttentionBias{"none": {}, "positions": {Data: noise(32 * 1024 * 1024), Head: 1024 * 1024, Row: 1024}} {
+	for name, bias := range map[string]cpu.AttentionBias{
+		"none": {}, "positions": {Data: noise(32 * 1024 * 1024), Head: 1024 * 1024, Row: 1024},
+	} {
 		b.Run("attention/heads=32/kv=8/d=128/bias="+name, func(b *testing.B) {
 			s := cpu.AttentionShape{B: 1, Sq: 1024, Skv: 1024, Heads: 32, KVHeads: 8, D: 128, Scale: 0.1, Bias: bias}
 			for b.Loop() {

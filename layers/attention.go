@@ -11,9 +11,9 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// attention is softmax(scale q k^T + bias) v in each head (Vaswani et al. 2017). With causal set a position sees itself
-// and those before it; with lengths an image has as many keys, the first ones. A query whose keys are all hidden, by the
-// length or by a bias of -Inf, gets zeros, as of torch's scaled_dot_product_attention.
+// attention is softmax(scale q k^T + bias) v in each head (Vaswani et al. 2017). With causal set a position sees
+// itself and those before it; with lengths an image has as many keys, the first ones. A query whose keys are all
+// hidden, by the length or by a bias of -Inf, gets zeros, as of torch's scaled_dot_product_attention.
 //
 //	q       [B ... Heads*D]
 //	k, v    [B ... KVHeads*D]    each of the KVHeads serves Heads/KVHeads neighbouring heads of q
@@ -122,7 +122,9 @@ func (k attention) define(out []float32, _ tensor.Shape, in []program.Arg) {
 			for i := range s.Sq {
 				n := s.Skv
 				if k.lengths {
-					n = int(in[len(in)-1].I32()[b])
+					if n = int(in[len(in)-1].I32()[b]); n < 0 || n > s.Skv {
+						panic(fmt.Sprintf("%v: length %d of image %d is not from 0 to %d", k, n, b, s.Skv))
+					}
 				}
 				if s.Causal {
 					n = min(n, i+1)

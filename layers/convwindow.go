@@ -10,8 +10,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// convWindow is torch's Conv2d, and its Conv1d over sequences, in general. What UNets have of it is conv, which takes more
-// into one kernel.
+// convWindow is torch's Conv2d, and its Conv1d over sequences, in general. What UNets have of it is conv, which takes
+// more into one kernel.
 //
 //	x      [B H W In]             or [B L In]
 //	w      [Out In/groups KH KW]  or [Out In/groups K]
@@ -97,6 +97,12 @@ func (k convWindow) DeviceLayout(i int) program.Layout {
 
 func (k convWindow) Float(i int) bool { return i == 2 }
 
+// short reports that the tensor cores' kernels, which keep places of pixels in 16 bits, have them for images this large.
+func (w window) short(x tensor.Shape) bool {
+	s := w.over(x)
+	return max(s.H+s.PadTop+s.PadBottom, s.W+s.PadLeft+s.PadRight) < 1<<15
+}
+
 // product is the same as a convolution that the kernels of matrix products take, if it is one: of one group, without
 // dilation, one stride. A sequence is an image of one row, whose stride down does not matter.
 func (k convWindow) product(out device.Arg, in []device.Arg) (c conv, args []device.Arg, image device.Arg, ok bool) {
@@ -105,9 +111,7 @@ func (k convWindow) product(out device.Arg, in []device.Arg) (c conv, args []dev
 		stride.H = stride.W
 	}
 	s := k.over(in[0].Shape)
-	// The tensor cores' kernels keep places of pixels in 16 bits.
-	if k.groups != 1 || k.dilation != Square(1) || stride.H != stride.W ||
-		max(s.H+s.PadTop+s.PadBottom, s.W+s.PadLeft+s.PadRight) >= 1<<15 {
+	if k.groups != 1 || k.dilation != Square(1) || stride.H != stride.W || !k.short(in[0].Shape) {
 		return c, nil, image, false
 	}
 	args = []device.Arg{in[0], in[1], {}} // the product has a place for the bias, which may be null
@@ -129,7 +133,8 @@ func (k convWindow) Scratch(dev device.Kernels, out device.Arg, in []device.Arg)
 	return 0
 }
 
-func (k convWindow) Device(dev device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
+func (k convWindow) Device(dev device.Kernels, out device.Arg, in []device.Arg,
+	scratch device.Ptr) ([]device.Kernel, error) {
 	if c, args, image, ok := k.product(out, in); ok {
 		return c.Device(dev, image, args, scratch)
 	}
@@ -162,8 +167,8 @@ type ConvConfig struct {
 	NoBias   bool
 }
 
-// ConvWindow is torch's Conv2d, or Conv1d of a sequence: weights name.weight [Out In/Groups KH KW], or [Out In/Groups K],
-// and name.bias [Out].
+// ConvWindow is torch's Conv2d, or Conv1d of a sequence: weights name.weight [Out In/Groups KH KW], or [Out In/Groups
+// K], and name.bias [Out].
 //
 //	x      [B H W In]     or [B L In]
 //	result [B H' W' Out]  or [B L' Out]
@@ -172,7 +177,7 @@ func (f Flow) ConvWindow(name string, cfg ConvConfig) Flow {
 	return f.Then(name, func(s Scope, x *G.Node) (*G.Node, error) {
 		sequence := len(x.Shape()) == 3
 		k := convWindow{groups: max(cfg.Groups, b2i(cfg.Groups == 0)), bias: !cfg.NoBias}
-		k.kernel, k.stride, k.dilation, k.pad = cfg.Kernel, cfg.Stride.or(Square(1)), cfg.Dilation.or(Square(1)), cfg.Pad.padding()
+		k.window = window{cfg.Kernel, cfg.Stride.or(Square(1)), cfg.Dilation.or(Square(1)), cfg.Pad.padding()}
 		shape := []int{cfg.Out, in / max(1, k.groups), cfg.Kernel.H, cfg.Kernel.W}
 		if sequence {
 			k.kernel = k.kernel.or(HW{H: 1})
@@ -188,7 +193,7 @@ func (f Flow) ConvWindow(name string, cfg ConvConfig) Flow {
 		if k.bias {
 			args = append(args, s.Weight("bias", cfg.Out))
 		}
-		if c, ok := k.simple(sequence); ok {
+		if c, ok := k.simple(x.Shape()); ok {
 			return apply(s, c, args...)
 		}
 		return apply(s, k, args...)
@@ -196,7 +201,7 @@ func (f Flow) ConvWindow(name string, cfg ConvConfig) Flow {
 }
 
 // simple is the conv that does the same, which fuses with what comes before and after it.
-func (k convWindow) simple(sequence bool) (conv, bool) {
-	ok := !sequence && k.bias && k.groups == 1 && k.dilation == Square(1) && k.stride.H == k.stride.W
+func (k convWindow) simple(x tensor.Shape) (conv, bool) {
+	ok := len(x) == 4 && k.short(x) && k.bias && k.groups == 1 && k.dilation == Square(1) && k.stride.H == k.stride.W
 	return conv{stride: k.stride.W, up: 1, pad: k.pad}, ok
 }

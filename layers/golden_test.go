@@ -41,7 +41,8 @@ func (c layerCase) kind(t *testing.T) kind {
 	pools := PoolConfig{Kernel: pair(c.Kernel), Stride: pair(c.Stride), Dilation: pair(c.Dilation), Pad: pad}
 	switch c.Op {
 	case "attention":
-		return attention{heads: c.Heads, kvHeads: c.KVHeads, scale: c.Scale, causal: c.Causal, bias: c.Bias, lengths: c.Lengths != nil}
+		return attention{heads: c.Heads, kvHeads: c.KVHeads, scale: c.Scale, causal: c.Causal, bias: c.Bias,
+			lengths: c.Lengths != nil}
 	case "conv":
 		w := c.In[1]
 		kernel := HW{w[len(w)-2], w[len(w)-1]}

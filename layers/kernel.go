@@ -79,9 +79,10 @@ const (
 	generalAttention = "attention_general_" // for generalAttentionParams
 )
 
-// tensorHeads are the head sizes that attention_tensor.cu and attention_general_tensor.cu have kernels for: threads, queries
-// and keys of a tile, the columns of the result that a block keeps, whether queries stay in shared memory, and whether there
-// is a kernel of generalAttention. Of other sizes no transformer wants one so far, and the kernels in float take them.
+// tensorHeads are the head sizes that attention_tensor.cu and attention_general_tensor.cu have kernels for: threads,
+// queries and keys of a tile, the columns of the result that a block keeps, whether queries stay in shared memory, and
+// whether there is a kernel of generalAttention. Of other sizes no transformer wants one so far, and the kernels in
+// float take them.
 var tensorHeads = map[int]struct {
 	threads, queries, keys, columns int
 	stay, general                   bool
@@ -91,7 +92,8 @@ var tensorHeads = map[int]struct {
 }
 
 // attend launches the kernel of a family for the head size. It takes params; p is the part that every family has.
-func attend[P any](k device.Kernels, family string, params *P, p *attentionParams, batch int, out device.Arg) ([]device.Kernel, error) {
+func attend[P any](k device.Kernels, family string, params *P, p *attentionParams, batch int,
+	out device.Arg) ([]device.Kernel, error) {
 	d := int(p.d)
 	if t, ok := tensorHeads[d]; ok && k.TensorCore && out.DType != dtype.F32 && (family == plainAttention || t.general) {
 		row := func(n int) int { return ceil(n, 16)*32 + 16 }

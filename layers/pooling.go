@@ -10,8 +10,8 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// pool is torch's MaxPool2d and AvgPool2d, and those of sequences: the largest number of each window, NaN if there is one,
-// or its mean, of which padding is a part (count_include_pad).
+// pool is torch's MaxPool2d and AvgPool2d, and those of sequences: the largest number of each window, NaN if there is
+// one, or its mean, of which padding is a part (count_include_pad).
 //
 //	x      [B H W C]    or [B L C]
 //	result [B H' W' C]  or [B L' C]   as of convWindow
@@ -22,7 +22,8 @@ type pool struct {
 }
 
 func (k pool) String() string {
-	return fmt.Sprintf("Pool{kernel=%v stride=%v dilation=%v pad=%v average=%t}", k.kernel, k.stride, k.dilation, k.pad, k.average)
+	return fmt.Sprintf("Pool{kernel=%v stride=%v dilation=%v pad=%v average=%t}",
+		k.kernel, k.stride, k.dilation, k.pad, k.average)
 }
 
 func (k pool) arity() int { return 1 }
@@ -77,8 +78,8 @@ func (k pool) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device
 	return k.params(out, in[0]).perResult(name, out), nil
 }
 
-// adaptiveAverage is torch's AdaptiveAvgPool2d: an image is cut into h times w parts, a sequence into w, of which each is
-// the mean of its numbers. Part i of n begins at i*size/n rounded down and ends at (i+1)*size/n rounded up.
+// adaptiveAverage is torch's AdaptiveAvgPool2d: an image is cut into h times w parts, a sequence into w, of which each
+// is the mean of its numbers. Part i of n begins at i*size/n rounded down and ends at (i+1)*size/n rounded up.
 //
 //	x      [B H W C]  or [B L C]
 //	result [B h w C]  or [B w C]
@@ -127,7 +128,8 @@ func (k adaptiveAverage) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.AdaptiveAverage(out.F32(), in[0].F32(), b, h, w, c, k.h, k.w)
 }
 
-func (k adaptiveAverage) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+func (k adaptiveAverage) Device(_ device.Kernels, out device.Arg, in []device.Arg,
+	_ device.Ptr) ([]device.Kernel, error) {
 	return window{}.params(out, in[0]).perResult("pool_adaptive", out), nil
 }
 

@@ -63,7 +63,8 @@ func (w window) wrong(sequence bool) string {
 
 // over is the window over images or sequences x.
 func (w window) over(x tensor.Shape) cpu.Window {
-	s := cpu.Window{KH: w.kernel.H, KW: w.kernel.W, StrideH: w.stride.H, StrideW: w.stride.W, DilationH: w.dilation.H, DilationW: w.dilation.W,
+	s := cpu.Window{KH: w.kernel.H, KW: w.kernel.W, StrideH: w.stride.H, StrideW: w.stride.W,
+		DilationH: w.dilation.H, DilationW: w.dilation.W,
 		PadTop: w.pad.top, PadLeft: w.pad.left, PadBottom: w.pad.bottom, PadRight: w.pad.right}
 	s.B, s.H, s.W, s.C = extent(x)
 	return s
@@ -110,9 +111,11 @@ type windowParams struct {
 func (w window) params(out, x device.Arg) *windowParams {
 	_, h, wd, c := extent(x.Shape)
 	_, oh, ow, oc := extent(out.Shape)
-	return &windowParams{x: x.Ptr, out: out.Ptr, results: int64(out.Shape.TotalSize()), height: int32(h), width: int32(wd), channels: int32(c),
+	return &windowParams{x: x.Ptr, out: out.Ptr, results: int64(out.Shape.TotalSize()),
+		height: int32(h), width: int32(wd), channels: int32(c),
 		outHeight: int32(oh), outWidth: int32(ow), outChannels: int32(oc), kh: int32(w.kernel.H), kw: int32(w.kernel.W),
-		strideH: int32(w.stride.H), strideW: int32(w.stride.W), dilationH: int32(w.dilation.H), dilationW: int32(w.dilation.W),
+		strideH: int32(w.stride.H), strideW: int32(w.stride.W),
+		dilationH: int32(w.dilation.H), dilationW: int32(w.dilation.W),
 		padTop: int32(w.pad.top), padLeft: int32(w.pad.left), groups: 1}
 }
 

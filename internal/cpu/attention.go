@@ -51,7 +51,8 @@ func (s AttentionShape) keys(image int) int {
 // of all scores never exists.
 //
 // With a bias the scores are made in its units, and times log2(e) after it was added. Finite scores are kept finite in
-// that: masks are often made of the lowest float32, of which a row of nothing else is a mean and not a division by zero.
+// that: masks are often made of the lowest float32, of which a row of nothing else is a mean and not a division by
+// zero.
 
 // Attention computes attention; out may not alias the inputs.
 //

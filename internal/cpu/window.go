@@ -17,7 +17,9 @@ type Window struct {
 
 // Out is the number of windows down and across. It is below 1 if the window is larger than the image with its padding.
 func (s Window) Out() (h, w int) {
-	return windows(s.H+s.PadTop+s.PadBottom, s.KH, s.StrideH, s.DilationH), windows(s.W+s.PadLeft+s.PadRight, s.KW, s.StrideW, s.DilationW)
+	h = windows(s.H+s.PadTop+s.PadBottom, s.KH, s.StrideH, s.DilationH)
+	w = windows(s.W+s.PadLeft+s.PadRight, s.KW, s.StrideW, s.DilationW)
+	return h, w
 }
 
 func windows(size, kernel, stride, dilation int) int {
@@ -81,7 +83,8 @@ func (p *Pool) ConvWindow(out, in []float32, s Window, w Panels, groups int, bia
 	case groups == s.C && groups == w.N:
 		p.depthwise(out, in, s, w, bias)
 	default:
-		g := grouped{Window: s, k: &p.k, zero: p.zero, out: out, in: in, w: w, bias: bias, cin: s.C / groups, cout: w.N / groups}
+		g := grouped{Window: s, k: &p.k, zero: p.zero, out: out, in: in, w: w, bias: bias}
+		g.cin, g.cout = s.C/groups, w.N/groups
 		panels := ceilDiv(w.N, tileCols)
 		p.For(ceilDiv(m, g.k.mc)*panels, func(worker, i int) {
 			row := i / panels * g.k.mc
@@ -130,14 +133,16 @@ func (g *grouped) sum(s *scratch, strip []float32, off []int, tiles, rows, panel
 	for b := (kBlock{}); b.next(g.KH*g.KW, g.cin); {
 		buf := grow(&s.panel, b.segs*b.k*tileCols)
 		g.k.toF32(buf, w[b.at*tileCols*size:][:len(buf)*size], g.w.DType)
-		s.tile = tile{rows: rows, panels: 1, segs: b.segs, k: b.k, a: g.in[group*g.cin+b.ci:], off: off[b.tap*tiles*tileRows:],
-			stride: tiles * tileRows, zero: g.zero, b: floatBytes(buf), bstep: 4 * len(buf), t: dtype.F32, c: strip, ldc: tileCols, acc: min(b.at, 1)}
+		t := tile{rows: rows, panels: 1, segs: b.segs, k: b.k, acc: min(b.at, 1), zero: g.zero, t: dtype.F32}
+		t.a, t.off, t.stride = g.in[group*g.cin+b.ci:], off[b.tap*tiles*tileRows:], tiles*tileRows
+		t.b, t.bstep, t.c, t.ldc = floatBytes(buf), 4*len(buf), strip, tileCols
+		s.tile = t
 		g.k.tile(&s.tile)
 	}
 }
 
-// depthwise is a convolution in which each channel has its own filter: a row of the result is a sum of pixels times rows
-// of weights.
+// depthwise is a convolution in which each channel has its own filter: a row of the result is a sum of pixels times
+// rows of weights.
 func (p *Pool) depthwise(out, in []float32, s Window, w Panels, bias []float32) {
 	h, wd := s.Out()
 	m, c := s.B*h*wd, s.C
@@ -174,8 +179,8 @@ func (p *Pool) tapRows(s *scratch, w Panels) []float32 {
 	return rows
 }
 
-// patches runs body for each of n pixels and ranges [from,to) of channels that cover c: all channels at once where there are
-// pixels for all threads.
+// patches runs body for each of n pixels and ranges [from,to) of channels that cover c: all channels at once where
+// there are pixels for all threads.
 func (p *Pool) patches(n, c int, body func(worker, pixel, from, to int)) {
 	parts := max(1, min(ceilDiv(c, tileCols), 4*p.threads/max(1, n)))
 	step := ceilDiv(ceilDiv(c, parts), tileCols) * tileCols
@@ -238,8 +243,8 @@ func (s Window) pool(op string, out, in int) (h, w int) {
 	return h, w
 }
 
-// AdaptiveAverage cuts images into h times w parts, which overlap by a pixel where the sizes do not divide, and is the mean
-// of each.
+// AdaptiveAverage cuts images into h times w parts, which overlap by a pixel where the sizes do not divide, and is the
+// mean of each.
 //
 //	in  [B H W C]
 //	out [B h w C]

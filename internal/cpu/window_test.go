@@ -112,11 +112,13 @@ func TestAttentionMasks(t *testing.T) {
 		s    AttentionShape
 	}{
 		{"shared heads", AttentionShape{B: 2, Sq: 50, Skv: 300, Heads: 6, KVHeads: 2, D: 24}},
-		{"a bias of positions", AttentionShape{B: 2, Sq: 60, Skv: 270, Heads: 2, D: 16, Bias: AttentionBias{Head: 60 * 270, Row: 270}}},
-		{"a mask of keys", AttentionShape{B: 3, Sq: 49, Skv: 520, Heads: 2, KVHeads: 1, D: 16, Bias: AttentionBias{Image: 520}}},
+		{"a bias of positions", AttentionShape{B: 2, Sq: 60, Skv: 270, Heads: 2, D: 16,
+			Bias: AttentionBias{Head: 60 * 270, Row: 270}}},
+		{"a mask of keys", AttentionShape{B: 3, Sq: 49, Skv: 520, Heads: 2, KVHeads: 1, D: 16,
+			Bias: AttentionBias{Image: 520}}},
 		{"lengths", AttentionShape{B: 4, Sq: 7, Skv: 300, Heads: 1, D: 40, Lengths: []int32{0, 300, 1, 257}}},
-		{"everything", AttentionShape{B: 2, Sq: 290, Skv: 290, Heads: 2, KVHeads: 1, D: 16, Causal: true, Lengths: []int32{280, 5},
-			Bias: AttentionBias{Image: 290 * 290, Row: 290}}},
+		{"everything", AttentionShape{B: 2, Sq: 290, Skv: 290, Heads: 2, KVHeads: 1, D: 16, Causal: true,
+			Lengths: []int32{280, 5}, Bias: AttentionBias{Image: 290 * 290, Row: 290}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.s

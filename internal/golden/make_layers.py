@@ -2,8 +2,8 @@
 
     .venv/bin/python internal/golden/make_layers.py
 
-layers.json has a case per line, layers.safetensors its result. Arguments are of a case's shapes, channels last, and come
-from torch.randn: argument i of case n has the seed 100 n + i. Of a bias, numbers below -0.8 are -inf.
+layers.json has a case per line, layers.safetensors its result. Arguments are of a case's shapes, channels last, and
+come from torch.randn: argument i of case n has the seed 100 n + i. Of a bias, numbers below -0.8 are -inf.
 """
 
 import json
@@ -41,9 +41,10 @@ CASES = [
     attention("sdpa", (2, 6, 16), (2, 9, 16), (2, 9, 16), (1, 1, 6, 9), Heads=2, Bias=True, Scale=0.1),
     attention("sdpa", (2, 6, 16), (2, 9, 16), (2, 9, 16), (2, 6, 9), Heads=2, Bias=True),
     attention("sdpa", (4, 5, 16), (4, 6, 8), (4, 6, 8), (4,), Heads=2, KVHeads=1, Lengths=[6, 0, 1, 4]),
-    attention("sdpa", (3, 8, 32), (3, 8, 16), (3, 8, 16), (1, 4, 8, 8), (3,), Heads=4, KVHeads=2, Scale=0.3, Causal=True,
-              Bias=True, Lengths=[8, 3, 5]),
-    attention("qwen3", (2, 10, 256), (2, 10, 128), (2, 10, 128), (2,), Heads=2, KVHeads=1, Causal=True, Lengths=[10, 6]),
+    attention("sdpa", (3, 8, 32), (3, 8, 16), (3, 8, 16), (1, 4, 8, 8), (3,), Heads=4, KVHeads=2, Scale=0.3,
+              Causal=True, Bias=True, Lengths=[8, 3, 5]),
+    attention("qwen3", (2, 10, 256), (2, 10, 128), (2, 10, 128), (2,), Heads=2, KVHeads=1, Causal=True,
+              Lengths=[10, 6]),
     attention("t5", (2, 12, 24), (2, 12, 24), (2, 12, 24), (3, 12, 12), Heads=3, Scale=1, Bias=True),
     conv([2, 7, 6, 4], [6, 4, 3, 3], Pad=[1, 1, 1, 1]),
     conv([1, 9, 8, 3], [5, 3, 5, 2], Stride=[2, 3], Pad=[2, 1, 1, 0], bias=False),
@@ -105,11 +106,12 @@ def attend(case, q, k, v, bias=None):
 
 
 def t5(case, x):
-    """T5's layer with projections that change nothing, and so the attention of x with itself and the layer's bias, which is
-    stored in place of the argument."""
+    """T5's layer with projections that change nothing, and so the attention of x with itself and the layer's bias, which
+    is stored in place of the argument."""
     heads, width = case["Heads"], x.shape[-1]
     torch.manual_seed(5)
-    cfg = T5Config(d_model=width, d_kv=width // heads, num_heads=heads, relative_attention_num_buckets=8, relative_attention_max_distance=16)
+    cfg = T5Config(d_model=width, d_kv=width // heads, num_heads=heads, relative_attention_num_buckets=8,
+                   relative_attention_max_distance=16)
     layer = T5Attention(cfg, has_relative_attention_bias=True).eval()
     for name in "qkvo":
         getattr(layer, name).weight.copy_(torch.eye(width))

@@ -4,13 +4,14 @@
 //   grid   (SQ / queries, B*HEADS, D / DV), rounded up
 //   block  one warp per 16 MT queries
 //
-// v2: keys and values come through two shared tiles, one filled while the other is used; queries, scores and the running
-// softmax stay in registers, but for the queries of heads of 80, 128 and 512. A warp has 32 queries where registers allow:
-// what it loads of a tile then serves two multiplications. Rows of D are padded to a multiple of 16 with zeros, and to an
-// odd number of 16-byte chunks, which spreads them over the banks. A block keeps DV columns of the result: heads of 512 are
-// split, and their scores computed once per part.
+// v2: keys and values come through two shared tiles, one filled while the other is used; queries, scores and the
+// running softmax stay in registers, but for the queries of heads of 80, 128 and 512. A warp has 32 queries where
+// registers allow: what it loads of a tile then serves two multiplications. Rows of D are padded to a multiple of 16
+// with zeros, and to an odd number of 16-byte chunks, which spreads them over the banks. A block keeps DV columns of
+// the result: heads of 512 are split, and their scores computed once per part.
 //
-// Heads of 128 take tiles of 32 keys: with 64 registers spill on sm_90, and 102 KiB of shared memory are more than sm_86 has.
+// Heads of 128 take tiles of 32 keys: with 64 registers spill on sm_90, and 102 KiB of shared memory are more than
+// sm_86 has.
 #pragma once
 #include "attention.h"
 
@@ -31,7 +32,8 @@ DEVICE void copy_rows(char *to, const void *from, int64_t row_bytes, int left) {
   }
 }
 
-// Scales a tile's scores and adds the bias. Lanes have them as multiply_add leaves them; query is the first of the lane.
+// Scales a tile's scores and adds the bias. Lanes have them as multiply_add leaves them; query is the first of the
+// lane.
 template <class T, int MT, int TILES>
 DEVICE void add_bias(const GeneralAttentionParams &p, float (&s)[MT][TILES][4], int query, int key) {
   key += threadIdx.x % 4 * 2;
@@ -87,7 +89,8 @@ template <class T, int D, int DV, int WARPS, int MT, int KEYS, bool held, class 
   uint32_t fq[held ? DP / 16 : 1][MT][4];
   auto load_q = [&](uint32_t (&f)[MT][4], int d) {
 #pragma unroll
-    for (int m = 0; m < MT; m++) load_matrices(f[m], sq + ((warp * MT + m) * 16 + (lane & 15)) * row_k + d * 2 + (lane >> 4) * 16);
+    for (int m = 0; m < MT; m++)
+      load_matrices(f[m], sq + ((warp * MT + m) * 16 + (lane & 15)) * row_k + d * 2 + (lane >> 4) * 16);
   };
   if (held) {
     copy_wait<0>();
@@ -179,7 +182,8 @@ template <class T, int D, int DV, int WARPS, int MT, int KEYS, bool held, class 
 #pragma unroll
       for (int m = 0; m < MT; m++)
 #pragma unroll
-        for (int h = 0; h < 4; h++) fp[m][h] = pack2(s[m][2 * i + h / 2][h % 2 * 2], s[m][2 * i + h / 2][h % 2 * 2 + 1], T());
+        for (int h = 0; h < 4; h++)
+          fp[m][h] = pack2(s[m][2 * i + h / 2][h % 2 * 2], s[m][2 * i + h / 2][h % 2 * 2 + 1], T());
 #pragma unroll
       for (int j = 0; j < DVP / 16; j++) {
         uint32_t fv[4];
@@ -205,6 +209,7 @@ template <class T, int D, int DV, int WARPS, int MT, int KEYS, bool held, class 
       if (r >= p.sq) continue;
       uint32_t *out = (uint32_t *)((T *)p.out + ((int64_t)b * p.sq + r) * width + head * D + column);
 #pragma unroll
-      for (int j = 0; j < DV / 8; j++) out[j * 4 + lane % 4] = pack2(sum[m][j][2 * h] * inverse, sum[m][j][2 * h + 1] * inverse, T());
+      for (int j = 0; j < DV / 8; j++)
+        out[j * 4 + lane % 4] = pack2(sum[m][j][2 * h] * inverse, sum[m][j][2 * h + 1] * inverse, T());
     }
 }
