@@ -66,6 +66,9 @@ func (p *Pool) Attention(out, q, k, v []float32, s AttentionShape) {
 	if s.Lengths != nil {
 		check("attention", "lengths", len(s.Lengths), s.B)
 	}
+	if b := s.Bias; b.Data != nil {
+		check("attention", "bias", len(b.Data), (s.B-1)*b.Image+(s.Heads-1)*b.Head+(s.Sq-1)*b.Row+s.Skv)
+	}
 	if len(out) == 0 {
 		return
 	}
