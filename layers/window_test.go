@@ -60,6 +60,8 @@ func TestErrorsSayWhatIsWanted(t *testing.T) {
 		{"a pool of a vector", pool{window: unit(even)}, shapes("5 6"), "want x [B H W C] or [B L C]"},
 		{"padding of more than half", pool{window: unit(window{kernel: Square(3), pad: padding{right: 2}})},
 			shapes("1 5 5 6"), "at most half the kernel, 1 and 1"},
+		{"padding of more than half above", pool{window: unit(window{kernel: Square(3), pad: padding{top: 2}})},
+			shapes("1 5 5 6"), "at most half the kernel, 1 and 1"},
 		{"a dilation of an average", pool{average: true, window: unit(window{kernel: Square(2), dilation: Square(2)})},
 			shapes("1 5 5 6"), "no dilation of an average"},
 		{"no parts", adaptiveAverage{w: 1}, shapes("1 5 5 6"), "at least one part"},
