@@ -2,6 +2,7 @@ package layers
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"testing"
 
@@ -93,6 +94,22 @@ func TestDeviceFormsAgreeWithDefinitions(t *testing.T) {
 	for _, c := range append(opCases, deviceCases...) {
 		for typ, most := range map[dtype.Type]float64{dtype.F32: 1e-6, dtype.F16: 2e-3, dtype.BF16: 1.5e-2} {
 			t.Run(fmt.Sprintf("%s/%v", c.name, typ), func(t *testing.T) { agree(t, dev, c.kind, c.in, c.ids, typ, most) })
+		}
+	}
+}
+
+func TestDeviceMaxPoolKeepsNaN(t *testing.T) {
+	dev := cudaDevice(t)
+	k := pool{window: unit(window{kernel: HW{1, 3}})}
+	for at := range 3 {
+		for _, typ := range []dtype.Type{dtype.F32, dtype.F16, dtype.BF16} {
+			x := []float32{1, 2, 3}
+			x[at] = float32(math.NaN())
+			r := newDeviceRun(t, dev)
+			in := r.put(program.Arg{Shape: tensor.Shape{1, 3, 1}, DType: dtype.F32, Data: program.Bytes(x)}, typ)
+			if got := r.run(op{k}, tensor.Shape{1, 1, 1}, typ, []device.Arg{in}); got[0] == got[0] {
+				t.Errorf("%v: a window with NaN at place %d gives %g", typ, at, got[0])
+			}
 		}
 	}
 }
