@@ -237,6 +237,56 @@ func BenchmarkAttention(b *testing.B) {
 	}
 }
 
+// What UNets do without: convolutions in groups, with a dilation, over sequences; pools; attention of shared heads
+// with a bias.
+func BenchmarkGeneralForms(b *testing.B) {
+	p := cpu.NewPool(0)
+	defer p.Close()
+	image := cpu.Window{B: 1, H: 64, W: 64, C: 320, KH: 3, KW: 3, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1,
+		PadTop: 1, PadLeft: 1, PadBottom: 1, PadRight: 1}
+	far := image
+	far.DilationH, far.DilationW, far.PadTop, far.PadLeft, far.PadBottom, far.PadRight = 2, 2, 2, 2, 2, 2
+	sequence := cpu.Window{B: 1, H: 1, W: 4096, C: 320, KH: 1, KW: 9, StrideH: 1, StrideW: 1, DilationH: 1, DilationW: 1,
+		PadLeft: 4, PadRight: 4}
+	x, y := noise(4096*320), make([]float32, 4096*320)
+	for _, c := range []struct {
+		name   string
+		s      cpu.Window
+		groups int
+	}{
+		{"dilation", far, 1}, {"sequence", sequence, 1}, {"groups=4", image, 4}, {"groups=32", image, 32},
+		{"depthwise", image, 320},
+	} {
+		b.Run("conv="+c.name, func(b *testing.B) {
+			w := panels(320, 9*320/c.groups)
+			for b.Loop() {
+				p.ConvWindow(y, x, c.s, w, c.groups, nil)
+			}
+			rate(b, 18*4096*320*320/float64(c.groups))
+		})
+	}
+	for name, pool := range map[string]func(out, in []float32, s cpu.Window){"max": p.MaxPool, "average": p.AveragePool} {
+		b.Run("pool="+name, func(b *testing.B) {
+			b.SetBytes(4 * 4096 * 320)
+			for b.Loop() {
+				pool(y, x, image)
+			}
+		})
+	}
+	q, k, out := noise(1024*32*128), noise(1024*8*128), make([]float32, 1024*32*128)
+	for name, bias := range map[string]cpu.AttentionBias{
+		"none": {}, "positions": {Data: noise(32 * 1024 * 1024), Head: 1024 * 1024, Row: 1024},
+	} {
+		b.Run("attention/heads=32/kv=8/d=128/bias="+name, func(b *testing.B) {
+			s := cpu.AttentionShape{B: 1, Sq: 1024, Skv: 1024, Heads: 32, KVHeads: 8, D: 128, Scale: 0.1, Bias: bias}
+			for b.Loop() {
+				p.Attention(out, q, k, k, s)
+			}
+			rate(b, 4*32*128*1024*1024)
+		})
+	}
+}
+
 // panels are weights as a float16 checkpoint gives them.
 func panels(n, k int) cpu.Panels {
 	raw := make([]byte, 2*n*k)

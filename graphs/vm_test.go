@@ -137,6 +137,37 @@ var vmCases = []struct {
 		w := G.NewMatrix(g, G.Float32, G.WithShape(4, 5), G.WithName("plain.weight"))
 		return []*G.Node{G.Must(G.SoftMax(G.Must(G.Mul(out, w)))), G.Must(G.Sum(out))}
 	}},
+	{"convolutions, pools and attention in general", func(t *testing.T, g *G.ExprGraph) []*G.Node {
+		s := layers.NewScope(g, "custom", layers.Declared{})
+		image := s.On(s.Input("image", G.Float32, 2, 9, 8, 6)).
+			ConvWindow("patches", layers.ConvConfig{Out: 12, Kernel: layers.HW{H: 2, W: 3}, Stride: layers.HW{H: 2, W: 1},
+				NoBias: true}).
+			ConvWindow("grouped", layers.ConvConfig{Out: 24, Kernel: layers.Square(3), Pad: layers.Around(2),
+				Dilation: layers.Square(2), Groups: 3}).
+			ConvWindow("depthwise", layers.ConvConfig{Out: 24, Kernel: layers.Square(3), Pad: layers.Around(1), Groups: 24}).
+			ConvWindow("plain", layers.ConvConfig{Out: 16, Kernel: layers.Square(3), Pad: layers.Around(1)}).SiLU().
+			MaxPool(layers.PoolConfig{Kernel: layers.Square(2), Stride: layers.Square(1)}).AdaptiveAverage(2, 3)
+		sequence := s.On(s.Input("sequence", G.Float32, 2, 14, 6)).
+			ConvWindow("wide", layers.ConvConfig{Out: 16, Kernel: layers.HW{W: 3}, Stride: layers.HW{W: 2},
+				Pad: layers.Sides{Left: 1, Right: 1}}).
+			ConvWindow("far", layers.ConvConfig{Out: 16, Kernel: layers.HW{W: 3}, Dilation: layers.HW{W: 2},
+				Pad: layers.Sides{Left: 4}}).
+			AveragePool(layers.PoolConfig{Kernel: layers.HW{W: 2}, Stride: layers.HW{W: 1}})
+		lengths := s.Input("lengths", G.Int32, 2)
+		letInts(t, lengths, 6, 2)
+		keys := sequence.Linear("keys", 8)
+		attended := image.Attend(keys, keys, layers.AttentionConfig{Heads: 4, KVHeads: 2, Scale: 0.7,
+			Bias: s.Input("bias", G.Float32, 4, 6, 6), Lengths: lengths})
+		var out []*G.Node
+		for _, f := range []layers.Flow{attended, sequence.GlobalAverage()} {
+			n, err := f.Node()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, n)
+		}
+		return out
+	}},
 }
 
 func smallVAE(t *testing.T) vae.Config {

@@ -7,71 +7,164 @@ import (
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/program"
+	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
 
-// attention is softmax(q k^T / sqrt(D)) v in each head (Vaswani et al. 2017); with causal set a position sees
-// itself and those before it.
+// attention is softmax(scale q k^T + bias) v in each head (Vaswani et al. 2017). With causal set a position sees
+// itself and those before it; with lengths an image has as many keys, the first ones. A query whose keys are all
+// hidden, by the length or by a bias of -Inf, gets zeros, as of torch's scaled_dot_product_attention.
 //
-//	q      [B ... Heads*D]
-//	k, v   [B ... Heads*D]
-//	result [B ... Heads*D]  like q
+//	q       [B ... Heads*D]
+//	k, v    [B ... KVHeads*D]    each of the KVHeads serves Heads/KVHeads neighbouring heads of q
+//	bias    [B Heads Sq Skv]     if bias; B may be left out, and B, Heads and Sq be 1 for what is the same for all
+//	lengths [B]                  if lengths, int32, 0 to Skv
+//	result  [B ... Heads*D]      like q
 type attention struct {
 	plain
-	heads  int
-	causal bool
+	heads   int
+	kvHeads int // 0: heads
+	causal  bool
+	scale   float32 // 0: 1/sqrt(D)
+	bias    bool
+	lengths bool
 }
 
 func (k attention) String() string {
-	return fmt.Sprintf("Attention{heads=%d causal=%t}", k.heads, k.causal)
+	return fmt.Sprintf("Attention{heads=%d kvHeads=%d causal=%t scale=%g bias=%t lengths=%t}",
+		k.heads, k.kvHeads, k.causal, k.scale, k.bias, k.lengths)
 }
-func (k attention) arity() int { return 3 }
+func (k attention) arity() int { return 3 + b2i(k.bias, k.lengths) }
 
 func (k attention) infer(in []tensor.Shape) (tensor.Shape, error) {
+	if k.heads < 1 || k.kvHeads < 0 || k.heads%k.pairs() != 0 || !(k.scale >= 0) || math.IsInf(float64(k.scale), 1) {
+		return nil, fmt.Errorf("%v: want heads, of which kvHeads is a divisor, and a scale above 0, or 0 for 1/sqrt(D)", k)
+	}
 	q, kk := in[0], in[1]
-	if len(q) < 3 || len(kk) < 3 || q[0] != kk[0] || last(q) != last(kk) || !kk.Eq(in[2]) ||
-		k.heads < 1 || last(q)%k.heads != 0 || k.causal && rows(q) != rows(kk) {
-		return nil, shapeError(k, in)
+	if len(q) < 3 || last(q)%k.heads != 0 {
+		return nil, misfit(k, in, "q [B ... %d*D]", k.heads)
+	}
+	b, c := q[0], last(q)/k.heads*k.pairs()
+	if len(kk) < 3 || kk[0] != b || last(kk) != c || !kk.Eq(in[2]) {
+		return nil, misfit(k, in, "k and v [%d ... %d]", b, c)
+	}
+	if k.causal && rows(q) != rows(kk) {
+		return nil, misfit(k, in, "k and v [%d ... %d] of %d positions, as q has", b, c, rows(q)/b)
+	}
+	sq, skv := rows(q)/b, rows(kk)/b
+	if k.bias && !k.takes(in[k.biasAt()], b, sq, skv) {
+		return nil, misfit(k, in, "bias [%d %d %d %d], the first left out or any of the first three 1", b, k.heads, sq, skv)
+	}
+	if k.lengths && !in[len(in)-1].Eq(tensor.Shape{b}) {
+		return nil, misfit(k, in, "lengths [%d]", b)
 	}
 	return sameShape(in)
 }
 
-func (k attention) geometry(q, kk tensor.Shape) cpu.AttentionShape {
-	d := last(q) / k.heads
-	return cpu.AttentionShape{B: q[0], Sq: rows(q) / q[0], Skv: rows(kk) / q[0], Heads: k.heads, D: d,
-		Scale: float32(1 / math.Sqrt(float64(d))), Causal: k.causal}
+// takes reports whether a bias is of a shape that can be added to all scores.
+func (k attention) takes(bias tensor.Shape, b, sq, skv int) bool {
+	full := tensor.Shape{b, k.heads, sq, skv}[max(0, 4-len(bias)):]
+	if len(bias) != 3 && len(bias) != 4 || last(bias) != skv {
+		return false
+	}
+	for i, n := range bias {
+		if n != 1 && n != full[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// pairs is the number of heads of k and v.
+func (k attention) pairs() int {
+	if k.kvHeads == 0 {
+		return k.heads
+	}
+	return k.kvHeads
+}
+
+// biasAt is the place of the bias among the arguments; without one it is that of another argument.
+func (k attention) biasAt() int { return 2 + b2i(k.bias) }
+
+// geometry is of the shapes of q, k and bias, if there is one. It has no data.
+func (k attention) geometry(q, kk, bias tensor.Shape) cpu.AttentionShape {
+	s := cpu.AttentionShape{B: q[0], Sq: rows(q) / q[0], Skv: rows(kk) / q[0], Heads: k.heads, D: last(q) / k.heads,
+		KVHeads: k.pairs(), Scale: k.scale, Causal: k.causal}
+	if k.scale == 0 {
+		s.Scale = float32(1 / math.Sqrt(float64(s.D)))
+	}
+	if k.bias {
+		s.Bias.Image, s.Bias.Head, s.Bias.Row = biasSteps(bias)
+	}
+	return s
+}
+
+// biasSteps says how far numbers of a bias are apart, from image to image, head to head and query to query: not at all
+// where one serves all.
+func biasSteps(s tensor.Shape) (image, head, row int) {
+	n := len(s)
+	steps := [3]int{}
+	size := s[n-1]
+	for i := range n - 1 {
+		if d := s[n-2-i]; d > 1 {
+			steps[i], size = size, size*d
+		}
+	}
+	return steps[2], steps[1], steps[0]
 }
 
 func (k attention) define(out []float32, _ tensor.Shape, in []program.Arg) {
-	s := k.geometry(in[0].Shape, in[1].Shape)
+	s := k.geometry(in[0].Shape, in[1].Shape, in[k.biasAt()].Shape)
 	q, key, val := in[0].F32(), in[1].F32(), in[2].F32()
-	c := s.Heads * s.D
+	c, ckv := s.Heads*s.D, s.KVHeads*s.D
 	for b := range s.B {
 		for h := range s.Heads {
 			for i := range s.Sq {
 				n := s.Skv
+				if k.lengths {
+					if n = int(in[len(in)-1].I32()[b]); n < 0 || n > s.Skv {
+						panic(fmt.Sprintf("%v: length %d of image %d is not from 0 to %d", k, n, b, s.Skv))
+					}
+				}
 				if s.Causal {
-					n = i + 1
+					n = min(n, i+1)
 				}
 				at := (b*s.Sq+i)*c + h*s.D
+				from := b*s.Skv*ckv + h/(s.Heads/s.KVHeads)*s.D
 				p := make([]float64, n)
 				for j := range p {
 					for d := range s.D {
-						p[j] += float64(q[at+d]) * float64(key[(b*s.Skv+j)*c+h*s.D+d])
+						p[j] += float64(q[at+d]) * float64(key[from+j*ckv+d])
 					}
 					p[j] *= float64(s.Scale)
+					if k.bias {
+						p[j] += float64(in[k.biasAt()].F32()[b*s.Bias.Image+h*s.Bias.Head+i*s.Bias.Row+j])
+					}
+				}
+				if k.hidden(p) {
+					continue // out is zero
 				}
 				softmax(p)
 				for d := range s.D {
 					var sum float64
 					for j := range p {
-						sum += p[j] * float64(val[(b*s.Skv+j)*c+h*s.D+d])
+						sum += p[j] * float64(val[from+j*ckv+d])
 					}
 					out[at+d] = float32(sum)
 				}
 			}
 		}
 	}
+}
+
+// hidden reports that a query sees none of its keys.
+func (k attention) hidden(scores []float64) bool {
+	for _, s := range scores {
+		if !math.IsInf(s, -1) {
+			return false
+		}
+	}
+	return k.bias || k.lengths
 }
 
 func softmax(p []float64) {
@@ -89,16 +182,88 @@ func softmax(p []float64) {
 }
 
 func (k attention) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	p.Attention(out.F32(), in[0].F32(), in[1].F32(), in[2].F32(), k.geometry(in[0].Shape, in[1].Shape))
+	s := k.geometry(in[0].Shape, in[1].Shape, in[k.biasAt()].Shape)
+	if k.bias {
+		s.Bias.Data = in[k.biasAt()].F32()
+	}
+	if k.lengths {
+		s.Lengths = in[len(in)-1].I32()
+	}
+	p.Attention(out.F32(), in[0].F32(), in[1].F32(), in[2].F32(), s)
+}
+
+// Below: a length is of the keys there are.
+func (k attention) Below(i int, in []tensor.Shape) int {
+	if k.lengths && i == k.arity()-1 {
+		return rows(in[1])/in[1][0] + 1
+	}
+	return 0
 }
 
 func (k attention) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	s := k.geometry(in[0].Shape, in[1].Shape)
-	return attend(dev, &attentionParams{q: in[0].Ptr, k: in[1].Ptr, v: in[2].Ptr, out: out.Ptr, sq: int32(s.Sq), skv: int32(s.Skv),
-		heads: int32(s.Heads), d: int32(s.D), causal: int32(b2i(k.causal)), scale: s.Scale}, s.B, out)
+	s := k.geometry(in[0].Shape, in[1].Shape, in[k.biasAt()].Shape)
+	p := attentionParams{q: in[0].Ptr, k: in[1].Ptr, v: in[2].Ptr, out: out.Ptr, sq: int32(s.Sq), skv: int32(s.Skv),
+		heads: int32(s.Heads), d: int32(s.D), causal: int32(b2i(k.causal)), scale: s.Scale}
+	if !k.bias && !k.lengths && s.KVHeads == s.Heads {
+		return attend(dev, plainAttention, &p, &p, s.B, out)
+	}
+	g := &generalAttentionParams{attentionParams: p, kvHeads: int32(s.KVHeads),
+		biasImage: int64(s.Bias.Image), biasHead: int64(s.Bias.Head), biasRow: int64(s.Bias.Row)}
+	if k.bias {
+		g.bias = in[k.biasAt()].Ptr
+	}
+	if k.lengths {
+		g.lengths = in[len(in)-1].Ptr
+	}
+	return attend(dev, generalAttention, g, &g.attentionParams, s.B, out)
 }
 
 func (k attention) FLOPs(_ tensor.Shape, in []tensor.Shape) int64 {
-	s := k.geometry(in[0], in[1])
+	s := k.geometry(in[0], in[1], in[k.biasAt()])
 	return 4 * int64(s.B*s.Heads*s.D) * int64(s.Sq) * int64(s.Skv)
+}
+
+// AttentionConfig is what Attend needs to know. Its zero values are those of usual attention.
+type AttentionConfig struct {
+	Heads   int
+	KVHeads int     // heads of k and v, each of which serves Heads/KVHeads heads: grouped queries; 0: Heads
+	Scale   float32 // of the scores; 0: 1/sqrt(D)
+	Causal  bool    // a position sees itself and those before it
+
+	// Bias is added to the scaled scores: -Inf hides a key.
+	//
+	//	[Heads Sq Skv]         of positions, as T5's
+	//	[B 1 1 Skv]            of keys, as a mask of padding
+	//	[B Heads Sq Skv]       in general, where each of B, Heads and Sq may be 1
+	Bias *G.Node
+
+	// Lengths is the number of keys that each image or prompt has, the first ones. It is an input or a constant of the
+	// graph.
+	//
+	//	[B]   int32, 0 to Skv
+	Lengths *G.Node
+}
+
+// Attend is Attention with all there is to choose. A position that sees no key gets zeros.
+//
+//	x, result [B ... Heads*D]
+//	k, v      [B ... KVHeads*D]
+func (f Flow) Attend(k, v Flow, cfg AttentionConfig) Flow {
+	for _, o := range []Flow{k, v} {
+		if f.err == nil {
+			f.err = o.err
+		}
+	}
+	kind := attention{heads: cfg.Heads, kvHeads: cfg.KVHeads, causal: cfg.Causal, scale: cfg.Scale,
+		bias: cfg.Bias != nil, lengths: cfg.Lengths != nil}
+	if kind.kvHeads == kind.heads {
+		kind.kvHeads = 0 // the same op, and so the same hash
+	}
+	others := []*G.Node{k.n, v.n}
+	for _, n := range []*G.Node{cfg.Bias, cfg.Lengths} {
+		if n != nil {
+			others = append(others, n)
+		}
+	}
+	return f.apply("attention", kind, others...)
 }

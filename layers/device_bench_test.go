@@ -22,7 +22,7 @@ type deviceShape struct {
 }
 
 // deviceShapes are products, convolutions and attention as SD 1.5 at 512 and SDXL at 1024 pixels have them, with
-// guidance.
+// guidance, and attention of transformers.
 var deviceShapes = []deviceShape{
 	{"sd15 to_q 64x64", linear{bias: true}, shapes("8192 320", "320 320", "320")},
 	{"sd15 ff 64x64", linear{bias: true, act: geglu}, shapes("8192 320", "2560 320", "2560")},
@@ -42,6 +42,15 @@ var deviceShapes = []deviceShape{
 	{"sdxl attention 64x64", attention{heads: 10}, shapes("2 4096 640", "2 4096 640", "2 4096 640")},
 	{"sdxl attention 32x32", attention{heads: 20}, shapes("2 1024 1280", "2 1024 1280", "2 1024 1280")},
 	{"vae attention 64x64", attention{heads: 1}, shapes("1 4096 512", "1 4096 512", "1 4096 512")},
+	{"flux attention 1024 pixels", attention{heads: 24}, shapes("1 4608 3072", "1 4608 3072", "1 4608 3072")},
+	{"qwen3 attention 512 tokens", attention{heads: 32, kvHeads: 8, causal: true},
+		shapes("1 512 4096", "1 512 1024", "1 512 1024")},
+	{"t5 attention 512 tokens", attention{heads: 64, scale: 1, bias: true},
+		shapes("1 512 4096", "1 512 4096", "1 512 4096", "64 512 512")},
+	{"depthwise conv 64x64", convOf(window{kernel: Square(3), pad: padding{1, 1, 1, 1}}, 640),
+		shapes("2 64 64 640", "640 1 3 3", "640")},
+	{"conv with a dilation 64x64", convOf(window{kernel: Square(3), dilation: Square(2), pad: padding{2, 2, 2, 2}}, 1),
+		shapes("2 64 64 320", "320 320 3 3", "320")},
 	{"sd15 group norm 64x64", groupNorm{groups: 32, eps: 1e-5, silu: true}, shapes("2 64 64 320", "320", "320")},
 	{"vae group norm 512x512", groupNorm{groups: 32, eps: 1e-6, silu: true}, shapes("1 512 512 256", "256", "256")},
 	{"sdxl layer norm 32x32", layerNorm{eps: 1e-5}, shapes("2 1024 1280", "1280", "1280")},

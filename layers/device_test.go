@@ -2,6 +2,7 @@ package layers
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"testing"
 
@@ -22,15 +23,19 @@ var deviceCases = []struct {
 	ids  int
 }{
 	{"linear of several tiles", linear{bias: true, act: gelu}, shapes("130 72", "136 72", "136"), 0},
-	{"linear with a gate, several tiles", linear{bias: true, residual: true, act: geglu}, shapes("70 40", "272 40", "272", "70 136"), 0},
+	{"linear with a gate, several tiles", linear{bias: true, residual: true, act: geglu},
+		shapes("70 40", "272 40", "272", "70 136"), 0},
 	{"linear of an odd width", linear{}, shapes("9 24", "67 24"), 0},
 	{"conv of several tiles", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}, channels: true, residual: true, act: silu},
 		shapes("2 9 8 24", "72 24 3 3", "72", "2 72", "2 9 8 72"), 0},
-	{"conv of stride 2, several tiles", conv{stride: 2, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 18 18 16", "70 16 3 3", "70"), 0},
-	{"conv of an enlarged image, several tiles", conv{stride: 1, up: 2, pad: padding{1, 1, 1, 1}}, shapes("1 6 5 40", "8 40 3 3", "8"), 0},
+	{"conv of stride 2, several tiles", conv{stride: 2, up: 1, pad: padding{1, 1, 1, 1}},
+		shapes("1 18 18 16", "70 16 3 3", "70"), 0},
+	{"conv of an enlarged image, several tiles", conv{stride: 1, up: 2, pad: padding{1, 1, 1, 1}},
+		shapes("1 6 5 40", "8 40 3 3", "8"), 0},
 	{"conv to three channels", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 5 5 16", "3 16 3 3", "3"), 0},
 	{"group norm of many channels", groupNorm{groups: 32, eps: 1e-5, silu: true}, shapes("2 40 320", "320", "320"), 0},
-	{"group norm of more channels than threads", groupNorm{groups: 32, eps: 1e-5}, shapes("1 33 2112", "2112", "2112"), 0},
+	{"group norm of more channels than threads", groupNorm{groups: 32, eps: 1e-5},
+		shapes("1 33 2112", "2112", "2112"), 0},
 	{"group norm of 8 channels", groupNorm{groups: 4, eps: 1e-5, silu: true}, shapes("2 300 8", "8", "8"), 0},
 	{"group norm of 40 groups", groupNorm{groups: 40, eps: 1e-5}, shapes("1 19 80", "80", "80"), 0},
 	{"group norm of parts of which one is empty", groupNorm{groups: 2, eps: 1e-5}, shapes("1 2100 8", "8", "8"), 0},
@@ -58,15 +63,49 @@ var deviceCases = []struct {
 	{"permute of several blocks, the last dimension", permute{dims: 3, order: [8]int{0, 2, 1}}, shapes("2 70 72"), 0},
 
 	{"attention of heads of 40", attention{heads: 2}, shapes("2 70 80", "2 77 80", "2 77 80"), 0},
-	{"attention of heads of 64, causal", attention{heads: 2, causal: true}, shapes("1 77 128", "1 77 128", "1 77 128"), 0},
-	{"attention of heads of 40, causal, several tiles", attention{heads: 2, causal: true}, shapes("1 150 80", "1 150 80", "1 150 80"), 0},
+	{"attention of heads of 64, causal", attention{heads: 2, causal: true},
+		shapes("1 77 128", "1 77 128", "1 77 128"), 0},
+	{"attention of heads of 40, causal, several tiles", attention{heads: 2, causal: true},
+		shapes("1 150 80", "1 150 80", "1 150 80"), 0},
 	{"attention of heads of 64, several tiles", attention{heads: 1}, shapes("2 129 64", "2 200 64", "2 200 64"), 0},
-	{"attention of heads of 80, causal", attention{heads: 1, causal: true}, shapes("1 140 80", "1 140 80", "1 140 80"), 0},
-	{"attention of heads of 160, causal", attention{heads: 1, causal: true}, shapes("1 70 160", "1 70 160", "1 70 160"), 0},
+	{"attention of heads of 80, causal", attention{heads: 1, causal: true},
+		shapes("1 140 80", "1 140 80", "1 140 80"), 0},
+	{"attention of heads of 160, causal", attention{heads: 1, causal: true},
+		shapes("1 70 160", "1 70 160", "1 70 160"), 0},
 	{"attention of heads of 80", attention{heads: 1}, shapes("1 20 80", "1 130 80", "1 130 80"), 0},
 	{"attention of heads of 160", attention{heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
 	{"attention of heads of 512", attention{heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
 	{"attention of heads of 100", attention{heads: 2}, shapes("1 33 200", "1 35 200", "1 35 200"), 0},
+
+	{"attention of heads of 128", attention{heads: 2}, shapes("2 130 256", "2 77 256", "2 77 256"), 0},
+	{"attention of heads of 128, causal", attention{heads: 1, causal: true},
+		shapes("1 140 128", "1 140 128", "1 140 128"), 0},
+	{"shared heads of 128, causal, of a scale", attention{heads: 4, kvHeads: 2, causal: true, scale: 0.05},
+		shapes("2 70 512", "2 70 256", "2 70 256"), 0},
+	{"shared heads of 128 with lengths", attention{heads: 3, kvHeads: 1, lengths: true},
+		shapes("6 33 384", "6 50 128", "6 50 128", "6"), 51},
+	{"heads of 128 with a bias", attention{heads: 2, bias: true},
+		shapes("2 35 256", "2 67 256", "2 67 256", "2 2 35 67"), 0},
+	{"heads of 64 with a bias of positions", attention{heads: 3, bias: true, scale: 0.2},
+		shapes("2 131 192", "2 131 192", "2 131 192", "3 131 131"), 0},
+	{"heads of 64 with a mask of keys", attention{heads: 2, kvHeads: 1, bias: true},
+		shapes("3 20 128", "3 150 64", "3 150 64", "3 1 1 150"), 0},
+	{"heads of 64 with everything", attention{heads: 2, kvHeads: 1, causal: true, bias: true, lengths: true},
+		shapes("3 135 128", "3 135 64", "3 135 64", "1 2 135 135", "3"), 136},
+	{"shared heads of 160 with a bias", attention{heads: 2, kvHeads: 1, bias: true},
+		shapes("1 40 320", "1 45 160", "1 45 160", "1 1 40 45"), 0},
+	{"heads of 200 with lengths", attention{heads: 2, lengths: true}, shapes("4 5 400", "4 40 400", "4 40 400", "4"), 41},
+	{"conv of a sequence, several tiles",
+		convOf(window{kernel: HW{1, 7}, stride: HW{1, 2}, pad: padding{left: 3, right: 3}}, 1),
+		shapes("2 150 16", "72 16 7", "72"), 0},
+	{"conv without bias, several tiles", convWindow{window: unit(window{kernel: HW{2, 3}}), groups: 1},
+		shapes("1 9 12 24", "72 24 2 3"), 0},
+	{"conv with a dilation, several tiles",
+		convOf(window{kernel: Square(3), dilation: Square(2), pad: padding{2, 2, 2, 2}}, 1),
+		shapes("1 9 8 24", "72 24 3 3", "72"), 0},
+	{"conv of groups, several tiles", convOf(window{kernel: Square(3), stride: HW{1, 2}, pad: padding{1, 1, 1, 1}}, 2),
+		shapes("1 9 17 12", "140 6 3 3", "140"), 0},
+	{"global average of many pixels", adaptiveAverage{h: 1, w: 1}, shapes("1 70 65 9"), 0},
 }
 
 // The device form of every op gives what its definition gives for arguments of the device's type.
@@ -97,6 +136,22 @@ func TestDeviceFormsInPlace(t *testing.T) {
 						t.Errorf("in the place of argument %d the result differs by %g", place, d)
 					}
 				})
+			}
+		}
+	}
+}
+
+func TestDeviceMaxPoolKeepsNaN(t *testing.T) {
+	dev := cudaDevice(t)
+	k := pool{window: unit(window{kernel: HW{1, 3}})}
+	for at := range 3 {
+		for _, typ := range []dtype.Type{dtype.F32, dtype.F16, dtype.BF16} {
+			x := []float32{1, 2, 3}
+			x[at] = float32(math.NaN())
+			r := newDeviceRun(t, dev)
+			in := r.put(program.Arg{Shape: tensor.Shape{1, 3, 1}, DType: dtype.F32, Data: program.Bytes(x)}, typ)
+			if got := r.run(op{k}, tensor.Shape{1, 1, 1}, typ, []device.Arg{in}); got[0] == got[0] {
+				t.Errorf("%v: a window with NaN at place %d gives %g", typ, at, got[0])
 			}
 		}
 	}
@@ -144,15 +199,18 @@ func TestDeviceTilesAgreeWithDefinitions(t *testing.T) {
 	}{
 		{"linear", linear{bias: true, act: gelu}, shapes("70 200", "168 200", "168"), true},
 		{"linear of one row", linear{bias: true, act: silu}, shapes("1 136", "8 136", "8"), true},
-		{"linear of an odd width", linear{bias: true, residual: true, act: quickGELU}, shapes("67 72", "13 72", "13", "67 13"), false},
+		{"linear of an odd width", linear{bias: true, residual: true, act: quickGELU},
+			shapes("67 72", "13 72", "13", "67 13"), false},
 		{"linear with a residual", linear{residual: true}, shapes("65 104", "24 104", "65 24"), true},
-		{"linear with a gate", linear{bias: true, residual: true, act: geglu}, shapes("66 72", "176 72", "176", "66 88"), true},
+		{"linear with a gate", linear{bias: true, residual: true, act: geglu},
+			shapes("66 72", "176 72", "176", "66 88"), true},
 		{"linear with a gate, halves of 4", linear{bias: true, act: geglu}, shapes("9 40", "24 40", "24"), true},
 		{"conv with everything", conv{stride: 1, up: 1, pad: pad, channels: true, residual: true, act: silu},
 			shapes("2 7 5 40", "24 40 3 3", "24", "2 24", "2 7 5 24"), true},
 		{"conv of stride 2", conv{stride: 2, up: 1, pad: padding{0, 0, 1, 1}}, shapes("3 6 7 32", "16 32 3 3", "16"), true},
 		{"conv of an enlarged image", conv{stride: 1, up: 2, pad: pad}, shapes("1 5 4 8", "8 8 3 3", "8"), true},
-		{"conv of 64 channels", conv{stride: 1, up: 1, pad: pad, residual: true}, shapes("1 9 8 64", "40 64 3 3", "40", "1 9 8 40"), true},
+		{"conv of 64 channels", conv{stride: 1, up: 1, pad: pad, residual: true},
+			shapes("1 9 8 64", "40 64 3 3", "40", "1 9 8 40"), true},
 	} {
 		for _, tile := range gemmTiles {
 			for _, splits := range []int{1, 2, 5} {
@@ -184,9 +242,10 @@ func taps(a program.Arg) []byte {
 	s := a.Shape
 	out := make([]float32, 0, len(w))
 	for o := range s[0] {
-		for tap := range s[2] * s[3] {
+		taps := s[2:].TotalSize()
+		for tap := range taps {
 			for c := range s[1] {
-				out = append(out, w[(o*s[1]+c)*s[2]*s[3]+tap])
+				out = append(out, w[(o*s[1]+c)*taps+tap])
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package layers
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/euryale-ml/euryale/internal/stack"
 	G "gorgonia.org/gorgonia"
@@ -51,6 +52,9 @@ func (f Flow) apply(name string, k kind, others ...*G.Node) Flow {
 }
 
 func apply(s Scope, k kind, in ...*G.Node) (*G.Node, error) {
+	if i := slices.Index(in, nil); i >= 0 {
+		return nil, fmt.Errorf("argument %d of %v has no node", i, k)
+	}
 	n, err := G.ApplyOp(op{k}, in...)
 	if err == nil {
 		G.WithName(s.Name())(n)

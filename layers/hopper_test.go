@@ -75,7 +75,7 @@ func TestDeviceHopperAgreesWithDefinitions(t *testing.T) {
 	}
 	for _, c := range append(opCases, deviceCases...) {
 		switch c.kind.(type) {
-		case linear, conv:
+		case linear, conv, convWindow:
 		default:
 			continue
 		}

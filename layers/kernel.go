@@ -64,31 +64,50 @@ type attentionParams struct {
 	scale                     float32
 }
 
-// tensorHeads are the head sizes that attention_tensor.cu has kernels for: threads, queries and keys of a tile, the
-// columns of the result that a block keeps, and whether queries stay in shared memory.
-var tensorHeads = map[int]struct {
-	threads, queries, keys, columns int
-	stay                            bool
-}{
-	40: {128, 128, 64, 40, false}, 64: {128, 128, 64, 64, false}, 80: {128, 128, 64, 80, true}, 160: {128, 64, 32, 160, false},
-	512: {64, 32, 16, 128, true},
+// generalAttentionParams is GeneralAttentionParams.
+type generalAttentionParams struct {
+	attentionParams
+	bias, lengths                device.Ptr
+	biasImage, biasHead, biasRow int64
+	kvHeads                      int32
+	_                            int32
 }
 
-func attend(k device.Kernels, p *attentionParams, batch int, out device.Arg) ([]device.Kernel, error) {
+// The families of attention kernels, as their names begin.
+const (
+	plainAttention   = "attention_"
+	generalAttention = "attention_general_" // for generalAttentionParams
+)
+
+// tensorHeads are the head sizes that attention_tensor.cu and attention_general_tensor.cu have kernels for: threads,
+// queries and keys of a tile, the columns of the result that a block keeps, whether queries stay in shared memory, and
+// whether there is a kernel of generalAttention. Of other sizes no transformer wants one so far, and the kernels in
+// float take them.
+var tensorHeads = map[int]struct {
+	threads, queries, keys, columns int
+	stay, general                   bool
+}{
+	40: {128, 128, 64, 40, false, false}, 64: {128, 128, 64, 64, false, true}, 80: {128, 128, 64, 80, true, false},
+	128: {128, 128, 32, 128, true, true}, 160: {128, 64, 32, 160, false, false}, 512: {64, 32, 16, 128, true, false},
+}
+
+// attend launches the kernel of a family for the head size. It takes params; p is the part that every family has.
+func attend[P any](k device.Kernels, family string, params *P, p *attentionParams, batch int,
+	out device.Arg) ([]device.Kernel, error) {
 	d := int(p.d)
-	if t, ok := tensorHeads[d]; ok && k.TensorCore && out.DType != dtype.F32 {
+	if t, ok := tensorHeads[d]; ok && k.TensorCore && out.DType != dtype.F32 && (family == plainAttention || t.general) {
 		row := func(n int) int { return ceil(n, 16)*32 + 16 }
 		shared := 2 * t.keys * (row(d) + row(t.columns))
 		if t.stay {
 			shared += t.queries * row(d)
 		}
-		l := launch(fmt.Sprintf("attention_%d", d), out.DType, p, ceil(int(p.sq), t.queries), t.threads, shared)
+		l := launch(fmt.Sprint(family, d), out.DType, params, ceil(int(p.sq), t.queries), t.threads, shared)
 		l.Grid[1], l.Grid[2] = batch*int(p.heads), d/t.columns
 		return []device.Kernel{l}, nil
 	}
 	for _, most := range []int{64, 160, 512} {
 		if d <= most {
-			l := launch(fmt.Sprintf("attention_upto_%d", most), out.DType, p, ceil(int(p.sq), 32), 256, 3*32*33*4)
+			l := launch(fmt.Sprint(family, "upto_", most), out.DType, params, ceil(int(p.sq), 32), 256, 3*32*33*4)
 			l.Grid[1] = batch * int(p.heads)
 			return []device.Kernel{l}, nil
 		}

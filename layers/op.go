@@ -140,6 +140,11 @@ func shapeError(k kind, in []tensor.Shape) error {
 	return fmt.Errorf("%v does not take shapes %v", k, in)
 }
 
+// misfit is shapeError with the shapes that are wanted.
+func misfit(k kind, in []tensor.Shape, want string, args ...any) error {
+	return fmt.Errorf("%w: want %s", shapeError(k, in), fmt.Sprintf(want, args...))
+}
+
 // b2i counts optional arguments.
 func b2i(bs ...bool) (n int) {
 	for _, b := range bs {

@@ -26,14 +26,16 @@ var opCases = []struct {
 }{
 	{"linear", linear{}, shapes("5 7", "9 7"), 0},
 	{"linear of one row", linear{bias: true}, shapes("1 33", "17 33", "17"), 0},
-	{"linear with everything", linear{bias: true, residual: true, act: quickGELU}, shapes("2 3 64", "48 64", "48", "2 3 48"), 0},
+	{"linear with everything", linear{bias: true, residual: true, act: quickGELU},
+		shapes("2 3 64", "48 64", "48", "2 3 48"), 0},
 	{"linear with a gate", linear{bias: true, act: geglu}, shapes("2 11 16", "64 16", "64"), 0},
 	{"conv 1x1", conv{stride: 1, up: 1}, shapes("1 3 5 8", "6 8 1 1", "6"), 0},
 	{"conv 3x3 keeps the size", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 7 5 4", "16 4 3 3", "16"), 0},
 	{"conv with everything", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}, channels: true, residual: true, act: silu},
 		shapes("2 4 6 20", "24 20 3 3", "24", "2 24", "2 4 6 24"), 0},
 	{"conv of stride 2", conv{stride: 2, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 9 6 4", "5 4 3 3", "5"), 0},
-	{"conv padded at the end only", conv{stride: 2, up: 1, pad: padding{0, 0, 1, 1}}, shapes("1 8 6 4", "5 4 3 3", "5"), 0},
+	{"conv padded at the end only", conv{stride: 2, up: 1, pad: padding{0, 0, 1, 1}},
+		shapes("1 8 6 4", "5 4 3 3", "5"), 0},
 	{"conv of an enlarged image", conv{stride: 1, up: 2, pad: padding{1, 1, 1, 1}}, shapes("1 3 4 8", "8 8 3 3", "8"), 0},
 	{"group norm", groupNorm{groups: 4, eps: 1e-5}, shapes("2 3 5 24", "24", "24"), 0},
 	{"group norm, then silu", groupNorm{groups: 32, eps: 1e-6, silu: true}, shapes("1 9 64", "64", "64"), 0},
@@ -106,6 +108,70 @@ var opCases = []struct {
 		shapes("12 3 4 5", "4 3 4 5", "61", "2", "2 3 4 5"), 0},
 	{"not finite", nonFinite{}, shapes("2 3 4 5", "8 4 4 5"), 0},
 	{"timesteps of six numbers", timesteps{dim: 8, shift: 1}, shapes("2 6"), 0},
+
+	{"attention of shared heads", attention{heads: 6, kvHeads: 2}, shapes("2 9 48", "2 5 16", "2 5 16"), 0},
+	{"attention of one head of keys", attention{heads: 4, kvHeads: 1, causal: true},
+		shapes("2 9 32", "2 9 8", "2 9 8"), 0},
+	{"attention of a scale", attention{heads: 2, scale: 1}, shapes("1 4 16", "1 5 16", "1 5 16"), 0},
+	{"attention with a bias of positions", attention{heads: 2, bias: true, scale: 1},
+		shapes("2 7 16", "2 7 16", "2 7 16", "2 7 7"), 0},
+	{"attention with a bias of everything", attention{heads: 2, bias: true},
+		shapes("2 7 16", "2 19 16", "2 19 16", "2 2 7 19"), 0},
+	{"attention with a mask of keys", attention{heads: 2, kvHeads: 1, bias: true},
+		shapes("3 7 16", "3 20 8", "3 20 8", "3 1 1 20"), 0},
+	{"causal attention with a mask", attention{heads: 2, causal: true, bias: true},
+		shapes("2 8 16", "2 8 16", "2 8 16", "1 1 8 8"), 0},
+	{"attention with lengths", attention{heads: 2, lengths: true}, shapes("5 3 16", "5 4 16", "5 4 16", "5"), 5},
+	{"attention with everything", attention{heads: 4, kvHeads: 2, scale: 0.3, causal: true, bias: true, lengths: true},
+		shapes("3 21 32", "3 21 16", "3 21 16", "4 21 21", "3"), 22},
+	{"conv of unequal strides", convOf(window{kernel: HW{3, 2}, stride: HW{1, 2}, pad: padding{1, 0, 1, 1}}, 1),
+		shapes("2 7 6 5", "18 5 3 2", "18"), 0},
+	{"conv with a dilation", convOf(window{kernel: Square(3), dilation: HW{2, 3}, pad: padding{2, 3, 2, 3}}, 1),
+		shapes("1 8 7 20", "6 20 3 3", "6"), 0},
+	{"conv of wide channels with a dilation", convOf(window{kernel: Square(2), dilation: Square(2)}, 1),
+		shapes("1 4 5 400", "6 400 2 2", "6"), 0},
+	{"conv of groups of whole panels", convOf(window{kernel: Square(3), pad: padding{1, 1, 1, 1}}, 2),
+		shapes("2 5 4 8", "32 4 3 3", "32"), 0},
+	{"conv of groups within a panel", convOf(window{kernel: Square(3), stride: Square(2)}, 5),
+		shapes("1 7 9 15", "30 3 3 3", "30"), 0},
+	{"conv of groups wider than a block", convOf(window{kernel: Square(1)}, 2),
+		shapes("1 2 3 900", "10 450 1 1", "10"), 0},
+	{"conv of two filters per channel", convOf(window{kernel: Square(2)}, 6), shapes("1 4 4 6", "12 1 2 2", "12"), 0},
+	{"depthwise conv", convOf(window{kernel: HW{5, 3}, pad: padding{2, 1, 2, 1}}, 37),
+		shapes("2 6 7 37", "37 1 5 3", "37"), 0},
+	{"depthwise conv without bias", convWindow{window: unit(window{kernel: Square(3), stride: Square(2)}), groups: 16},
+		shapes("1 9 9 16", "16 1 3 3"), 0},
+	{"conv of a sequence", convOf(window{kernel: HW{1, 5}, stride: Square(2), pad: padding{left: 3, right: 1}}, 1),
+		shapes("2 13 6", "9 6 5", "9"), 0},
+	{"conv of a sequence without bias", convWindow{window: unit(window{kernel: HW{1, 1}}), groups: 1},
+		shapes("2 5 8", "9 8 1"), 0},
+	{"conv of a sequence with everything", convOf(window{kernel: HW{1, 3}, dilation: HW{1, 4}, pad: padding{left: 8}}, 3),
+		shapes("2 13 6", "9 2 3", "9"), 0},
+	{"max pool", pool{window: unit(window{kernel: Square(3), stride: Square(2), pad: padding{1, 1, 1, 1}})},
+		shapes("2 7 6 5"), 0},
+	{"max pool with a dilation",
+		pool{window: unit(window{kernel: Square(2), dilation: Square(3), pad: padding{1, 1, 1, 1}})},
+		shapes("1 5 6 20"), 0},
+	{"max pool of a sequence", pool{window: unit(window{kernel: HW{1, 2}, stride: HW{1, 2}})}, shapes("3 7 4"), 0},
+	{"average pool counts padding",
+		pool{average: true, window: unit(window{kernel: HW{2, 3}, stride: HW{2, 1}, pad: padding{1, 1, 0, 1}})},
+		shapes("2 7 6 5"), 0},
+	{"average pool of a sequence", pool{average: true, window: unit(window{kernel: HW{1, 4}, pad: padding{left: 2}})},
+		shapes("2 9 33"), 0},
+	{"adaptive average", adaptiveAverage{h: 3, w: 4}, shapes("2 7 6 5"), 0},
+	{"adaptive average to more parts than pixels", adaptiveAverage{h: 5, w: 1}, shapes("1 3 6 5"), 0},
+	{"global average", adaptiveAverage{h: 1, w: 1}, shapes("2 9 11 70"), 0},
+	{"adaptive average of a sequence", adaptiveAverage{h: 1, w: 3}, shapes("2 10 7"), 0},
+}
+
+// unit fills in strides and dilations of 1.
+func unit(w window) window {
+	w.stride, w.dilation = w.stride.or(Square(1)), w.dilation.or(Square(1))
+	return w
+}
+
+func convOf(w window, groups int) convWindow {
+	return convWindow{window: unit(w), groups: groups, bias: true}
 }
 
 // shapes reads "2 3 4" as a shape.
@@ -129,11 +195,14 @@ func arguments(in []tensor.Shape, k kind, ids int) []G.Value {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var vals []G.Value
 	for i, s := range in {
-		whole := ids > 0 && (k == kind(embed{}) && i == 0 || k == kind(pick{}) && i == 1)
-		if whole {
+		a, isAttention := k.(attention)
+		if ids > 0 && k.Below(i, in) > 0 {
 			d := make([]int32, s.TotalSize())
 			for j := range d {
 				d[j] = rng.Int32N(int32(ids))
+			}
+			if isAttention {
+				d[0] = 0 // an image without keys
 			}
 			vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(d)))
 			continue
@@ -143,6 +212,8 @@ func arguments(in []tensor.Shape, k kind, ids int) []G.Value {
 			d[j] = float32(rng.NormFloat64())
 		}
 		switch {
+		case isAttention && a.bias && i == a.biasAt():
+			hide(d, last(s))
 		case k == kind(nonFinite{}) && i == 1:
 			d[len(d)-1] = float32(math.Inf(1))
 		case s.Eq(tensor.Shape{sched.StepSize}):
@@ -151,6 +222,19 @@ func arguments(in []tensor.Shape, k kind, ids int) []G.Value {
 		vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(d)))
 	}
 	return vals
+}
+
+// hide masks numbers of a bias: a fifth of all, the first row as a whole, and the last one by the lowest number, which
+// hides none of its keys, as all are alike.
+func hide(bias []float32, row int) {
+	for i := range bias {
+		if i%5 == 0 || i < row {
+			bias[i] = float32(math.Inf(-1))
+		}
+	}
+	for i := range bias[len(bias)-row:] {
+		bias[len(bias)-row+i] = -math.MaxFloat32
+	}
 }
 
 // The host form of every op gives what its definition gives, with weights packed in each stored type.
@@ -261,6 +345,17 @@ func TestHashesCoverEveryField(t *testing.T) {
 		activate{act: silu}, activate{act: gelu}, activate{act: quickGELU}, activate{act: geglu},
 		add{}, addChannels{}, concat{}, upsample{}, upsample{oddHeight: true}, upsample{oddWidth: true}, embed{}, pick{},
 		timesteps{dim: 2}, timesteps{dim: 4}, timesteps{dim: 2, flip: true}, timesteps{dim: 2, shift: 1},
+		attention{heads: 2, kvHeads: 1}, attention{heads: 2, scale: 1}, attention{heads: 2, bias: true},
+		attention{heads: 2, lengths: true},
+		pool{}, pool{average: true}, adaptiveAverage{}, adaptiveAverage{h: 1}, adaptiveAverage{w: 1},
+		convWindow{}, convWindow{groups: 1}, convWindow{bias: true},
+	}
+	for _, w := range []window{
+		{kernel: HW{H: 1}}, {kernel: HW{W: 1}}, {stride: HW{H: 1}}, {stride: HW{W: 1}},
+		{dilation: HW{H: 1}}, {dilation: HW{W: 1}},
+		{pad: padding{top: 1}}, {pad: padding{left: 1}}, {pad: padding{bottom: 1}}, {pad: padding{right: 1}},
+	} {
+		distinct = append(distinct, pool{window: w}, convWindow{window: w})
 	}
 	seen := map[uint32]kind{}
 	for _, k := range distinct {

@@ -9,8 +9,36 @@ import (
 // AttentionShape describes softmax(Q K^T * Scale) V per image and head.
 type AttentionShape struct {
 	B, Sq, Skv, Heads, D int
+	KVHeads              int // of k and v, each for Heads/KVHeads heads of q; 0: Heads
 	Scale                float32
 	Causal               bool // query i sees keys 0 to i
+	Bias                 AttentionBias
+	Lengths              []int32 // keys that each image has, [B]; nil: Skv
+}
+
+// AttentionBias is added to the scaled scores: number Data[image*Image + head*Head + query*Row + key]. Without data
+// nothing is added.
+type AttentionBias struct {
+	Data             []float32
+	Image, Head, Row int
+}
+
+func (s AttentionShape) kvHeads() int {
+	if s.KVHeads == 0 {
+		return s.Heads
+	}
+	return s.KVHeads
+}
+
+// masked reports that a query may see no key. Its result is then zero.
+func (s AttentionShape) masked() bool { return s.Bias.Data != nil || s.Lengths != nil }
+
+// keys is how many keys an image has.
+func (s AttentionShape) keys(image int) int {
+	if s.Lengths == nil {
+		return s.Skv
+	}
+	return max(0, min(s.Skv, int(s.Lengths[image])))
 }
 
 // Note [Attention]
@@ -21,16 +49,26 @@ type AttentionShape struct {
 // with the values, added to the query's sums. When a maximum grows, the sums so far are scaled down. That is
 // the online softmax of Milakov and Gimelshein (arXiv 1805.02867) as FlashAttention arranges it; the matrix
 // of all scores never exists.
+//
+// With a bias the scores are made in its units, and times log2(e) after it was added. Finite scores are kept finite in
+// that: masks are often made of the lowest float32, of which a row of nothing else is a mean and not a division by
+// zero.
 
 // Attention computes attention; out may not alias the inputs.
 //
-//	out, q [B Sq  heads*D]
-//	k, v   [B Skv heads*D]
+//	out, q [B Sq  Heads*D]
+//	k, v   [B Skv KVHeads*D]
 func (p *Pool) Attention(out, q, k, v []float32, s AttentionShape) {
 	check("attention", "q", len(q), s.B*s.Sq*s.Heads*s.D)
-	check("attention", "k", len(k), s.B*s.Skv*s.Heads*s.D)
+	check("attention", "k", len(k), s.B*s.Skv*s.kvHeads()*s.D)
 	check("attention", "v", len(v), len(k))
 	check("attention", "out", len(out), len(q))
+	if s.Lengths != nil {
+		check("attention", "lengths", len(s.Lengths), s.B)
+	}
+	if b := s.Bias; b.Data != nil {
+		check("attention", "bias", len(b.Data), (s.B-1)*b.Image+(s.Heads-1)*b.Head+(s.Sq-1)*b.Row+s.Skv)
+	}
 	if len(out) == 0 {
 		return
 	}
@@ -44,11 +82,15 @@ func (p *Pool) Attention(out, q, k, v []float32, s AttentionShape) {
 		row := (blocks - 1 - i/(s.B*s.Heads)) * block
 		image, head := i%(s.B*s.Heads)/s.Heads, i%s.Heads
 		w := s.Heads * s.D
-		a := attention{AttentionShape: s, k: &p.k, s: &p.scratch[worker], zero: p.zero, row: row}
+		a := attention{AttentionShape: s, k: &p.k, s: &p.scratch[worker], zero: p.zero, row: row, last: s.keys(image)}
 		a.rows = min(block, s.Sq-row)
 		a.out = out[(image*s.Sq+row)*w+head*s.D:]
 		a.q = q[(image*s.Sq+row)*w+head*s.D:]
-		a.run(k[image*s.Skv*w+head*s.D:], v[image*s.Skv*w+head*s.D:])
+		if s.Bias.Data != nil {
+			a.bias = s.Bias.Data[image*s.Bias.Image+head*s.Bias.Head+row*s.Bias.Row:]
+		}
+		at := image*s.Skv*s.kvHeads()*s.D + head*s.kvHeads()/s.Heads*s.D
+		a.run(k[at:], v[at:])
 	})
 }
 
@@ -77,6 +119,8 @@ type attention struct {
 	zero      []float32
 	out, q    []float32 // from the first query on
 	row, rows int       // the first query, and how many
+	last      int       // keys that the image has, and then those that the item sees
+	bias      []float32 // of the first query, from the first key on; nil: none
 
 	keys, values []float32 // panels of the block of keys
 	scores       []float32 // [queryRows][keyBlock]
@@ -103,14 +147,16 @@ func (a *attention) run(k, v []float32) {
 		a.max[i], a.total[i] = float32(math.Inf(-1)), 0
 	}
 
-	last := a.Skv
 	if a.Causal {
-		last = min(last, a.row+a.rows)
+		a.last = min(a.last, a.row+a.rows)
 	}
-	w := a.Heads * a.D
-	for j := 0; j < last; j += kb {
-		n := min(kb, last-j)
-		a.k.keys(a.keys, k[j*w:], w, n, a.D, a.Scale*math.Log2E)
+	w, scale := a.kvHeads()*a.D, a.Scale
+	if a.bias == nil {
+		scale *= math.Log2E
+	}
+	for j := 0; j < a.last; j += kb {
+		n := min(kb, a.last-j)
+		a.k.keys(a.keys, k[j*w:], w, n, a.D, scale)
 		packValues(a.values, v[j*w:], w, n, a.D)
 		for r := 0; r < a.rows; r += queryRows {
 			a.tile(r, j, n)
@@ -149,7 +195,11 @@ func (a *attention) tile(r, j, n int) {
 		if a.Causal {
 			see = max(0, min(n, a.row+r+i-j+1))
 		}
-		a.softmax(r+i, a.scores[i*ld:(i+1)*ld], see)
+		scores := a.scores[i*ld : (i+1)*ld]
+		if a.bias != nil {
+			a.addBias(scores, a.bias[(r+i)*a.Bias.Row+j:], see)
+		}
+		a.softmax(r+i, scores, see)
 	}
 	for i := range a.own {
 		a.own[i] = 4 * ld * i
@@ -168,6 +218,24 @@ func (a *attention) panels(t tile, n int) {
 		a.k.tile(&a.s.tile)
 		t.b, t.c = t.b[t.panels*t.bstep:], t.c[t.panels*tileCols:]
 	}
+}
+
+// addBias adds a query's bias to its scores, of which the first n count, and goes over to powers of two.
+func (a *attention) addBias(scores, bias []float32, n int) {
+	a.k.add(scores[:n], scores[:n], bias[:n])
+	inf := float32(math.Inf(-1))
+	for i := n; i < len(scores); i++ {
+		scores[i] = inf
+	}
+	const least = -math.MaxFloat32 / math.Log2E
+	if a.k.rowMax(scores) < least {
+		for i, v := range scores[:n] {
+			if v > inf {
+				scores[i] = max(v, least)
+			}
+		}
+	}
+	a.k.scale(scores, scores, math.Log2E)
 }
 
 // softmax turns one query's scores, of which the first n count, into powers relative to its running maximum.
@@ -195,6 +263,10 @@ func (a *attention) softmax(r int, scores []float32, n int) {
 func (a *attention) store() {
 	d := a.width()
 	for r := range a.rows {
+		if a.total[r] == 0 && a.masked() {
+			clear(a.out[r*a.Heads*a.D:][:a.D])
+			continue
+		}
 		a.k.scale(a.out[r*a.Heads*a.D:][:a.D], a.sums[r*d:][:a.D], 1/a.total[r])
 	}
 }

@@ -264,32 +264,36 @@ func TestAttention(t *testing.T) {
 }
 
 func attentionDefinition(q, k, v []float32, s AttentionShape) []float64 {
-	w := s.Heads * s.D
 	out := make([]float64, len(q))
-	for b := range s.B {
-		for h := range s.Heads {
-			for i := range s.Sq {
-				score, top := make([]float64, s.Skv), math.Inf(-1)
-				for j := range score {
-					for d := range s.D {
-						score[j] += float64(q[(b*s.Sq+i)*w+h*s.D+d]) * float64(k[(b*s.Skv+j)*w+h*s.D+d])
-					}
-					score[j] *= float64(s.Scale)
-					if s.Causal && j > i {
-						score[j] = math.Inf(-1)
-					}
-					top = max(top, score[j])
-				}
-				var sum float64
-				for j := range score {
-					score[j] = math.Exp(score[j] - top)
-					sum += score[j]
-				}
-				for j := range score {
-					for d := range s.D {
-						out[(b*s.Sq+i)*w+h*s.D+d] += score[j] / sum * float64(v[(b*s.Skv+j)*w+h*s.D+d])
-					}
-				}
+	w, wk := s.Heads*s.D, s.kvHeads()*s.D
+	for row := range s.B * s.Sq * s.Heads {
+		b, i, h := row/(s.Sq*s.Heads), row/s.Heads%s.Sq, row%s.Heads
+		n := s.keys(b)
+		if s.Causal {
+			n = min(n, i+1)
+		}
+		at, from := (b*s.Sq+i)*w+h*s.D, b*s.Skv*wk+h/(s.Heads/s.kvHeads())*s.D
+		scores, top, total := make([]float64, n), math.Inf(-1), 0.0
+		for j := range scores {
+			for d := range s.D {
+				scores[j] += float64(q[at+d]) * float64(k[from+j*wk+d])
+			}
+			scores[j] *= float64(s.Scale)
+			if s.Bias.Data != nil {
+				scores[j] += float64(s.Bias.Data[b*s.Bias.Image+h*s.Bias.Head+i*s.Bias.Row+j])
+			}
+			top = max(top, scores[j])
+		}
+		if math.IsInf(top, -1) {
+			continue
+		}
+		for j := range scores {
+			scores[j] = math.Exp(scores[j] - top)
+			total += scores[j]
+		}
+		for d := range s.D {
+			for j := range scores {
+				out[at+d] += scores[j] / total * float64(v[from+j*wk+d])
 			}
 		}
 	}

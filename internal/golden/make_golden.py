@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 import make_blocks
+import make_layers
 import make_schedulers
 
 HERE = pathlib.Path(__file__).parent
@@ -218,6 +219,7 @@ def main():
     dump(OUT / "pictures.json", manifest)
     make_blocks.write(OUT)
     make_schedulers.write(OUT)
+    make_layers.write(OUT)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/layers"
 	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
 )
 
 func target(t dtype.Type) program.Target {
@@ -41,14 +42,24 @@ func (n numbered) ReadTensor(_ context.Context, _ string, dst []byte) error {
 func TestFiltersAreLaidOutInPlace(t *testing.T) {
 	const out, in, k = 70, 130, 3
 	s := layers.NewScope(G.NewGraph(), "net", layers.Declared{})
-	y, err := s.On(s.Input("x", G.Float32, 1, 8, 8, in)).Conv("conv", out, k).Node()
+	image := s.On(s.Input("image", G.Float32, 1, 8, 8, in)).Conv("conv", out, k)
+	filtersAreLaidOutInPlace(t, image, []int{out, in, k, k})
+	s = layers.NewScope(G.NewGraph(), "net", layers.Declared{})
+	sequence := s.On(s.Input("sequence", G.Float32, 1, 20, in)).
+		ConvWindow("conv", layers.ConvConfig{Out: out, Kernel: layers.HW{W: k * k}})
+	filtersAreLaidOutInPlace(t, sequence, []int{out, in, k * k})
+}
+
+func filtersAreLaidOutInPlace(t *testing.T, conv layers.Flow, shape tensor.Shape) {
+	y, err := conv.Node()
 	if err != nil {
 		t.Fatal(err)
 	}
+	out, in, taps := shape[0], shape[1], shape[2:].TotalSize()
 	pool := cpu.NewPool(1)
 	defer pool.Close()
 	for _, to := range []dtype.Type{dtype.F32, dtype.BF16} {
-		src := numbered{"net.conv.weight": {out, in, k, k}, "net.conv.bias": {out}}
+		src := numbered{"net.conv.weight": shape, "net.conv.bias": {out}}
 		mem := hostmem.New(hostmem.NewBudget(1 << 30))
 		w := program.NewWeights(src, pool, mem, nil)
 		p, err := program.Compile(target(to), []*G.Node{y}, w.Has)
@@ -62,15 +73,15 @@ func TestFiltersAreLaidOutInPlace(t *testing.T) {
 		}
 		runtime.ReadMemStats(&after)
 		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<16 && !bounded.Race { // which has all of it on the heap
-			t.Errorf("%v: %d bytes of the heap for a filter of %d", to, n, 4*out*in*k*k)
+			t.Errorf("%v: %d bytes of the heap for a filter of %d", to, n, 4*out*in*taps)
 		}
-		got := make([]float32, out*in*k*k)
+		got := make([]float32, out*in*taps)
 		dtype.ToF32(got, w.Master("net.conv.weight", program.Taps), to)
 		for o := range out {
-			for tap := range k * k {
+			for tap := range taps {
 				for c := range in {
-					want := float32((o*in+c)*k*k + tap)
-					if v := got[(o*k*k+tap)*in+c]; math.Abs(float64(v-want)) > float64(want)/256 || to == dtype.F32 && v != want {
+					want := float32((o*in+c)*taps + tap)
+					if v := got[(o*taps+tap)*in+c]; math.Abs(float64(v-want)) > float64(want)/256 || to == dtype.F32 && v != want {
 						t.Fatalf("%v: filter %d, tap %d, channel %d is %g, want %g", to, o, tap, c, v, want)
 					}
 				}

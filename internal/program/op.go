@@ -20,11 +20,11 @@ const (
 	Plain        Layout = iota // row-major float32 or int32, as the node's shape says
 	Table                      // row-major in the stored dtype; rows are looked up
 	LinearPanels               // a [out in] matrix in cpu.Panels
-	ConvPanels                 // an [out in kh kw] filter in cpu.Panels
+	ConvPanels                 // an [out in kh kw] or [out in k] filter in cpu.Panels
 
 	// On a device with kernels.
 	Rows    // row-major in the target's type
-	Taps    // an [out in kh kw] filter as [out kh kw in] in the target's type
+	Taps    // an [out in kh kw] filter as [out kh kw in] in the target's type, [out in k] as [out k in]
 	Plain32 // row-major float32, of an input
 )
 
@@ -120,6 +120,9 @@ func Bytes[T float32 | int32](s []T) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), 4*len(s))
 }
 
+// taps is the number of pixels that a filter [out in kh kw] or [out in k] sees.
+func taps(filter tensor.Shape) int { return filter[2:].TotalSize() }
+
 // Packed is the number of bytes a weight of this shape and dtype takes in a layout. Vectors are kept in
 // float32, since every kernel adds them in float32.
 func Packed(l Layout, shape tensor.Shape, t dtype.Type) int {
@@ -148,8 +151,8 @@ func (t Target) pack(pool *cpu.Pool, dst, src []byte, l Layout, shape tensor.Sha
 	if !t.Kernels.Any() || l == Plain {
 		return Pack(dst, src, l, shape, stored)
 	}
-	if l == Taps && shape[2]*shape[3] > 1 {
-		pool.Taps(dst, t.DType, src, stored, shape[0], shape[1], shape[2]*shape[3])
+	if l == Taps && taps(shape) > 1 {
+		pool.Taps(dst, t.DType, src, stored, shape[0], shape[1], taps(shape))
 		return t.DType
 	}
 	pool.Convert(dst, t.DType, src, stored)
@@ -162,7 +165,7 @@ func Pack(dst, src []byte, l Layout, shape tensor.Shape, t dtype.Type) dtype.Typ
 	case LinearPanels:
 		cpu.PackLinear(dst, src, t, shape[0], shape.TotalSize()/shape[0])
 	case ConvPanels:
-		cpu.PackConv(dst, src, t, shape[0], shape[1], shape[2], shape[3])
+		cpu.PackConv(dst, src, t, shape[0], shape[1], taps(shape), 1) // only their number counts
 	case Table:
 		copy(dst, src)
 	default:

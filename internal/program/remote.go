@@ -185,7 +185,7 @@ func (r *remote) close() (err error) {
 func (r *remote) bind(i int, a Arg) {
 	v, at := &r.prog.Values[i], r.at[i]
 	if v.Layout == Taps {
-		r.pool.Taps(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType, v.Shape[0], v.Shape[1], v.Shape[2]*v.Shape[3])
+		r.pool.Taps(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType, v.Shape[0], v.Shape[1], taps(v.Shape))
 	} else {
 		r.pool.Convert(r.staging[at:at+v.Bytes], v.DType, a.Data, a.DType)
 	}

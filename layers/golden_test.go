@@ -1,0 +1,127 @@
+package layers
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/golden"
+	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/internal/torchrand"
+	G "gorgonia.org/gorgonia"
+	"gorgonia.org/tensor"
+)
+
+// layerCase is a line of layers.json; see make_layers.py.
+type layerCase struct {
+	Op, Reference          string
+	In                     [][]int
+	Heads, KVHeads, Groups int
+	Scale                  float32
+	Causal, Bias           bool
+	Lengths                []int32
+	Kernel, Stride         []int
+	Dilation, Pad          []int
+}
+
+// kind is the op of the case, made as Flow's methods make it.
+func (c layerCase) kind(t *testing.T) kind {
+	pair := func(n []int) HW {
+		if n == nil {
+			return HW{}
+		}
+		return HW{n[0], n[1]}
+	}
+	var pad Sides
+	if c.Pad != nil {
+		pad = Sides{c.Pad[0], c.Pad[1], c.Pad[2], c.Pad[3]}
+	}
+	pools := PoolConfig{Kernel: pair(c.Kernel), Stride: pair(c.Stride), Dilation: pair(c.Dilation), Pad: pad}
+	switch c.Op {
+	case "attention":
+		return attention{heads: c.Heads, kvHeads: c.KVHeads, scale: c.Scale, causal: c.Causal, bias: c.Bias,
+			lengths: c.Lengths != nil}
+	case "conv":
+		w := c.In[1]
+		kernel := HW{w[len(w)-2], w[len(w)-1]}
+		if len(w) == 3 {
+			kernel.H = 1
+		}
+		return convWindow{groups: max(1, c.Groups), bias: len(c.In) == 3,
+			window: window{kernel, pair(c.Stride).or(Square(1)), pair(c.Dilation).or(Square(1)), pad.padding()}}
+	case "max", "average":
+		return pool{average: c.Op == "average", window: pools.window(c.In[0])}
+	case "adaptive":
+		return adaptiveAverage{h: c.Kernel[0], w: c.Kernel[1]}
+	}
+	t.Fatalf("no op %q", c.Op)
+	return nil
+}
+
+// arguments are those of the script.
+func (c layerCase) arguments(n int, bias []float32) (vals []G.Value) {
+	for i, s := range c.In {
+		shape := tensor.Shape(s)
+		if c.Lengths != nil && i == len(c.In)-1 {
+			vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(c.Lengths)))
+			continue
+		}
+		x := make([]float32, shape.TotalSize())
+		torchrand.New(uint64(100*n + i)).Randn(x)
+		if c.Bias && i == 3 {
+			for j, v := range x {
+				if v < -0.8 {
+					x[j] = float32(math.Inf(-1))
+				}
+			}
+			if bias != nil {
+				copy(x, bias)
+			}
+		}
+		vals = append(vals, tensor.New(tensor.WithShape(s...), tensor.WithBacking(x)))
+	}
+	if c.Reference == "t5" { // attention with itself
+		vals[1], vals[2] = vals[0], vals[0]
+	}
+	return vals
+}
+
+// Attention, convolutions and pools are those of torch and transformers: their definitions and their host forms.
+func TestLayersAgreeWithTorch(t *testing.T) {
+	var cases []layerCase
+	golden.Manifest(t, "layers", &cases)
+	results := golden.Load(t, "layers")
+	pool := cpu.NewPool(2)
+	defer pool.Close()
+	for n, c := range cases {
+		t.Run(fmt.Sprintf("%d %s", n, c.Op), func(t *testing.T) {
+			k := c.kind(t)
+			vals := c.arguments(n, results[fmt.Sprint(n, ".bias")].F32)
+			want := results[fmt.Sprint(n, ".result")]
+			got, err := op{k}.Do(vals...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !got.Shape().Eq(tensor.Shape(want.Shape)) {
+				t.Fatalf("%v gives shape %v, torch %v", k, got.Shape(), want.Shape)
+			}
+			if d := golden.RelL2(got.Data().([]float32), want.F32); !(d <= 1e-6) {
+				t.Errorf("definition of %v and torch differ by %g", k, d)
+			}
+			in := make([]program.Arg, len(vals))
+			for i, v := range vals {
+				in[i] = hostArg(v, k.Layout(i), dtype.F32)
+			}
+			out := program.Arg{Shape: got.Shape(), DType: dtype.F32, Data: program.Bytes(nans(got.Shape().TotalSize()))}
+			k.Host(pool, out, in)
+			if d := golden.RelL2(out.F32(), want.F32); !(d <= 2e-6) {
+				t.Errorf("host form of %v and torch differ by %g", k, d)
+			}
+		})
+	}
+	if len(cases) < 30 {
+		t.Errorf("%d cases", len(cases))
+	}
+}
