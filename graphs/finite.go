@@ -61,8 +61,7 @@ func (s *Stage) faulty(r *program.Runner) string {
 
 // checked runs a graph up to the first operation whose result is not finite.
 func checked(ctx context.Context, r *program.Runner) error {
-	r.Watch = checks{runner: r}
-	return r.Run(ctx)
+	return r.Run(ctx, program.Pass{Watch: checks{runner: r}})
 }
 
 // checks is a watcher that ends a run at the first result that is not finite.

@@ -129,9 +129,11 @@ func (r *Run) run(ctx context.Context, s *Stage, pass int) error {
 	if err != nil {
 		return err
 	}
-	runner.Watch = r.watchers(ctx, runner, pass)
-	defer func() { runner.Watch = nil }()
-	if err := runner.Run(ctx); err != nil {
+	how := program.Pass{
+		Again: pass > 0, Carry: pass > 0 && !s.Fetch, Keep: pass+1 < s.Passes && !s.Fetch,
+		Watch: r.watchers(ctx, runner, pass),
+	}
+	if err := runner.Run(ctx, how); err != nil {
 		return err
 	}
 	if err := r.letOutputs(s, runner, pass); err != nil {
@@ -179,13 +181,7 @@ func (r *Run) runner(ctx context.Context, s *Stage, pass int) (*program.Runner, 
 	if r.session == nil {
 		return s.VM.onHost(ctx)
 	}
-	runner, err := r.session.runner(r.at, pass)
-	if err != nil {
-		return nil, err
-	}
-	runner.Again = pass > 0
-	runner.Carry, runner.Keep = pass > 0 && !s.Fetch, pass+1 < s.Passes && !s.Fetch
-	return runner, nil
+	return r.session.runner(r.at, pass)
 }
 
 // letOutputs has the output nodes hold their values, but for what is carried, and what stays on the device.

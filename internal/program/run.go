@@ -57,7 +57,12 @@ type Runner struct {
 	inputs  map[int][]byte // places of its inputs
 	outputs []Arg          // copies of its outputs: their places are given away after the last call
 
-	// Again says that the run is not the first pass of an image: what Program.Once names is in its place on the device.
+	pass Pass // that runs, or ran last
+}
+
+// Pass is one run of a program among those of an image.
+type Pass struct {
+	// Again says that it is not the first: what Program.Once names is in its place on the device.
 	Again bool
 	// Carry says that what Program.Carry names is in its place, from the pass before, and Keep that it may stay there, and
 	// its Output is not asked for. Both are for devices with kernels; elsewhere values come and go with each pass.
@@ -120,7 +125,8 @@ func (r *Runner) Output(i int) Arg {
 }
 
 // Run binds the inputs' values and executes every call, looking at the context before each.
-func (r *Runner) Run(ctx context.Context) (err error) {
+func (r *Runner) Run(ctx context.Context, pass Pass) (err error) {
+	r.pass = pass
 	r.place()
 	if r.remote != nil {
 		if err := r.remote.settle(); err != nil {
@@ -162,7 +168,7 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 
 // kept reports whether an output stays on a device with kernels: it is shared, or carried to the next pass.
 func (r *Runner) kept(value int) bool {
-	return r.prog.Values[value].Shared || r.Keep && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.out == value })
+	return r.prog.Values[value].Shared || r.pass.Keep && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.out == value })
 }
 
 // fetched reports whether an output is copied from a device with kernels. What no call computed is on the host as it is.
@@ -172,10 +178,10 @@ func (r *Runner) fetched(value int) bool {
 
 // inPlace reports whether an input or constant has its value on the device.
 func (r *Runner) inPlace(i int, v *Value) bool {
-	if v.Shared || r.Again && (v.Once || v.Kind == Constant) {
+	if v.Shared || r.pass.Again && (v.Once || v.Kind == Constant) {
 		return true
 	}
-	return r.remote != nil && r.Carry && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.in == i })
+	return r.remote != nil && r.pass.Carry && slices.ContainsFunc(r.prog.Carried, func(c carried) bool { return c.in == i })
 }
 
 // bind puts the values of inputs, and on a device with kernels those of constants, in their places.
@@ -256,11 +262,11 @@ func (r *Runner) together(i int) int {
 		return 1
 	}
 	n := r.remote.together(i, r.device.Idle(mostTogether))
-	if r.Watch == nil {
+	if r.pass.Watch == nil {
 		return n
 	}
 	for k := range n {
-		if r.Watch.Looks(i + k) {
+		if r.pass.Watch.Looks(i + k) {
 			return max(1, k)
 		}
 	}
@@ -289,11 +295,11 @@ func (r *Runner) stretch(i, n int) error {
 
 // watched tells the watcher of n calls from i on.
 func (r *Runner) watched(i, n int, tell func(Watcher, int) error) error {
-	if r.Watch == nil {
+	if r.pass.Watch == nil {
 		return nil
 	}
 	for k := range n {
-		if err := tell(r.Watch, i+k); err != nil {
+		if err := tell(r.pass.Watch, i+k); err != nil {
 			return err
 		}
 	}
@@ -304,10 +310,10 @@ func (r *Runner) one(i int, call Call) error {
 	if err := r.watched(i, 1, Watcher.Before); err != nil {
 		return err
 	}
-	looks, done := r.Watch != nil && r.Watch.Looks(i), false
+	looks, done := r.pass.Watch != nil && r.pass.Watch.Looks(i), false
 	var err error
 	if looks {
-		if done, err = r.Watch.Instead(i); err != nil {
+		if done, err = r.pass.Watch.Instead(i); err != nil {
 			return err
 		}
 	}
@@ -322,7 +328,7 @@ func (r *Runner) one(i int, call Call) error {
 		}
 	}
 	if looks {
-		if err := r.Watch.See(i); err != nil {
+		if err := r.pass.Watch.See(i); err != nil {
 			return err
 		}
 	}
