@@ -167,6 +167,11 @@ func keysAVX(dst *float32, src *float32, ld int, d int, s float32)
 //go:noescape
 func momentsAVX(sums *float64, x *float32, n int)
 
+// extentAVX stores four partial sums, eight minima and eight maxima of n numbers, a positive multiple of 16.
+//
+//go:noescape
+func extentAVX(sums *float64, low *float32, high *float32, x *float32, n int)
+
 // chMomentsAVX adds rows rows of n channels, a multiple of 16, c apart, to the sums and squares of each.
 //
 //go:noescape

@@ -3389,6 +3389,54 @@ loopEnd:
 	VZEROUPPER
 	RET
 
+// func extentAVX(sums *float64, low *float32, high *float32, x *float32, n int)
+// Requires: AVX
+TEXT ·extentAVX(SB), NOSPLIT, $0-40
+	MOVQ    x+24(FP), AX
+	MOVQ    n+32(FP), CX
+	VXORPD  Y0, Y0, Y0
+	VXORPD  Y1, Y1, Y1
+	VXORPD  Y2, Y2, Y2
+	VXORPD  Y3, Y3, Y3
+	VMOVUPS (AX), Y4
+	VMOVUPS (AX), Y5
+	VMOVUPS 32(AX), Y6
+	VMOVUPS 32(AX), Y7
+
+loop:
+	CMPQ      CX, $0x00000010
+	JL        loopEnd
+	VCVTPS2PD (AX), Y8
+	VADDPD    Y8, Y0, Y0
+	VCVTPS2PD 16(AX), Y8
+	VADDPD    Y8, Y1, Y1
+	VCVTPS2PD 32(AX), Y8
+	VADDPD    Y8, Y2, Y2
+	VCVTPS2PD 48(AX), Y8
+	VADDPD    Y8, Y3, Y3
+	VMINPS    (AX), Y4, Y4
+	VMAXPS    (AX), Y5, Y5
+	VMINPS    32(AX), Y6, Y6
+	VMAXPS    32(AX), Y7, Y7
+	ADDQ      $0x40, AX
+	SUBQ      $0x00000010, CX
+	JMP       loop
+
+loopEnd:
+	VADDPD  Y1, Y0, Y0
+	VADDPD  Y3, Y2, Y2
+	VADDPD  Y2, Y0, Y0
+	VMINPS  Y6, Y4, Y4
+	VMAXPS  Y7, Y5, Y5
+	MOVQ    sums+0(FP), AX
+	VMOVUPD Y0, (AX)
+	MOVQ    low+8(FP), AX
+	VMOVUPS Y4, (AX)
+	MOVQ    high+16(FP), AX
+	VMOVUPS Y5, (AX)
+	VZEROUPPER
+	RET
+
 // func chMomentsAVX(sum *float64, squares *float64, x *float32, c int, n int, rows int)
 // Requires: AVX, FMA3
 TEXT ·chMomentsAVX(SB), NOSPLIT, $0-48

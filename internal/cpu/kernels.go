@@ -9,23 +9,24 @@ type kernels struct {
 	panels int // neighbouring panels that tile likes best at once
 	mc     int // rows of A per work item: with kcMax 192 make 288 KiB, which stays in the L2 cache
 
-	tile      func(t *tile)                                   // see tile
-	toF32     func(dst []float32, src []byte, t dtype.Type)   // exact
-	fromF32   func(dst []byte, t dtype.Type, src []float32)   // to nearest
-	add       func(out, a, b []float32)                       // a+b
-	add3      func(out, a, b, c []float32)                    // a+b+c
-	sub       func(out, a, b []float32)                       // a-b
-	mul       func(out, a, b []float32)                       // a*b
-	scale     func(out, x []float32, s float32)               // x*s
-	activate  func(out, x []float32, act Activation)          // all but None and GEGLU
-	geglu     func(out, value, gate []float32)                // value * GELU(gate)
-	rowMax    func(x []float32) float32                       // len(x) a multiple of 16
-	exp2Sum   func(x []float32, m float32) float32            // x = 2^(x-m), x <= m; the sum. len(x) a multiple of 16
-	moments   func(x []float32) (sum, squares float64)        // of one row
-	chMoments func(sum, squares []float64, x []float32)       // per channel over the rows of x; overwrites
-	norm      func(out, x, mean, scale, shift []float32)      // (x-mean)*scale + shift
-	normSiLU  func(out, x, mean, scale, shift []float32)      // SiLU of it
-	normRow   func(o, x, gamma, beta []float32, m, r float32) // (x-m)*r*gamma + beta
+	tile      func(t *tile)                                      // see tile
+	toF32     func(dst []float32, src []byte, t dtype.Type)      // exact
+	fromF32   func(dst []byte, t dtype.Type, src []float32)      // to nearest
+	add       func(out, a, b []float32)                          // a+b
+	add3      func(out, a, b, c []float32)                       // a+b+c
+	sub       func(out, a, b []float32)                          // a-b
+	mul       func(out, a, b []float32)                          // a*b
+	scale     func(out, x []float32, s float32)                  // x*s
+	activate  func(out, x []float32, act Activation)             // all but None and GEGLU
+	geglu     func(out, value, gate []float32)                   // value * GELU(gate)
+	rowMax    func(x []float32) float32                          // len(x) a multiple of 16
+	exp2Sum   func(x []float32, m float32) float32               // x = 2^(x-m), x <= m; the sum. len(x) a multiple of 16
+	moments   func(x []float32) (sum, squares float64)           // of one row
+	extent    func(x []float32) (low, high float32, sum float64) // of finite numbers, at least one
+	chMoments func(sum, squares []float64, x []float32)          // per channel over the rows of x; overwrites
+	norm      func(out, x, mean, scale, shift []float32)         // (x-mean)*scale + shift
+	normSiLU  func(out, x, mean, scale, shift []float32)         // SiLU of it
+	normRow   func(o, x, gamma, beta []float32, m, r float32)    // (x-m)*r*gamma + beta
 	keys      func(dst, src []float32, ld, n, d int, s float32)
 	peak      func(iters int) (flops float64) // register-only FMA
 }

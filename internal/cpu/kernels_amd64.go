@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -125,6 +126,21 @@ func avx2Kernels() kernels {
 				squares += part[4+i]
 			}
 			return sum, squares
+		},
+		extent: func(x []float32) (low, high float32, sum float64) {
+			whole := len(x) &^ 15
+			if whole == 0 {
+				return extentPortable(x)
+			}
+			var part [4]float64
+			var lows, highs [8]float32
+			extentAVX(&part[0], &lows[0], &highs[0], at(x), whole)
+			low, high, sum = slices.Min(lows[:]), slices.Max(highs[:]), part[0]+part[1]+part[2]+part[3]
+			if whole < len(x) {
+				l, h, s := extentPortable(x[whole:])
+				low, high, sum = min(low, l), max(high, h), sum+s
+			}
+			return low, high, sum
 		},
 		chMoments: chMomentsBlocks,
 		norm: func(out, x, mean, scale, shift []float32) {

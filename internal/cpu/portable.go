@@ -27,6 +27,7 @@ func portableKernels() kernels {
 		rowMax:    rowMaxPortable,
 		exp2Sum:   exp2SumPortable,
 		moments:   momentsPortable,
+		extent:    extentPortable,
 		chMoments: chMomentsPortable,
 		norm:      normPortable,
 		normSiLU:  normSiLUPortable,
@@ -220,4 +221,12 @@ func peakPortable(iters int) float64 {
 		return 0 // keeps the sums alive
 	}
 	return float64(iters) * 16
+}
+
+func extentPortable(x []float32) (low, high float32, sum float64) {
+	low, high = x[0], x[0]
+	for _, v := range x {
+		low, high, sum = min(low, v), max(high, v), sum+float64(v)
+	}
+	return low, high, sum
 }

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -41,5 +42,24 @@ func BenchmarkSummarize(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		p.Summarize(x)
+	}
+}
+
+// The twins agree for every length, but for the order of the sum.
+func TestExtentTwins(t *testing.T) {
+	p := NewPool(1)
+	defer p.Close()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for n := 1; n < 200; n++ {
+		x := make([]float32, n)
+		for i := range x {
+			x[i] = float32(rng.NormFloat64())
+		}
+		x[rng.IntN(n)], x[rng.IntN(n)] = 7, -8
+		low, high, sum := p.k.extent(x)
+		l, h, s := extentPortable(x)
+		if low != l || high != h || math.Abs(sum-s) > 1e-9 {
+			t.Fatalf("%d numbers: %g to %g, sum %g; portable %g to %g, %g", n, low, high, sum, l, h, s)
+		}
 	}
 }

@@ -81,6 +81,7 @@ func main() {
 	exp2Sum("exp2SumZMM", 16)
 	keys()
 	moments()
+	extent()
 	chMoments()
 	Generate()
 }

@@ -317,6 +317,43 @@ func moments() {
 	RET()
 }
 
+// extent takes 16 numbers a step.
+func extent() {
+	function("extentAVX", "func(sums *float64, low, high, x *float32, n int)",
+		"stores four partial sums, eight minima and eight maxima of n numbers, a positive multiple of 16.")
+	x, n := Load(Param("x"), GP64()), Load(Param("n"), GP64())
+	sum, low, high := make([]VecVirtual, 4), make([]VecVirtual, 2), make([]VecVirtual, 2)
+	for i := range sum {
+		sum[i] = YMM()
+		VXORPD(sum[i], sum[i], sum[i])
+	}
+	for i := range low {
+		low[i], high[i] = YMM(), YMM()
+		VMOVUPS(Mem{Base: x, Disp: 32 * i}, low[i])
+		VMOVUPS(Mem{Base: x, Disp: 32 * i}, high[i])
+	}
+	loop("loop", n, 16, func() {
+		for i := range sum {
+			VADDPD(double(Mem{Base: x, Disp: 16 * i}), sum[i], sum[i])
+		}
+		for i := range low {
+			VMINPS(Mem{Base: x, Disp: 32 * i}, low[i], low[i])
+			VMAXPS(Mem{Base: x, Disp: 32 * i}, high[i], high[i])
+		}
+		ADDQ(Imm(64), x)
+	})
+	VADDPD(sum[1], sum[0], sum[0])
+	VADDPD(sum[3], sum[2], sum[2])
+	VADDPD(sum[2], sum[0], sum[0])
+	VMINPS(low[1], low[0], low[0])
+	VMAXPS(high[1], high[0], high[0])
+	VMOVUPD(sum[0], Mem{Base: Load(Param("sums"), GP64())})
+	VMOVUPS(low[0], Mem{Base: Load(Param("low"), GP64())})
+	VMOVUPS(high[0], Mem{Base: Load(Param("high"), GP64())})
+	VZEROUPPER()
+	RET()
+}
+
 func chMoments() {
 	function("chMomentsAVX", "func(sum, squares *float64, x *float32, c, n, rows int)",
 		"adds rows rows of n channels, a multiple of 16, c apart, to the sums and squares of each.")
