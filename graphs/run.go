@@ -136,7 +136,7 @@ func (r *Run) run(ctx context.Context, s *Stage, pass int) error {
 	if err := runner.Run(ctx, how); err != nil {
 		return err
 	}
-	if err := r.letOutputs(s, runner, pass); err != nil {
+	if err := r.letOutputs(s, runner); err != nil {
 		return err
 	}
 	if r.rt.opt.outputChecks && !r.rt.opt.checks {
@@ -185,7 +185,7 @@ func (r *Run) runner(ctx context.Context, s *Stage, pass int) (*program.Runner, 
 }
 
 // letOutputs has the output nodes hold their values, but for what is carried, and what stays on the device.
-func (r *Run) letOutputs(s *Stage, runner *program.Runner, pass int) error {
+func (r *Run) letOutputs(s *Stage, runner *program.Runner) error {
 	vm := s.VM
 	values := r.values[vm]
 	if values == nil {
