@@ -47,7 +47,7 @@ func Begin(s Scheduler, r Run) error {
 	if r.First > 0 && s.Samples() > 1 {
 		return firstError("is %d, and %s can begin with step 0 alone: it keeps %d samples", r.First, s.Name(), s.Samples())
 	}
-	if err := s.SetTimesteps(n); err != nil {
+	if err := s.SetTimesteps(n); err != nil || r.First == 0 {
 		return err
 	}
 	return r.checkFirst(len(s.Timesteps()))
