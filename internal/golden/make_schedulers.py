@@ -232,14 +232,21 @@ def keys(out):
 
 @torch.no_grad()
 def picture(out):
-    """A pipeline whose noise is drawn in a step that adds none: the first two of the sigmas are one."""
+    """Latents of pipelines: noise is drawn in a step that adds none, and lists stand in place of a number of steps."""
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(out / "sd1")
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = getattr(diffusers, ANCESTRAL).from_config(pipe.scheduler.config, num_train_timesteps=20)
-    assert pipe.scheduler.config.steps_offset == 1
-    latents = pipe("a red circle", num_inference_steps=20, height=16, width=16, generator=torch.Generator().manual_seed(5),
-                   output_type="latent").images
-    save_file({"latents": latents.contiguous()}, out / "drawn.safetensors")
+    own = pipe.scheduler.config
+
+    def latents(cls, *, num_train_timesteps=1000, **steps):
+        pipe.scheduler = getattr(diffusers, cls).from_config(own, num_train_timesteps=num_train_timesteps)
+        assert pipe.scheduler.config.steps_offset == 1
+        return pipe("a red circle", height=16, width=16, generator=torch.Generator().manual_seed(5), output_type="latent",
+                    **steps).images.contiguous()
+
+    # The first two of these sigmas are one.
+    save_file({"latents": latents(ANCESTRAL, num_train_timesteps=20, num_inference_steps=20),
+               **{f"timesteps.{c}": latents(c, timesteps=LIST) for c in (EULER, DPM, LCM)},
+               f"sigmas.{EULER}": latents(EULER, sigmas=SIGMAS)}, out / "drawn.safetensors")
 
 
 def dump(file, lines):
