@@ -88,9 +88,9 @@ func (s *pndm) setPRK() {
 // half is the halfway point of a step.
 func (s *pndm) half() int { return s.n / s.steps / 2 }
 
-// span is the timesteps between which step i goes, as diffusers has it: it counts the steps that were taken, also where
-// the run begins late. The corrector is then one of the wrong timestep, and what a Runge-Kutta step begins with one
-// that was left out.
+// span is the timesteps between which step i goes. diffusers counts from the step that the run begins with, whichever it
+// is. In a run that begins late the corrector thus goes from a timestep that was left out to the one it is told, a second
+// time, and Runge-Kutta steps go from those of the first steps of a whole run.
 func (s *pndm) span(i int) (t, prev int) {
 	t = int(s.timesteps[i])
 	switch count := i - s.first; {

@@ -5,22 +5,22 @@ import (
 	"math"
 )
 
-// Run is what a scheduler is asked to do, in the words of diffusers' set_timesteps and set_begin_index. It has a number
-// of steps, or one of the two lists, which not every class takes.
+// Run is what a scheduler is asked to do: what diffusers' set_timesteps and set_begin_index are told. It has a number of
+// steps, or one of the two lists, which not every class takes.
 type Run struct {
 	Steps     int       // num_inference_steps
 	Timesteps []int     // what the model is told at each step, in place of the scheduler's own spacing
-	Sigmas    []float64 // the noise before each step in units of signal, and after the last; as a rule that is 0
+	Sigmas    []float64 // the noise before each step in units of signal, and after the last, where it is 0 as a rule
 
-	// First is the step that the run begins with: those before it are not taken, and whatever a scheduler remembers of
-	// earlier steps begins with it. See FirstStep.
+	// First is the step that the run begins with. Those before it are not taken, and a scheduler that remembers earlier
+	// steps remembers none of them. See FirstStep.
 	First int
-	// FromImage says that the run is of image-to-image or inpainting, as every one with First is. The scheduler is then
-	// told at which index it begins; text-to-image has it look for its first timestep, which must not come again.
+	// FromImage says that the run is of image-to-image or inpainting, as is every run with First. Their pipelines tell the
+	// scheduler the index of the first step. In text-to-image it looks for the first timestep, which must not come again.
 	FromImage bool
 }
 
-// Beginner is a Scheduler that takes lists and late beginnings, or refuses them by itself. Its SetTimesteps(n) is
+// Beginner is a Scheduler that is told of the whole Run, and refuses by itself what it cannot do. Its SetTimesteps(n) is
 // Begin(Run{Steps: n}).
 type Beginner interface {
 	// Begin begins a run. A run that the scheduler cannot do is an *Error.
@@ -34,8 +34,8 @@ type Mixer interface {
 	Mix(i int) (signal, noise float64)
 }
 
-// Begin begins a run of any scheduler. One that is no Beginner takes numbers of steps, and begins late if it remembers
-// nothing of earlier steps.
+// Begin begins a run of any scheduler. One that is no Beginner takes a number of steps alone. It can begin at a later step
+// if it remembers nothing of earlier ones.
 func Begin(s Scheduler, r Run) error {
 	if b, ok := s.(Beginner); ok {
 		return b.Begin(r)

@@ -4,6 +4,12 @@
 //	cfg, err := sched.ParseConfig("scheduler_config.json", raw)
 //	s, err := sched.New(cfg, "")
 //	err = s.SetTimesteps(20)
+//
+// Image-to-image begins at a later step, with a mix of the picture's latents and noise:
+//
+//	first, err := sched.FirstStep(20, 0.6)
+//	err = sched.Begin(s, sched.Run{Steps: 20, First: first, FromImage: true})
+//	signal, noise := s.(sched.Mixer).Mix(first)
 package sched
 
 import (
