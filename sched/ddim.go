@@ -3,6 +3,7 @@ package sched
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/euryale-ml/euryale/internal/hfconfig"
 )
@@ -89,10 +90,19 @@ func newLCM(c *hfconfig.Config) Scheduler {
 		noiseSchedule: readNoise(c, 0.00085, 0.012, "scaled_linear"),
 		clipping:      readClipping(c, false),
 		prediction:    c.String("prediction_type", "epsilon", "epsilon", "v_prediction", "sample"),
-		alphaToOne:    c.Bool("set_alpha_to_one", true),
+		alphaToOne:    truth(c, "set_alpha_to_one"),
 		originalSteps: c.Int("original_inference_steps", 50, 1, maxTrainTimesteps),
 		scaling:       c.Float("timestep_scaling", 10, 1e-3, 1e6),
 	}
+}
+
+// truth is what Python makes of a key whose default is true. Any value will do: the key means nothing but for timesteps
+// that a caller lists.
+func truth(c *hfconfig.Config, field string) bool {
+	if !c.Has(field) {
+		return !c.Null(field)
+	}
+	return !slices.ContainsFunc([]string{"false", "0", "0.0", `""`, "[]", "{}"}, func(v string) bool { return c.Is(field, v) })
 }
 
 func (s *lcm) Name() string            { return "LCMScheduler" }

@@ -101,7 +101,7 @@ func (s *dpm) Mix(i int) (signal, noise float64) {
 // checkSolver refuses steps whose solver divides by the distance of two sigmas that are one, as those of timesteps
 // beyond the schedule's last are. diffusers then makes pictures of no numbers.
 func (s *dpm) checkSolver(r Run) error {
-	for i := s.first; i < len(s.timesteps); i++ {
+	for i := range s.timesteps {
 		row := s.Step(i, 0).Rows[0]
 		for _, v := range []float64{row.State[0], row.State[1], row.Clean} {
 			if math.IsNaN(v) || math.IsInf(v, 0) {

@@ -135,8 +135,8 @@ ODD_RUNS = [
       for o in (1, 2) for t in ("midpoint", "heun") for e in (False, True) for f in ("zero", "sigma_min") for s in (0.9, 0.1)),
     *(case(EULER, dict(SD, final_sigmas_type="sigma_min", use_karras_sigmas=k), 6, **run)
       for k in (False, True) for run in (dict(strength=0.5), dict(timesteps=LIST), dict(sigmas=SIGMAS))),
-    *(case(LCM, dict(set_alpha_to_one=o, num_train_timesteps=n), 6, timesteps=t) for o in (False, True) for n in (40, 1000)
-      for t in (LIST, [39, 20, -5, -9])),
+    *(case(LCM, dict(set_alpha_to_one=o, num_train_timesteps=n, original_inference_steps=40), 6, timesteps=t)
+      for o in (False, True, None, 0, "", [], 2, "x") for n in (40, 1000) for t in (LIST, [39, 20, -5, -9])),
     *(case(DDIM, dict(SD, clip_sample=False), 6, eta=e, strength=0.5) for e in (0.5, 1.0)),
     # Timesteps that come twice, or that the noise schedule has not, are none of a late beginning.
     *(case(c, dict(SD, timestep_spacing="leading", steps_offset=1, num_train_timesteps=20, skip_prk_steps=True), n, strength=s)
