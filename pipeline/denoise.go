@@ -44,8 +44,7 @@ func (p *TextToImage) course(r Request) (*course, error) {
 	return c, c.check()
 }
 
-// run is what the scheduler is asked to do, and how many steps that are. A resolved request names the length of its list,
-// too.
+// run is what the scheduler is asked to do, and the number of its steps, which a resolved request with a list has, too.
 func (r Request) run() (run sched.Run, steps int, err error) {
 	if r.Timesteps == nil && r.Sigmas == nil {
 		return sched.Run{Steps: r.NumInferenceSteps}, r.NumInferenceSteps, nil
@@ -55,7 +54,8 @@ func (r Request) run() (run sched.Run, steps int, err error) {
 		return run, 0, requestError(err)
 	}
 	if n := r.NumInferenceSteps; n != 0 && n != steps {
-		return run, 0, &RequestError{"num_inference_steps", fmt.Sprintf("is %d, but %d steps are listed; leave it out", n, steps)}
+		return run, 0, &RequestError{"num_inference_steps",
+			fmt.Sprintf("is %d, but %d steps are listed; leave it out", n, steps)}
 	}
 	return run, steps, nil
 }

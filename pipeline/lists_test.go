@@ -47,7 +47,8 @@ func TestStepsOfARequestsList(t *testing.T) {
 			if d := golden.RelL2(res.Latents.Float32s(), want[name].F32); !(d <= 1e-4) || res.Steps != len(listedTimesteps) {
 				t.Errorf("%s: relative L2 %g in %d steps", name, d, res.Steps)
 			}
-			if r.Timesteps != nil && !slices.EqualFunc(seen, listedTimesteps, func(a float32, b int) bool { return a == float32(b) }) {
+			same := func(a float32, b int) bool { return a == float32(b) }
+			if r.Timesteps != nil && !slices.EqualFunc(seen, listedTimesteps, same) {
 				t.Errorf("%s: steps at %v", name, seen)
 			}
 		}
@@ -55,20 +56,20 @@ func TestStepsOfARequestsList(t *testing.T) {
 }
 
 func TestListsOfARequestThatAreRefused(t *testing.T) {
-	p := openGolden(t, "sd1")
+	p, own := openGolden(t, "sd1"), ownScheduler{samples: 1, rows: 1}
 	for want, r := range map[string]pipeline.Request{
-		"sigmas cannot be given together with timesteps":               {Timesteps: listedTimesteps, Sigmas: listedSigmas},
-		"num_inference_steps is 9, but 10 steps are listed":            {NumInferenceSteps: 9, Timesteps: listedTimesteps},
-		"num_inference_steps is 11, but 10 steps are listed":           {NumInferenceSteps: 11, Sigmas: listedSigmas, Scheduler: "euler"},
-		"timesteps is an empty list":                                   {Timesteps: []int{}, Scheduler: "euler"},
-		"sigmas is a list of 1":                                        {Sigmas: []float64{1}, Scheduler: "euler"},
-		"num_inference_steps is 10001, want 1 to 10000, the limit":     {Timesteps: make([]int, 10001), Scheduler: "euler"},
-		"timesteps cannot be given to PNDMScheduler":                   {Timesteps: listedTimesteps},
-		"timesteps cannot be given to DDIMScheduler":                   {Timesteps: listedTimesteps, Scheduler: "ddim"},
-		"sigmas cannot be given to DPMSolverMultistepScheduler":        {Sigmas: listedSigmas, Scheduler: "dpm++2m"},
-		"cannot be given to a scheduler with use_karras_sigmas":        {Timesteps: listedTimesteps, Scheduler: "dpm++2m_karras"},
-		"timesteps begins with 1000":                                   {Timesteps: []int{1000, 9}, Scheduler: "lcm"},
-		"timesteps cannot be given to own, which has a spacing of its": {Timesteps: listedTimesteps, CustomScheduler: ownScheduler{samples: 1, rows: 1}},
+		"sigmas cannot be given together with timesteps":           {Timesteps: listedTimesteps, Sigmas: listedSigmas},
+		"num_inference_steps is 9, but 10 steps are listed":        {NumInferenceSteps: 9, Timesteps: listedTimesteps},
+		"num_inference_steps is 11, but 10 steps are listed":       {NumInferenceSteps: 11, Sigmas: listedSigmas, Scheduler: "euler"},
+		"timesteps is an empty list":                               {Timesteps: []int{}, Scheduler: "euler"},
+		"sigmas is a list of 1":                                    {Sigmas: []float64{1}, Scheduler: "euler"},
+		"num_inference_steps is 10001, want 1 to 10000, the limit": {Timesteps: make([]int, 10001), Scheduler: "euler"},
+		"timesteps cannot be given to PNDMScheduler":               {Timesteps: listedTimesteps},
+		"timesteps cannot be given to DDIMScheduler":               {Timesteps: listedTimesteps, Scheduler: "ddim"},
+		"sigmas cannot be given to DPMSolverMultistepScheduler":    {Sigmas: listedSigmas, Scheduler: "dpm++2m"},
+		"cannot be given to a scheduler with use_karras_sigmas":    {Timesteps: listedTimesteps, Scheduler: "dpm++2m_karras"},
+		"timesteps begins with 1000":                               {Timesteps: []int{1000, 9}, Scheduler: "lcm"},
+		"timesteps cannot be given to own, which has":              {Timesteps: listedTimesteps, CustomScheduler: own},
 	} {
 		for name, run := range map[string]func() error{
 			"generate": func() error { _, err := p.Generate(t.Context(), r); return err },

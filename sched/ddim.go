@@ -102,7 +102,8 @@ func truth(c *hfconfig.Config, field string) bool {
 	if !c.Has(field) {
 		return !c.Null(field)
 	}
-	return !slices.ContainsFunc([]string{"false", "0", "0.0", `""`, "[]", "{}"}, func(v string) bool { return c.Is(field, v) })
+	is := func(v string) bool { return c.Is(field, v) }
+	return !slices.ContainsFunc([]string{"false", "0", "0.0", `""`, "[]", "{}"}, is)
 }
 
 func (s *lcm) Name() string            { return "LCMScheduler" }
@@ -121,8 +122,8 @@ func (s *lcm) Begin(r Run) error {
 	case r.Sigmas != nil:
 		err = r.untaken(s.Name())
 	case s.originalSteps > s.n:
-		err = stepsError("cannot be chosen: the scheduler's original_inference_steps %d is more than its num_train_timesteps %d",
-			s.originalSteps, s.n)
+		err = stepsError("cannot be chosen: the scheduler's original_inference_steps %d is more than its "+
+			"num_train_timesteps %d", s.originalSteps, s.n)
 	case r.Timesteps != nil:
 		err = s.checkListed(r.Timesteps)
 	case n > s.originalSteps:

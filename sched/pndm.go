@@ -88,9 +88,9 @@ func (s *pndm) setPRK() {
 // half is the halfway point of a step.
 func (s *pndm) half() int { return s.n / s.steps / 2 }
 
-// span is the timesteps between which step i goes. diffusers counts from the step that the run begins with, whichever it
-// is. In a run that begins late the corrector thus goes from a timestep that was left out to the one it is told, a second
-// time, and Runge-Kutta steps go from those of the first steps of a whole run.
+// span is the timesteps between which step i goes. diffusers counts from the step that the run begins with, whichever
+// that is. In a run that begins late the corrector thus goes from a timestep that was left out to the one it is told,
+// and Runge-Kutta steps go from the timesteps of a whole run's first steps.
 func (s *pndm) span(i int) (t, prev int) {
 	t = int(s.timesteps[i])
 	switch count := i - s.first; {

@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// Run is what a scheduler is asked to do: what diffusers' set_timesteps and set_begin_index are told. It has a number of
-// steps, or one of the two lists, which not every class takes.
+// Run is what a scheduler is asked to do: what diffusers' set_timesteps and set_begin_index are told. It has a number
+// of steps, or one of the two lists, which not every class takes.
 type Run struct {
 	Steps     int       // num_inference_steps
 	Timesteps []int     // what the model is told at each step, in place of the scheduler's own spacing
@@ -20,8 +20,8 @@ type Run struct {
 	FromImage bool
 }
 
-// Beginner is a Scheduler that is told of the whole Run, and refuses by itself what it cannot do. Its SetTimesteps(n) is
-// Begin(Run{Steps: n}).
+// Beginner is a Scheduler that is told of the whole Run, and refuses by itself what it cannot do. Its SetTimesteps(n)
+// is Begin(Run{Steps: n}).
 type Beginner interface {
 	// Begin begins a run. A run that the scheduler cannot do is an *Error.
 	Begin(Run) error
@@ -34,8 +34,8 @@ type Mixer interface {
 	Mix(i int) (signal, noise float64)
 }
 
-// Begin begins a run of any scheduler. One that is no Beginner takes a number of steps alone. It can begin at a later step
-// if it remembers nothing of earlier ones.
+// Begin begins a run of any scheduler. One that is no Beginner takes a number of steps alone. It can begin at a later
+// step if it remembers nothing of earlier ones.
 func Begin(s Scheduler, r Run) error {
 	if b, ok := s.(Beginner); ok {
 		return b.Begin(r)
@@ -93,7 +93,7 @@ func (r Run) Count() (int, error) {
 	case field == "timesteps" && n < 1:
 		return 0, &Error{field, "is an empty list, want one timestep at least"}
 	case field == "sigmas" && n < 1:
-		return 0, &Error{field, fmt.Sprintf("is a list of %d, want two at least: one before each step and one after the last", n+1)}
+		return 0, &Error{field, fmt.Sprintf("is a list of %d, want two at least: one a step and one after the last", n+1)}
 	}
 	return n, nil
 }
@@ -154,8 +154,8 @@ func (r Run) checkFirst(n int) error {
 	return nil
 }
 
-// checkTimesteps refuses that, and schedules that begin with a timestep that comes again. diffusers then begins with the
-// second of them and fails after the last, unless it is told the index.
+// checkTimesteps refuses that, and schedules that begin with a timestep that comes again. diffusers then begins with
+// the second of them and fails after the last, unless it is told the index.
 func (r Run) checkTimesteps(t []float32) error {
 	if err := r.checkFirst(len(t)); err != nil || r.indexed() {
 		return err

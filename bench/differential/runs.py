@@ -30,7 +30,8 @@ def some_timesteps(rng, n):
 
 def some_sigmas(rng):
     """The same of sigmas."""
-    s = sorted((math.exp(rng.uniform(math.log(0.02), math.log(20))) for _ in range(rng.randint(1, 12))), reverse=True) + [0.0]
+    logs = sorted((rng.uniform(math.log(0.02), math.log(20)) for _ in range(rng.randint(1, 12))), reverse=True)
+    s = [math.exp(v) for v in logs] + [0.0]
     change = rng.randrange(12)
     if change == 0:
         rng.shuffle(s)
@@ -41,7 +42,8 @@ def some_sigmas(rng):
     elif change == 3:
         s[-1] = 0.0292
     elif change == 4:
-        s = rng.choice([[], [1.0], [1, 0], [1e3, 200, 3, 0], [14, -3, 1, 0], [5, 3, 0, 0], [1e30, 1, 0], [1e-9, 0], [3, 1e-30, 0]])
+        s = rng.choice([[], [1.0], [1, 0], [1e3, 200, 3, 0], [14, -3, 1, 0], [5, 3, 0, 0], [1e30, 1, 0], [1e-9, 0],
+                        [3, 1e-30, 0]])
     elif change == 5:
         s = [round(v, 2) for v in s]
     return s

@@ -222,7 +222,8 @@ func TestListFlags(t *testing.T) {
 	} {
 		fs := newFlagSet("generate")
 		newGenerate(fs)
-		if _, err := fs.parse([]string{args}); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		_, err := fs.parse([]string{args})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", args, err, want)
 		}
 	}

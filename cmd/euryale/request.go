@@ -38,7 +38,7 @@ func (f *requestFlags) register(fs *flagSet) {
 	fs.whole(&f.height, "H", 1, 0, "height in `pixels`; default: the model's")
 	fs.whole(&f.steps, "steps", 1, 0, "denoising `steps`; default 50")
 	fs.wholes(&f.timesteps, "timesteps", "`list` of timesteps in place of the scheduler's own; for euler, dpm++2m, lcm")
-	fs.reals(&f.sigmas, "sigmas", "`list` of sigmas in their place, the last after the last step and as a rule 0; for euler")
+	fs.reals(&f.sigmas, "sigmas", "`list` of sigmas in their place, one for each step, then as a rule 0; for euler")
 	fs.real(&f.guidance, "cfg-scale",
 		"guidance `scale`; 1 switches guidance off; default 7.5, SDXL 5, the embedded model 3")
 	fs.text(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(sched.Names(), ", ")+"; default: the model's",

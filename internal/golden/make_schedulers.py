@@ -112,11 +112,13 @@ def trajectories(out):
 
 # The options of which every combination is tried with lists and with late beginnings.
 RUN_OPTIONS = {
-    DDIM: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction", "sample"], rescale_betas_zero_snr=[False, True]),
+    DDIM: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction", "sample"],
+               rescale_betas_zero_snr=[False, True]),
     PNDM: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction"], skip_prk_steps=[True, False]),
     EULER: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction", "sample"],
                 rescale_betas_zero_snr=[False, True], use_karras_sigmas=[False, True]),
-    ANCESTRAL: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction"], rescale_betas_zero_snr=[False, True]),
+    ANCESTRAL: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction"],
+                    rescale_betas_zero_snr=[False, True]),
     DPM: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction", "sample"],
               rescale_betas_zero_snr=[False, True], use_karras_sigmas=[False, True]),
     LCM: dict(prediction_type=["epsilon", "v_prediction", "sample"], rescale_betas_zero_snr=[False, True]),
@@ -126,21 +128,23 @@ SIGMAS = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152,
 # What a class takes or refuses, beside the combinations.
 ODD_RUNS = [
     *(case(c, SD, 6, timesteps=t, strength=s) for c in CLASSES for s in (None, 0.5)
-      for t in ([], [999], [1000, 500], [999, 500, -3], [999, -1001], [999, 500, 500, 20], [999, 999, 20], [20, 500, 999])),
+      for t in ([], [999], [1000, 500], [999, 500, -3], [999, -1001], [999, 500, 500, 20], [999, 999, 20],
+                [20, 500, 999])),
     *(case(c, SD, 6, sigmas=x, strength=s) for c in CLASSES for s in (None, 0.5)
       for x in ([], [1.0], [9.5, 0], [30.0, 20.0, 3.0, 0], [3.0, 1.0, 9.0], [5.0, 5.0, 1.0, 0.03], [5.0, -2.0, 0])),
     *(case(c, SD, 6, timesteps=LIST, sigmas=SIGMAS) for c in CLASSES),
     *(case(c, SD, 7, strength=s) for c in CLASSES for s in (0.0, 0.14, 0.15, 0.99, 1.0, 1.01, -0.5)),
     *(case(DPM, dict(SD, solver_order=o, solver_type=t, euler_at_final=e, final_sigmas_type=f), 16, strength=s)
-      for o in (1, 2) for t in ("midpoint", "heun") for e in (False, True) for f in ("zero", "sigma_min") for s in (0.9, 0.1)),
+      for o in (1, 2) for t in ("midpoint", "heun") for e in (False, True) for f in ("zero", "sigma_min")
+      for s in (0.9, 0.1)),
     *(case(EULER, dict(SD, final_sigmas_type="sigma_min", use_karras_sigmas=k), 6, **run)
       for k in (False, True) for run in (dict(strength=0.5), dict(timesteps=LIST), dict(sigmas=SIGMAS))),
     *(case(LCM, dict(set_alpha_to_one=o, num_train_timesteps=n, original_inference_steps=40), 6, timesteps=t)
       for o in (False, True, None, 0, "", [], 2, "x") for n in (40, 1000) for t in (LIST, [39, 20, -5, -9])),
     *(case(DDIM, dict(SD, clip_sample=False), 6, eta=e, strength=0.5) for e in (0.5, 1.0)),
     # Timesteps that come twice, or that the noise schedule has not, are none of a late beginning.
-    *(case(c, dict(SD, timestep_spacing="leading", steps_offset=1, num_train_timesteps=20, skip_prk_steps=True), n, strength=s)
-      for c in (DDIM, PNDM, EULER, ANCESTRAL) for n in (20, 24) for s in (0.5, 1.0)),
+    *(case(c, dict(SD, timestep_spacing="leading", steps_offset=1, num_train_timesteps=20, skip_prk_steps=True), n,
+           strength=s) for c in (DDIM, PNDM, EULER, ANCESTRAL) for n in (20, 24) for s in (0.5, 1.0)),
 ]
 
 
@@ -240,8 +244,8 @@ def picture(out):
     def latents(cls, *, num_train_timesteps=1000, **steps):
         pipe.scheduler = getattr(diffusers, cls).from_config(own, num_train_timesteps=num_train_timesteps)
         assert pipe.scheduler.config.steps_offset == 1
-        return pipe("a red circle", height=16, width=16, generator=torch.Generator().manual_seed(5), output_type="latent",
-                    **steps).images.contiguous()
+        seeded = dict(generator=torch.Generator().manual_seed(5), height=16, width=16, output_type="latent")
+        return pipe("a red circle", **seeded, **steps).images.contiguous()
 
     # The first two of these sigmas are one.
     save_file({"latents": latents(ANCESTRAL, num_train_timesteps=20, num_inference_steps=20),
