@@ -27,10 +27,11 @@ type Beginner interface {
 	Begin(Run) error
 }
 
-// Mixer is a Scheduler from whose steps image-to-image can begin.
+// Mixer is a Scheduler for image-to-image and inpainting.
 type Mixer interface {
-	// Mix says what the sample of step i of a run consists of, as diffusers' add_noise makes it of a clean sample and
-	// unit normal noise: signal*clean + noise*eps.
+	// Mix says what the sample before step i of a run consists of, as diffusers' add_noise makes it of a clean sample and
+	// unit normal noise: signal*clean + noise*eps. Image-to-image begins with that of its first step. Inpainting replaces
+	// what is known after each step by that of the next, and by the clean sample after the last.
 	Mix(i int) (signal, noise float64)
 }
 
@@ -154,8 +155,8 @@ func (r Run) checkFirst(n int) error {
 	return nil
 }
 
-// checkTimesteps refuses that, and schedules that begin with a timestep that comes again. diffusers then begins with
-// the second of them and fails after the last, unless it is told the index.
+// checkTimesteps refuses what checkFirst does, and schedules that begin with a timestep that comes again. diffusers then
+// begins with the second of them and fails after the last, unless it is told the index.
 func (r Run) checkTimesteps(t []float32) error {
 	if err := r.checkFirst(len(t)); err != nil || r.indexed() {
 		return err
@@ -171,7 +172,7 @@ func (r Run) checkTimesteps(t []float32) error {
 // maxSigma is the most that a sigma may be: more has no square in the float32 of diffusers.
 const maxSigma = 1e18
 
-// checkSigmas refuses lists that end in numbers that are not finite. steps have a division by their sigma.
+// checkSigmas refuses lists whose samples would not be finite: each step divides by its sigma.
 func (r Run) checkSigmas() error {
 	for i, v := range r.Sigmas {
 		switch {

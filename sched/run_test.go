@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -317,6 +318,22 @@ func TestBeginOwnScheduler(t *testing.T) {
 		err := Begin(s, c.run)
 		if !refusal(err, c.want) || err == nil && len(s.Timesteps()) != 9 {
 			t.Errorf("%s %+v: %v, want %q", c.class, c.run, err, c.want)
+		}
+	}
+}
+
+// Nothing of a run that began late is left in the next.
+func TestRunsAfterALateOne(t *testing.T) {
+	for _, class := range Classes() {
+		c := schedulerCase{Class: class, Config: `{"timestep_spacing": "trailing"}`}
+		used, fresh := c.make(t), c.make(t)
+		if err := errors.Join(used.Begin(Run{Steps: 9, First: 4}), used.SetTimesteps(7), fresh.SetTimesteps(7)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range fresh.Timesteps() {
+			if got, want := used.Step(i, 0.5), fresh.Step(i, 0.5); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: step %d is %+v, want %+v", class, i, got, want)
+			}
 		}
 	}
 }
