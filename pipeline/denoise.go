@@ -28,7 +28,11 @@ func (p *TextToImage) course(r Request) (*course, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.SetTimesteps(r.NumInferenceSteps); err != nil {
+	run, _, err := r.run()
+	if err != nil {
+		return nil, err
+	}
+	if err := sched.Begin(m, run); err != nil {
 		return nil, requestError(err)
 	}
 	c := &course{Scheduler: m, timesteps: m.Timesteps()}
@@ -39,6 +43,22 @@ func (p *TextToImage) course(r Request) (*course, error) {
 		c.steps = append(c.steps, s)
 	}
 	return c, c.check()
+}
+
+// run is what the scheduler is asked to do, and the number of its steps, which a resolved request with a list has, too.
+func (r Request) run() (run sched.Run, steps int, err error) {
+	if r.Timesteps == nil && r.Sigmas == nil {
+		return sched.Run{Steps: r.NumInferenceSteps}, r.NumInferenceSteps, nil
+	}
+	run = sched.Run{Timesteps: r.Timesteps, Sigmas: r.Sigmas}
+	if steps, err = run.Count(); err != nil {
+		return run, 0, requestError(err)
+	}
+	if n := r.NumInferenceSteps; n != 0 && n != steps {
+		return run, 0, &RequestError{"num_inference_steps",
+			fmt.Sprintf("is %d, but %d steps are listed; leave it out", n, steps)}
+	}
+	return run, steps, nil
 }
 
 // schedulerOf makes the scheduler of a request.

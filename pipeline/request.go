@@ -24,13 +24,19 @@ type Request struct {
 	NegativePrompt2 string
 
 	Height, Width      int     // pixels; the default is what the model was trained for
-	NumInferenceSteps  int     // default 50
+	NumInferenceSteps  int     // default 50, or the length of a list below
 	GuidanceScale      float32 // default 7.5, SDXL 5, the embedded model 3; 1 or less switches guidance off
 	GuidanceRescale    float32 // with guidance: share of the prediction scaled back to its spread (arXiv 2305.08891)
 	NumImagesPerPrompt int     // default 1
 	ClipSkip           int     // layers left out at the end of the text encoder
 	Eta                float32 // noise added by DDIM, 0 to 1; others refuse it
 	Seed               *uint64 // see Seed; nil picks one and the result names it
+
+	// Timesteps or Sigmas take the place of the scheduler's own spacing: what the model is told at each step, or how much
+	// noise there is before each step and after the last, in units of signal. EulerDiscreteScheduler takes either,
+	// DPMSolverMultistepScheduler and LCMScheduler take timesteps; others refuse both.
+	Timesteps []int
+	Sigmas    []float64
 
 	// Scheduler overrides the model's: a diffusers class name or a short name such as "dpm++2m". It is made from the
 	// model's as diffusers' from_config does it, also where it is of the same class.
@@ -103,6 +109,9 @@ func (p *TextToImage) Resolve(r Request) (_ Request, err error) {
 		orDefault(&r.Width, side[len(side)-1]*p.vae.Scale())
 	} else if r.Height == 0 || r.Width == 0 {
 		return r, &RequestError{"height", "and width are needed: unet/config.json has no sample_size"}
+	}
+	if _, r.NumInferenceSteps, err = r.run(); err != nil {
+		return r, err
 	}
 	orDefault(&r.NumInferenceSteps, 50)
 	orDefault(&r.NumImagesPerPrompt, 1)

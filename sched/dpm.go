@@ -16,6 +16,7 @@ type dpm struct {
 	lowerOrderFinal bool    // lower_order_final
 	eulerAtFinal    bool    // euler_at_final
 	lambdaMin       float64 // lambda_min_clipped
+	first           int     // the step that the run begins with, which knows of none before
 }
 
 func newDPM(c *hfconfig.Config) Scheduler {
@@ -45,16 +46,23 @@ func newDPM(c *hfconfig.Config) Scheduler {
 func (s *dpm) Name() string            { return "DPMSolverMultistepScheduler" }
 func (s *dpm) InitNoiseSigma() float32 { return 1 }
 
-func (s *dpm) SetTimesteps(n int) error {
-	if err := checkSteps(n); err != nil {
+func (s *dpm) SetTimesteps(n int) error { return s.Begin(Run{Steps: n}) }
+
+func (s *dpm) Begin(r Run) error {
+	n, err := r.Count()
+	switch {
+	case err == nil && r.Sigmas != nil:
+		err = r.untaken(s.Name())
+	case err == nil:
+		err = s.checkListed(r)
+	}
+	if err != nil {
 		return err
 	}
 	all := s.noiseSchedule.sigmas()
-	// Timesteps with less signal than lambda_min_clipped are left out: lambda falls with the timestep.
-	top := sort.Search(s.n, func(i int) bool { return -math.Log(all[i]) < s.lambdaMin })
-	t := s.spaced(s.spacing, n, n+1, top, s.stepsOffset)
-	if s.spacing != "trailing" {
-		t = rounded(t)[:n] // the lowest point is none
+	t := r.whole()
+	if r.Timesteps == nil {
+		t = s.picked(n, all)
 	}
 	sigmas := s.interpolated(t)
 	if s.on {
@@ -67,20 +75,37 @@ func (s *dpm) SetTimesteps(n int) error {
 			t[i] = math.Trunc(v)
 		}
 	}
-	if err := s.set(n, t, sigmas, s.last(s.noiseSchedule)); err != nil {
+	s.first = r.First
+	if err := s.set(r, t, append(sigmas, s.last(s.noiseSchedule))); err != nil {
 		return err
 	}
-	return s.checkSolver(n)
+	return s.checkSolver(r)
+}
+
+// picked are the timesteps of n steps by the scheduler's spacing. all are the sigmas of the schedule.
+func (s *dpm) picked(n int, all []float64) []float64 {
+	// Timesteps with less signal than lambda_min_clipped are left out: lambda falls with the timestep.
+	top := sort.Search(s.n, func(i int) bool { return -math.Log(all[i]) < s.lambdaMin })
+	t := s.spaced(s.spacing, n, n+1, top, s.stepsOffset)
+	if s.spacing != "trailing" {
+		t = rounded(t)[:n] // the lowest point is none
+	}
+	return t
+}
+
+func (s *dpm) Mix(i int) (signal, noise float64) {
+	signal, noise, _ = shares(s.sigmas[i])
+	return signal, noise
 }
 
 // checkSolver refuses steps whose solver divides by the distance of two sigmas that are one, as those of timesteps
 // beyond the schedule's last are. diffusers then makes pictures of no numbers.
-func (s *dpm) checkSolver(n int) error {
+func (s *dpm) checkSolver(r Run) error {
 	for i := range s.timesteps {
 		row := s.Step(i, 0).Rows[0]
 		for _, v := range []float64{row.State[0], row.State[1], row.Clean} {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return stepsError("%d gives two steps one sigma, %g, which this solver cannot take; want fewer steps", n, s.sigmas[i])
+				return r.gives("two steps one sigma, %g, which this solver cannot take; want %s", s.sigmas[i], r.fewer())
 			}
 		}
 	}
@@ -106,7 +131,7 @@ func (s *dpm) Step(i int, _ float32) Step {
 	h := next - lambda
 	pull := -alpha * math.Expm1(-h)
 	row := Row{State: latents(noise / b), Clean: pull}
-	if s.order == 2 && i > 0 && !final {
+	if s.order == 2 && i > s.first && !final {
 		_, _, before := shares(s.sigmas[i-1])
 		slope := pull / 2
 		if s.heun {

@@ -119,6 +119,12 @@ func (s noiseSchedule) at(t int) float64 {
 	return s.alphasCumprod[t]
 }
 
+// mix is Mixer's for a timestep.
+func (s noiseSchedule) mix(t float64) (signal, noise float64) {
+	a := s.at(int(t))
+	return math.Sqrt(a), math.Sqrt(1 - a)
+}
+
 // after is alphas_cumprod of the timestep that a step leads to, or what stands before the first.
 func (s noiseSchedule) after(t int, alphaToOne bool) float64 {
 	switch {
@@ -201,22 +207,21 @@ func (s noiseSchedule) checkStepsTrained(n int) error {
 }
 
 // checkIndex refuses a timestep that the noise schedule does not have, which an offset can give.
-func (s noiseSchedule) checkIndex(n int, t int) error {
+func (s noiseSchedule) checkIndex(r Run, t int) error {
 	if t < -s.n || t >= s.n {
-		return stepsError("%d gives the timestep %d, and the scheduler has 0 to %d", n, t, s.n-1)
+		return r.gives("the timestep %d, and the scheduler has 0 to %d", t, s.n-1)
 	}
 	return nil
 }
 
-// checkFirst refuses schedules that begin with a timestep that comes again. diffusers then begins with the second of
-// them and fails after the last.
-func checkFirst(n int, t []float32) error {
-	if len(t) == 0 {
-		return stepsError("%d gives no timestep at all", n)
+// checkIndices refuses timesteps that are taken and that the noise schedule does not have.
+func (s noiseSchedule) checkIndices(r Run, t []float64) error {
+	if err := r.checkFirst(len(t)); err != nil {
+		return err
 	}
-	for _, v := range t[1:] {
-		if v == t[0] {
-			return stepsError("%d gives the first timestep, %g, twice, want fewer steps", n, v)
+	for _, v := range t[r.First:] {
+		if err := s.checkIndex(r, int(v)); err != nil {
+			return err
 		}
 	}
 	return nil

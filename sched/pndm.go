@@ -16,6 +16,7 @@ type pndm struct {
 	skipPRK    bool // skip_prk_steps
 	alphaToOne bool // set_alpha_to_one
 	steps      int
+	first      int // the step that the run begins with: Runge-Kutta and multistep are counted from it
 	prk        int // timesteps that belong to Runge-Kutta steps
 	timesteps  []float64
 }
@@ -33,11 +34,14 @@ func (s *pndm) Name() string            { return "PNDMScheduler" }
 func (s *pndm) Timesteps() []float32    { return float32s(s.timesteps) }
 func (s *pndm) InitNoiseSigma() float32 { return 1 }
 
-func (s *pndm) SetTimesteps(n int) error {
-	if err := checkSteps(n); err != nil {
+func (s *pndm) SetTimesteps(n int) error { return s.Begin(Run{Steps: n}) }
+
+func (s *pndm) Begin(r Run) error {
+	n, err := r.spaced(s.Name())
+	if err != nil {
 		return err
 	}
-	s.steps, s.prk = n, 0
+	s.steps, s.first, s.prk = n, r.First, 0
 	s.timesteps = rounded(s.spaced(s.spacing, n, n, s.n, s.stepsOffset))
 	switch {
 	case !s.skipPRK && len(s.timesteps) < 4:
@@ -48,14 +52,19 @@ func (s *pndm) SetTimesteps(n int) error {
 		// The second timestep comes twice: the first multistep is a predictor, then a corrector.
 		s.timesteps = slices.Insert(s.timesteps, 1, s.timesteps[1])
 	}
-	for i := range s.timesteps {
-		t, prev := s.span(i)
-		if err := cmp.Or(s.checkIndex(n, t), s.checkIndex(n, max(prev, -1))); err != nil {
+	if err := r.checkFirst(len(s.timesteps)); err != nil {
+		return err
+	}
+	for i := range s.timesteps[s.first:] {
+		t, prev := s.span(s.first + i)
+		if err := cmp.Or(s.checkIndex(r, t), s.checkIndex(r, max(prev, -1))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+func (s *pndm) Mix(i int) (signal, noise float64) { return s.mix(s.timesteps[i]) }
 
 // setPRK replaces the first three timesteps by four evaluations each, halfway ones twice.
 func (s *pndm) setPRK() {
@@ -79,14 +88,16 @@ func (s *pndm) setPRK() {
 // half is the halfway point of a step.
 func (s *pndm) half() int { return s.n / s.steps / 2 }
 
-// span is the timesteps between which step i goes.
+// span is the timesteps between which step i goes. diffusers counts from the step that the run begins with, whichever
+// that is. In a run that begins late the corrector thus goes from a timestep that was left out to the one it is told,
+// and Runge-Kutta steps go from the timesteps of a whole run's first steps.
 func (s *pndm) span(i int) (t, prev int) {
 	t = int(s.timesteps[i])
-	switch count := i - s.prk; {
-	case count < 0 && i%2 == 0:
-		return int(s.timesteps[i/4*4]), t - s.half()
-	case count < 0:
-		return int(s.timesteps[i/4*4]), t
+	switch count := i - s.first; {
+	case count < s.prk && count%2 == 0:
+		return int(s.timesteps[count/4*4]), t - s.half()
+	case count < s.prk:
+		return int(s.timesteps[count/4*4]), t
 	case s.corrects(count):
 		return t + s.n/s.steps, t
 	}
@@ -118,10 +129,10 @@ func (s *pndm) Step(i int, _ float32) Step {
 	}
 	var start int // the sample that the step begins with
 	var noise Row
-	if i < s.prk {
-		start, noise = s.rungeKutta(i, rows)
+	if count := i - s.first; count < s.prk {
+		start, noise = s.rungeKutta(count, rows)
 	} else {
-		start, noise = s.multistep(i-s.prk, rows)
+		start, noise = s.multistep(count-s.prk, rows)
 	}
 	t, prev := s.span(i)
 	rows[0] = s.transfer(start, noise, t, prev)

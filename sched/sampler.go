@@ -1,18 +1,28 @@
 package sched
 
 import (
-	"errors"
+	"fmt"
 	"math"
 )
 
 // Sampler takes samples through a scheduler's steps in memory. Pipelines do the same in their graphs.
 type Sampler struct {
 	Scheduler
+	first int       // the step that the run begins with
 	state []float32 // [Samples N]
 }
 
-// NewSampler begins with a scheduler whose timesteps are set.
+// NewSampler begins with a scheduler whose timesteps are set, or which its SetTimesteps or Begin sets.
 func NewSampler(s Scheduler) *Sampler { return &Sampler{Scheduler: s} }
+
+// SetTimesteps begins a run of n steps.
+func (s *Sampler) SetTimesteps(n int) error { return s.Begin(Run{Steps: n}) }
+
+// Begin begins a run, whose first step to Take is r.First.
+func (s *Sampler) Begin(r Run) error {
+	s.first = r.First
+	return Begin(s.Scheduler, r)
+}
 
 // Options is what some schedulers need in a step.
 type Options struct {
@@ -30,11 +40,11 @@ func (s *Sampler) ScaleModelInput(sample []float32, step int) {
 
 // Take takes the sample past one step, in place. Steps must be taken in order.
 func (s *Sampler) Take(modelOutput, sample []float32, step int, o Options) error {
-	if step == 0 {
+	if step == s.first {
 		s.state = make([]float32, s.Samples()*len(sample))
 	}
 	if len(s.state) != s.Samples()*len(sample) || len(modelOutput) != len(sample) {
-		return errors.New("a run's steps begin with 0 and are of samples of one size")
+		return fmt.Errorf("a run's steps begin with %d and are of samples of one size", s.first)
 	}
 	copy(s.state, sample)
 	st := s.Step(step, o.Eta)

@@ -4,6 +4,12 @@
 //	cfg, err := sched.ParseConfig("scheduler_config.json", raw)
 //	s, err := sched.New(cfg, "")
 //	err = s.SetTimesteps(20)
+//
+// Image-to-image begins at a later step, with a mix of the picture's latents and noise:
+//
+//	first, err := sched.FirstStep(20, 0.6)
+//	err = sched.Begin(s, sched.Run{Steps: 20, First: first, FromImage: true})
+//	signal, noise := s.(sched.Mixer).Mix(first)
 package sched
 
 import (
@@ -18,6 +24,7 @@ import (
 
 // Scheduler says how latents get from noise to picture: when, and by what numbers. A program's own type can be one. A
 // scheduler belongs to one run at a time; the samplings of one run see it in the order SetTimesteps, Timesteps, Step.
+// All that are here are a Beginner and a Mixer, too.
 type Scheduler interface {
 	// Name is the diffusers class, or what errors and files call another.
 	Name() string
@@ -29,13 +36,14 @@ type Scheduler interface {
 	InitNoiseSigma() float32
 	// Samples is how many samples the state has, 1 to MaxState: the latents, and what is kept of earlier steps.
 	Samples() int
-	// Step is the i-th step of the run, from 0, with a row for each sample; eta is DDIM's.
+	// Step is the i-th step of the run, with a row for each sample: from 0, or from the step that the run begins with. eta
+	// is DDIM's.
 	Step(i int, eta float32) Step
 }
 
 // Error is a request that a scheduler cannot do.
 type Error struct {
-	Field   string // in diffusers' spelling: num_inference_steps, scheduler
+	Field   string // in diffusers' spelling: num_inference_steps, timesteps, sigmas, begin_index, strength, scheduler
 	Problem string
 }
 

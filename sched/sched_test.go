@@ -157,7 +157,7 @@ func readCRCs(t *testing.T, n int) []uint32 {
 var without = map[string][]string{
 	"DDIMScheduler":               {"dynamic_thresholding_ratio", "sample_max_value"},
 	"DPMSolverMultistepScheduler": {"dynamic_thresholding_ratio", "sample_max_value", "flow_shift"},
-	"LCMScheduler":                {"dynamic_thresholding_ratio", "sample_max_value", "timestep_spacing", "steps_offset", "set_alpha_to_one"},
+	"LCMScheduler":                {"dynamic_thresholding_ratio", "sample_max_value", "timestep_spacing", "steps_offset"},
 }
 
 // A class takes the keys that diffusers' constructor takes, an absent key means its default, and every key has an

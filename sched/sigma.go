@@ -1,6 +1,7 @@
 package sched
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sort"
@@ -35,10 +36,10 @@ func interp(x float64, y []float64) float64 {
 	return y[i] + (y[i+1]-y[i])*(x-float64(i))
 }
 
-// set is the end of SetTimesteps for n steps. last is the sigma that follows the final step.
-func (s *sigmaSteps) set(n int, timesteps, sigmas []float64, last float64) error {
-	s.timesteps, s.sigmas = float32s(timesteps), float32s(append(sigmas, last))
-	return checkFirst(n, s.timesteps)
+// set is the end of Begin. sigmas are one more than timesteps.
+func (s *sigmaSteps) set(r Run, timesteps, sigmas []float64) error {
+	s.timesteps, s.sigmas = float32s(timesteps), float32s(sigmas)
+	return r.checkTimesteps(s.timesteps)
 }
 
 // karras is the keys of classes that may space sigmas evenly in their seventh root.
@@ -88,6 +89,14 @@ func (k karras) spread(high, low float64, n int) []float64 {
 		out[i] = math.Pow(a+ramp*(b-a), rho)
 	}
 	return out
+}
+
+// checkListed refuses timesteps where sigmas are spread without them.
+func (k karras) checkListed(r Run) error {
+	if r.Timesteps != nil && k.on {
+		return &Error{"timesteps", "cannot be given to a scheduler with use_karras_sigmas, which spaces sigmas by itself"}
+	}
+	return nil
 }
 
 // last is what follows the final step.
@@ -166,18 +175,35 @@ func (s *euler) Name() string {
 	return "EulerDiscreteScheduler"
 }
 
-func (s *euler) SetTimesteps(n int) error {
-	if err := checkSteps(n); err != nil {
+func (s *euler) SetTimesteps(n int) error { return s.Begin(Run{Steps: n}) }
+
+func (s *euler) Begin(r Run) error {
+	n, err := r.Count()
+	switch {
+	case err == nil && s.ancestral && r.listed() != "":
+		err = r.untaken(s.Name())
+	case err == nil:
+		err = cmp.Or(s.checkListed(r), r.checkSigmas())
+	}
+	if err != nil {
 		return err
 	}
-	t := s.spaced(s.spacing, n, n, s.n, s.stepsOffset)
+	if r.Sigmas != nil { // as they are, whatever the config has of their spacing and their end
+		return s.set(r, s.timestepsOf(r.Sigmas[:n]), r.Sigmas)
+	}
+	t := r.whole()
+	if r.Timesteps == nil {
+		t = s.spaced(s.spacing, n, n, s.n, s.stepsOffset)
+	}
 	sigmas := s.interpolated(t)
 	if s.on {
 		sigmas = s.spread(sigmas[0], sigmas[len(sigmas)-1], n)
 		t = s.timestepsOf(sigmas)
 	}
-	return s.set(n, t, sigmas, s.last(s.noiseSchedule))
+	return s.set(r, t, append(sigmas, s.last(s.noiseSchedule)))
 }
+
+func (s *euler) Mix(i int) (signal, noise float64) { return 1, float64(s.sigmas[i]) }
 
 func (s *euler) InitNoiseSigma() float32 {
 	high := slices.Max(s.sigmas)

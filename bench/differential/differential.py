@@ -2,6 +2,7 @@
 
     make differential                                  every part, all cases
     .venv/bin/python bench/differential/differential.py schedulers --every 50
+    .venv/bin/python bench/differential/differential.py runs
 
 By hand, since it takes the better part of an hour on two cores. Needs the packages of internal/golden/requirements.txt.
 A part is a module beside this file with two functions, and a verb of the program in ours, which answers each case of a
@@ -36,7 +37,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
-PARTS = ["schedulers", "models", "strings"]
+PARTS = ["schedulers", "runs", "models", "strings"]
 DIFFERENT = "DIFFERENT"
 
 

@@ -16,7 +16,9 @@ import warnings
 import diffusers
 import numpy as np
 import torch
+from diffusers import StableDiffusionImg2ImgPipeline as Img2Img
 from diffusers.configuration_utils import FrozenDict
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import retrieve_timesteps
 
 warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)
@@ -32,12 +34,15 @@ SD = dict(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
 # --- cases
 
-def case(cls, config, steps, pipeline="", index=None, override="", eta=0.0, size=SIZE):
+def case(cls, config, steps, pipeline="", index=None, override="", eta=0.0, size=SIZE, timesteps=None, sigmas=None,
+         strength=None):
+    """A run. Lists stand in place of the number of steps. With a strength it is image-to-image, else text-to-image."""
     config = dict(config)
     if cls:
         config["_class_name"] = cls
-    return dict(Config=json.dumps(config), Pipeline=pipeline, Class=index or cls, Override=override, Steps=steps, Eta=eta,
-                Size=size)
+    c = dict(Config=json.dumps(config), Pipeline=pipeline, Class=index or cls, Override=override, Steps=steps, Eta=eta,
+             Size=size)
+    return c | {k: v for k, v in dict(Timesteps=timesteps, Sigmas=sigmas, Strength=strength).items() if v is not None}
 
 
 def step_counts():
@@ -179,28 +184,49 @@ class Run:
 
     @torch.no_grad()
     def __init__(self, s, c, dtype=torch.float32):
-        s.set_timesteps(c["Steps"])
-        self.timesteps = s.timesteps.double().numpy()
-        self.init = float(s.init_noise_sigma)
+        timesteps, n = retrieve_timesteps(s, c["Steps"], None, c.get("Timesteps"), c.get("Sigmas"))
+        self.timesteps = timesteps.double().numpy()
+        self.init, self.first, mixes = float(s.init_noise_sigma), 0, []
         outputs, noise = torch.Generator().manual_seed(2), torch.Generator().manual_seed(3)
-        x = torch.randn(1, SIZE, generator=torch.Generator().manual_seed(1)).to(dtype) * s.init_noise_sigma
+        x = torch.randn(1, SIZE, generator=torch.Generator().manual_seed(1)).to(dtype)
+        mixed = "Strength" in c
+        if mixed:
+            timesteps = self.late(s, n, c["Strength"])
+            clean = torch.randn(1, SIZE, generator=torch.Generator().manual_seed(4)).to(dtype)
+            x = s.add_noise(clean, x, timesteps[:1])
+        else:
+            x = x * s.init_noise_sigma
         if c["Size"] == 0:
             return self.ends(s)
         accepted = inspect.signature(s.step).parameters  # as prepare_extra_step_kwargs of the pipelines
         extra = {k: v for k, v in dict(eta=c["Eta"], generator=noise).items() if k in accepted}
         samples = []
-        for t in s.timesteps:
+        for t in timesteps:
             samples.append(x)
+            if mixed:
+                one, none = torch.ones(1, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype)
+                mixes += [float(s.add_noise(one, none, t[None])), float(s.add_noise(none, one, t[None]))]
             scaled = s.scale_model_input(x, t)
             out = 0.9 * torch.randn(1, SIZE, generator=outputs).to(dtype) + 0.1 * scaled
             x = s.step(out, t, x, **extra, return_dict=False)[0]
         samples.append(x)
+        self.mixes = np.array(mixes, float)
         self.samples = torch.cat(samples).double().numpy()
         self.next = torch.randn(SIZE, generator=noise).numpy()
 
+    def late(self, s, n, strength):
+        """The timesteps of image-to-image, with the checks of its pipelines: most have both."""
+        if not 0 <= strength <= 1:
+            raise ValueError("The value of strength should in [0.0, 1.0]")
+        timesteps, n_left = Img2Img.get_timesteps(types.SimpleNamespace(scheduler=s), n, strength, None)
+        if n_left < 1:
+            raise ValueError("the number of pipeline steps is < 1")
+        self.first = n - n_left
+        return timesteps
+
     def ends(self, s):
         """What fails in a run whose samples are not looked at: indices of the noise schedule, a count of steps that begins late."""
-        self.samples = self.next = None
+        self.samples = self.next = self.mixes = None
         if len(s.timesteps) == 0:
             raise IndexError("no timesteps")
         if isinstance(s, diffusers.DDIMScheduler):
@@ -287,6 +313,9 @@ def compare(c, a):
         return "DIFFERENT", f"{len(ours.timesteps)} timesteps, want {len(theirs.timesteps)}"
     if theirs.samples is not None:
         ours.samples, ours.next = decoded(a, "Samples").reshape(-1, SIZE), decoded(a, "Next")
+        ours.mixes = decoded(a, "Mixes")
+        if a["First"] != theirs.first or len(ours.samples) != len(theirs.samples):
+            return "DIFFERENT", f"begins with step {a['First']}, want {theirs.first}"
         if not (ours.next == theirs.next).all():
             return "DIFFERENT", "the generator of noise is at another place"
     wrong = differences(ours, theirs)
@@ -302,12 +331,14 @@ def compare(c, a):
 def refused(c, error, theirs):
     """What only Euryale refuses must be a key of the config, which the error names, or end in no numbers in diffusers."""
     name = c["Override"] or c["Class"]
-    if error.startswith("num_inference_steps ") and "one sigma" in error:
+    if " two steps one sigma" in error or error.startswith("sigmas is 0 at"):
         if theirs.samples is None:
             theirs = Run(scheduler(c), dict(c, Size=SIZE))
         if not np.isfinite(theirs.samples).all():
-            return "refused here alone", f"{name}: two steps of one sigma, where diffusers gives numbers that are not finite"
-    if error.endswith("gives no timestep at all") and len(theirs.timesteps) == 0:
+            return "refused here alone", f"{name}: steps of one sigma or 0, where diffusers' numbers are not finite"
+    if error.startswith("sigmas is 1e+30"):
+        return "refused here alone", f"{name}: a sigma that has no square in float32"
+    if len(theirs.timesteps) == 0:
         return "refused here alone", f"{name}: no timestep at all, where diffusers leaves the noise as it is"
     for key in json.loads(c["Config"]):
         if f": {key}: " in error.splitlines()[0]:
@@ -323,6 +354,8 @@ def differences(ours, theirs):
         wrong.append("init_noise_sigma")
     if theirs.samples is not None and not max(map(distance, ours.samples, theirs.samples)) <= 1e-5:
         wrong.append("samples")
+    if theirs.samples is not None and not distance(ours.mixes, theirs.mixes) <= 1e-6:
+        wrong.append("mixes")
     return wrong
 
 
@@ -333,6 +366,8 @@ def rounding(what, ours, theirs, twin):
     if what == "timesteps":
         near, far = np.abs(ours.timesteps - twin.timesteps), np.abs(theirs.timesteps - twin.timesteps)
         return near.max() <= max(PART, NEAR * far.max())
+    if what == "mixes":
+        return distance(ours.mixes, twin.mixes) <= max(1e-6, NEAR * distance(theirs.mixes, twin.mixes))
     # Where the exact way ends in numbers that are not finite, float32 may still have some.
     end = next((i for i, x in enumerate(twin.samples) if not np.isfinite(x).all()), len(twin.samples))
     near, far = (max(map(distance, side.samples[:end], twin.samples), default=0) for side in (ours, theirs))

@@ -68,6 +68,15 @@ func (fs *flagSet) whole(p *int, name string, least, most int, usage string) {
 
 func (fs *flagSet) real(p *float32, name, usage string) { fs.value((*real)(p), name, usage) }
 
+// wholes and reals are flags for numbers with commas between.
+func (fs *flagSet) wholes(p *[]int, name, usage string) {
+	fs.value(&numbers[int]{p, strconv.Atoi, "whole numbers"}, name, usage)
+}
+
+func (fs *flagSet) reals(p *[]float64, name, usage string) {
+	fs.value(&numbers[float64]{p, finite, "numbers"}, name, usage)
+}
+
 // given reports whether a flag is on the command line.
 func (fs *flagSet) given(name string) (is bool) {
 	fs.Visit(func(f *flag.Flag) { is = is || f.Name == name })
@@ -236,6 +245,42 @@ func (r *real) Set(s string) error {
 }
 
 func (r *real) String() string { return strconv.FormatFloat(float64(*r), 'g', -1, 32) }
+
+// numbers is a list with commas between, and spaces if they are quoted.
+type numbers[T any] struct {
+	p     *[]T
+	parse func(string) (T, error)
+	what  string
+}
+
+func (l *numbers[T]) Set(s string) error {
+	var all []T
+	for _, part := range strings.Split(s, ",") {
+		v, err := l.parse(strings.TrimSpace(part))
+		if err != nil {
+			return fmt.Errorf("want %s with commas between, as in 9,6,3", l.what)
+		}
+		all = append(all, v)
+	}
+	*l.p = all
+	return nil
+}
+
+func (l *numbers[T]) String() string {
+	if l.p == nil {
+		return ""
+	}
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(*l.p), " ", ","), "[]")
+}
+
+// finite reads a number that is finite.
+func finite(s string) (float64, error) {
+	v, err := strconv.ParseFloat(s, 64)
+	if err == nil && (math.IsNaN(v) || math.IsInf(v, 0)) {
+		err = strconv.ErrRange
+	}
+	return v, err
+}
 
 // seed is a number from 0 on; negative ones ask for a random one.
 type seed int64

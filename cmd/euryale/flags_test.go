@@ -29,7 +29,7 @@ var generateWays = ways{
 
 // refusedByGenerate lists for every flag of generate the ways in which it would do nothing, and is refused.
 var refusedByGenerate = map[string]string{
-	"m none": "", "variant fp16": "", "links-into .": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "",
+	"m none": "", "variant fp16": "", "links-into .": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "timesteps 9,3": "", "sigmas 9,0": "", "cfg-scale 2": "",
 	"sampler ddim": "", "eta 1": "",
 	"clip-skip 1": "", "batch 2": "", "vae-tiling": "", "p x": "", "s 1": "", "guidance-rescale 0.5": "",
 	"o a.png": "", "latents-out L": "", "json": "", "quiet": "", "threads 1": "", "check-finite": "",
@@ -47,7 +47,7 @@ var planWays = ways{
 
 // refusedByPlan lists the same for every flag of plan.
 var refusedByPlan = map[string]string{
-	"m none": "", "variant fp16": "", "links-into .": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "cfg-scale 2": "",
+	"m none": "", "variant fp16": "", "links-into .": "", "device cpu": "", "dtype f32": "", "n x": "", "W 16": "", "H 16": "", "steps 2": "", "timesteps 9,3": "", "sigmas 9,0": "", "cfg-scale 2": "",
 	"sampler ddim": "", "eta 1": "",
 	"clip-skip 1": "", "batch 2": "", "vae-tiling": "",
 	"offload model": "c", "max-vram 4MiB": "c", "max-ram 1GiB": "c", "prefetch 64KiB": "anmvcjJp", "keep unet": "anmcjp",
@@ -128,7 +128,7 @@ func TestPlanIsThatOfTheRun(t *testing.T) {
 	delete(missing, "links-into")
 	peaks := map[int]bool{}
 	cases := []string{"", "-W 48 -H 40", "-steps 3", "-cfg-scale 1", "-clip-skip 1", "-batch 2", "-eta 1 -sampler ddim",
-		"-vae-tiling -W 128 -H 128", "-n x"}
+		"-vae-tiling -W 128 -H 128", "-n x", "-timesteps 900,600,300,9 -sampler euler", "-sigmas 9,3,1,0.3,0 -sampler euler"}
 	for _, s := range sched.Names() {
 		cases = append(cases, "-sampler "+s)
 	}
@@ -205,6 +205,30 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// A list is numbers, and nothing else is taken for one.
+func TestListFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"-timesteps=9,x":        "want whole numbers with commas between",
+		"-timesteps=":           "want whole numbers",
+		"-timesteps=9,":         "want whole numbers",
+		"-timesteps=9.5,3":      "want whole numbers",
+		"-timesteps=9;3":        "want whole numbers",
+		"-sigmas=9,nan":         "want numbers with commas between",
+		"-sigmas=inf,0":         "want numbers",
+		"-sigmas=1e999,0":       "want numbers",
+		"-sigmas=3,,0":          "want numbers",
+		"-timesteps=-1, 20, -3": "",
+		"-sigmas=9, .5, 0":      "",
+	} {
+		fs := newFlagSet("generate")
+		newGenerate(fs)
+		_, err := fs.parse([]string{args})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", args, err, want)
+		}
+	}
+}
+
 // Every flag of a picture reaches the request; so does that none is given.
 func TestFlagsAreTheRequest(t *testing.T) {
 	seven := pipeline.Seed(7)
@@ -214,9 +238,11 @@ func TestFlagsAreTheRequest(t *testing.T) {
 			Prompt: "x", NegativePrompt: "y", Width: 16, Height: 24, NumInferenceSteps: 3, GuidanceScale: 2.5,
 			GuidanceRescale: 0.25,
 			Eta:             0.5, Scheduler: "ddim", ClipSkip: 1, NumImagesPerPrompt: 2, Seed: seven},
-		"-p x -cfg-scale 0":     {Prompt: "x", GuidanceScale: 1},
-		"-p x -cfg-scale 1e-50": {Prompt: "x", GuidanceScale: 1},
-		"-p x -s -1":            {Prompt: "x"},
+		"-p x -timesteps 999,500,20": {Prompt: "x", Timesteps: []int{999, 500, 20}},
+		"-p x -sigmas 9.5,1e-1,0":    {Prompt: "x", Sigmas: []float64{9.5, 0.1, 0}},
+		"-p x -cfg-scale 0":          {Prompt: "x", GuidanceScale: 1},
+		"-p x -cfg-scale 1e-50":      {Prompt: "x", GuidanceScale: 1},
+		"-p x -s -1":                 {Prompt: "x"},
 	} {
 		fs := newFlagSet("generate")
 		f := newGenerate(fs)

@@ -20,6 +20,8 @@ type requestFlags struct {
 	guidance, eta         float32
 	width, height         int
 	steps, batch, skipped int
+	timesteps             []int
+	sigmas                []float64
 	negative              string
 	tiling                bool
 }
@@ -35,6 +37,8 @@ func (f *requestFlags) register(fs *flagSet) {
 	fs.whole(&f.width, "W", 1, 0, "width in `pixels`; default: the model's")
 	fs.whole(&f.height, "H", 1, 0, "height in `pixels`; default: the model's")
 	fs.whole(&f.steps, "steps", 1, 0, "denoising `steps`; default 50")
+	fs.wholes(&f.timesteps, "timesteps", "`list` of timesteps in place of the scheduler's own; for euler, dpm++2m, lcm")
+	fs.reals(&f.sigmas, "sigmas", "`list` of sigmas in their place, one for each step, then as a rule 0; for euler")
 	fs.real(&f.guidance, "cfg-scale",
 		"guidance `scale`; 1 switches guidance off; default 7.5, SDXL 5, the embedded model 3")
 	fs.text(&f.sampler, "sampler", "", "`scheduler`: "+strings.Join(sched.Names(), ", ")+"; default: the model's",
@@ -50,6 +54,7 @@ func (f *requestFlags) request(fs *flagSet) (pipeline.Request, error) {
 	r := pipeline.Request{
 		NegativePrompt: f.negative, Width: f.width, Height: f.height, NumInferenceSteps: f.steps, GuidanceScale: f.guidance,
 		NumImagesPerPrompt: f.batch, ClipSkip: f.skipped, Eta: f.eta, Scheduler: f.sampler,
+		Timesteps: f.timesteps, Sigmas: f.sigmas,
 	}
 	if fs.given("cfg-scale") && f.guidance == 0 {
 		r.GuidanceScale = 1 // no guidance, as in diffusers; in a Request zero means the default

@@ -5,8 +5,11 @@
 What a case is and how diffusers runs it is in bench/differential/schedulers.py.
 """
 
+import base64
+import collections
 import gzip
 import inspect
+import itertools
 import json
 import math
 import pathlib
@@ -20,7 +23,9 @@ from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent.parent / "bench" / "differential"))
-from schedulers import ANCESTRAL, CLASSES, DDIM, DPM, EULER, LCM, PNDM, SD, SPACINGS, Run, case, scheduler  # noqa: E402
+from schedulers import (  # noqa: E402
+    ANCESTRAL, CLASSES, DDIM, DPM, EULER, LCM, PNDM, SD, SPACINGS, Run, case, distance, exact, scheduler,
+)
 
 STABLE, XL = "StableDiffusionPipeline", "StableDiffusionXLPipeline"
 ZERO = dict(rescale_betas_zero_snr=True)
@@ -105,6 +110,89 @@ def trajectories(out):
     dump(out / "schedulers.json", TRAJECTORIES)
 
 
+# The options of which every combination is tried with lists and with late beginnings.
+RUN_OPTIONS = {
+    DDIM: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction", "sample"],
+               rescale_betas_zero_snr=[False, True]),
+    PNDM: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction"], skip_prk_steps=[True, False]),
+    EULER: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction", "sample"],
+                rescale_betas_zero_snr=[False, True], use_karras_sigmas=[False, True]),
+    ANCESTRAL: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction"],
+                    rescale_betas_zero_snr=[False, True]),
+    DPM: dict(timestep_spacing=SPACINGS, prediction_type=["epsilon", "v_prediction", "sample"],
+              rescale_betas_zero_snr=[False, True], use_karras_sigmas=[False, True]),
+    LCM: dict(prediction_type=["epsilon", "v_prediction", "sample"], rescale_betas_zero_snr=[False, True]),
+}
+LIST = [999, 850, 736, 645, 545, 455, 343, 233, 124, 24]
+SIGMAS = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.0]
+# What a class takes or refuses, beside the combinations.
+ODD_RUNS = [
+    *(case(c, SD, 6, timesteps=t, strength=s) for c in CLASSES for s in (None, 0.5)
+      for t in ([], [999], [1000, 500], [999, 500, -3], [999, -1001], [999, 500, 500, 20], [999, 999, 20],
+                [20, 500, 999])),
+    *(case(c, SD, 6, sigmas=x, strength=s) for c in CLASSES for s in (None, 0.5)
+      for x in ([], [1.0], [9.5, 0], [30.0, 20.0, 3.0, 0], [3.0, 1.0, 9.0], [5.0, 5.0, 1.0, 0.03], [5.0, -2.0, 0])),
+    *(case(c, SD, 6, timesteps=LIST, sigmas=SIGMAS) for c in CLASSES),
+    *(case(c, SD, 7, strength=s) for c in CLASSES for s in (0.0, 0.14, 0.15, 0.99, 1.0, 1.01, -0.5)),
+    *(case(DPM, dict(SD, solver_order=o, solver_type=t, euler_at_final=e, final_sigmas_type=f), 16, strength=s)
+      for o in (1, 2) for t in ("midpoint", "heun") for e in (False, True) for f in ("zero", "sigma_min")
+      for s in (0.9, 0.1)),
+    *(case(EULER, dict(SD, final_sigmas_type="sigma_min", use_karras_sigmas=k), 6, **run)
+      for k in (False, True) for run in (dict(strength=0.5), dict(timesteps=LIST), dict(sigmas=SIGMAS))),
+    *(case(LCM, dict(set_alpha_to_one=o, num_train_timesteps=n, original_inference_steps=40), 6, timesteps=t)
+      for o in (False, True, None, 0, "", [], 2, "x") for n in (40, 1000) for t in (LIST, [39, 20, -5, -9])),
+    *(case(DDIM, dict(SD, clip_sample=False), 6, eta=e, strength=0.5) for e in (0.5, 1.0)),
+    # Timesteps that come twice, or that the noise schedule has not, are none of a late beginning.
+    *(case(c, dict(SD, timestep_spacing="leading", steps_offset=1, num_train_timesteps=20, skip_prk_steps=True), n,
+           strength=s) for c in (DDIM, PNDM, EULER, ANCESTRAL) for n in (20, 24) for s in (0.5, 1.0)),
+]
+
+
+def run_cases():
+    for cls, options in RUN_OPTIONS.items():
+        for values in itertools.product(*options.values()):
+            config = dict(SD, **dict(zip(options, values)))
+            if cls == DDIM:
+                config["clip_sample"] = False
+            for strength in (1.0, 0.7, 0.35):
+                yield case(cls, config, 6, strength=strength)
+            for lists in (dict(timesteps=LIST), dict(sigmas=SIGMAS)):
+                if cls in (EULER, DPM, LCM):
+                    yield case(cls, config, 6, **lists)
+                    yield case(cls, config, 6, strength=0.6, **lists)
+    yield from ODD_RUNS
+
+
+def runs(out):
+    """Lists of timesteps and sigmas, and image-to-image: what diffusers gives, or that it refuses.
+
+    With rescale_betas_zero_snr its rounding shows in the fifth digit, so what it gives is of its own source in float64.
+    """
+    lines = []
+    for c in run_cases():
+        try:
+            run = Run(scheduler(c), c)
+        except (ValueError, IndexError, RuntimeError):
+            lines.append(dict(c, Refused=True))
+            continue
+        if len(run.timesteps) == 0 or not np.isfinite(run.samples).all():
+            lines.append(dict(c, NoNumbers=True))  # which Euryale may refuse in words
+            continue
+        if json.loads(c["Config"]).get("rescale_betas_zero_snr"):
+            single, run = run, exact(c)
+            assert distance(run.samples, single.samples) <= 1e-3, c
+        arrays = dict(Timesteps=run.timesteps, Init=[run.init], Mixes=run.mixes, Samples=run.samples, Next=run.next)
+        lines.append(dict(c, First=run.first, Want={k: encoded(v) for k, v in arrays.items()}))
+    counts = collections.Counter((c["Class"], *(k for k in ("Refused", "NoNumbers") if k in c)) for c in lines)
+    print("runs:", dict(counts))
+    with open(out / "runs.json.gz", "wb") as f, gzip.GzipFile("", "wb", fileobj=f, mtime=0) as z:
+        z.write(json.dumps(lines, separators=(",", ":")).encode())
+
+
+def encoded(v):
+    return base64.b64encode(np.asarray(v, "<f4").tobytes()).decode()
+
+
 def every_count(out):
     """The timesteps of every number of steps: a CRC of each list, 0 where diffusers fails or gives no numbers."""
     mains = [(c, dict(SD, timestep_spacing=s, num_train_timesteps=n))
@@ -148,14 +236,21 @@ def keys(out):
 
 @torch.no_grad()
 def picture(out):
-    """A pipeline whose noise is drawn in a step that adds none: the first two of the sigmas are one."""
+    """Latents of pipelines: noise is drawn in a step that adds none, and lists stand in place of a number of steps."""
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(out / "sd1")
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = getattr(diffusers, ANCESTRAL).from_config(pipe.scheduler.config, num_train_timesteps=20)
-    assert pipe.scheduler.config.steps_offset == 1
-    latents = pipe("a red circle", num_inference_steps=20, height=16, width=16, generator=torch.Generator().manual_seed(5),
-                   output_type="latent").images
-    save_file({"latents": latents.contiguous()}, out / "drawn.safetensors")
+    own = pipe.scheduler.config
+
+    def latents(cls, *, num_train_timesteps=1000, **steps):
+        pipe.scheduler = getattr(diffusers, cls).from_config(own, num_train_timesteps=num_train_timesteps)
+        assert pipe.scheduler.config.steps_offset == 1
+        seeded = dict(generator=torch.Generator().manual_seed(5), height=16, width=16, output_type="latent")
+        return pipe("a red circle", **seeded, **steps).images.contiguous()
+
+    # The first two of these sigmas are one.
+    save_file({"latents": latents(ANCESTRAL, num_train_timesteps=20, num_inference_steps=20),
+               **{f"timesteps.{c}": latents(c, timesteps=LIST) for c in (EULER, DPM, LCM)},
+               f"sigmas.{EULER}": latents(EULER, sigmas=SIGMAS)}, out / "drawn.safetensors")
 
 
 def dump(file, lines):
@@ -165,6 +260,7 @@ def dump(file, lines):
 
 def write(out):
     trajectories(out)
+    runs(out)
     keys(out)
     picture(out)
     every_count(out)

@@ -14,6 +14,7 @@ import (
 // parts answer a case.
 var parts = map[string]func(line []byte) (answer any, err error){
 	"schedulers": scheduler,
+	"runs":       scheduler, // as cases they are schedulers
 	"models":     model,
 	"strings":    tokenizers{}.answer,
 }
