@@ -17,10 +17,12 @@ type course struct {
 	sched.Scheduler
 	timesteps []float32
 	steps     []sched.Step
+	first     int  // step that is taken; those before it are not made
 	noisy     bool // noise is drawn in some step
 }
 
-func (p *TextToImage) course(r Request) (*course, error) {
+// course is that of a request from a step on; fromImage is sched.Run's.
+func (p *TextToImage) course(r Request, first int, fromImage bool) (*course, error) {
 	if err := p.checkScheduler(r); err != nil {
 		return nil, err
 	}
@@ -32,11 +34,16 @@ func (p *TextToImage) course(r Request) (*course, error) {
 	if err != nil {
 		return nil, err
 	}
+	run.First, run.FromImage = first, fromImage
 	if err := sched.Begin(m, run); err != nil {
 		return nil, requestError(err)
 	}
-	c := &course{Scheduler: m, timesteps: m.Timesteps()}
+	c := &course{Scheduler: m, timesteps: m.Timesteps(), first: first}
 	for i := range c.timesteps {
+		if i < first {
+			c.steps = append(c.steps, sched.Step{})
+			continue
+		}
 		s := m.Step(i, r.Eta)
 		s.Guidance, s.Rescale = r.GuidanceScale, r.GuidanceRescale
 		c.noisy = c.noisy || s.Draws
@@ -88,7 +95,7 @@ func (c *course) check() error {
 		return &RequestError{"scheduler", c.Name() + " has no timesteps"}
 	}
 	for i, s := range c.steps {
-		if len(s.Rows) != c.Samples() {
+		if i >= c.first && len(s.Rows) != c.Samples() {
 			return &RequestError{"scheduler", fmt.Sprintf("%s: step %d makes %d samples, want the %d that it keeps", c.Name(), i, len(s.Rows), c.Samples())}
 		}
 	}

@@ -79,7 +79,7 @@ func (j *Job) denoise(ctx context.Context, run *graphs.Run, cond Conditioning, l
 		return err
 	}
 	j.SetLatents(latents)
-	for i, t := range j.Timesteps() {
+	for i, t := range j.Timesteps() { // from the first: it is 0
 		if err := j.Step(ctx, run, i); err != nil {
 			return err
 		}

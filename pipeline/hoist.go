@@ -49,7 +49,7 @@ type denoising struct {
 // denoising compiles the loop of a job.
 func (j *Job) denoising() (*denoising, error) {
 	p, c, n, h, w := j.p, j.course, j.shape[0], j.shape[2], j.shape[3]
-	chunk := max(1, min(len(c.steps), maxRows/j.rows))
+	chunk := max(1, min(len(c.steps)-c.first, maxRows/j.rows))
 	key := fmt.Sprint("unet ", n, j.rows, h, w, j.tokens, chunk, c.Name(), c.Samples(), c.noisy)
 	return compiled(j, key, func() (d *denoising, err error) {
 		d = &denoising{chunk: chunk, scheduler: c.Name()}

@@ -23,7 +23,7 @@ import (
 //	cond, err := job.EncodePrompt(ctx, run)
 //	err = job.Prepare(ctx, run, cond)
 //	job.SetLatents(job.Noise())
-//	for i := range job.Steps() {
+//	for i := job.First(); i < job.Steps(); i++ {
 //		err = job.Step(ctx, run, i)
 //	}
 //	images, err := job.Decode(ctx, run, job.Latents())
@@ -50,14 +50,22 @@ type Job struct {
 }
 
 // NewJob resolves a request, as Generate does, and compiles what it runs.
-func (p *TextToImage) NewJob(req Request) (j *Job, err error) {
+func (p *TextToImage) NewJob(req Request) (*Job, error) { return p.newJob(req, 0, false) }
+
+// NewJobFrom is NewJob for image-to-image and inpainting: the job begins with step first, of sched.FirstStep, and the
+// latents it is given are those that the scheduler's Mix makes for that step.
+func (p *TextToImage) NewJobFrom(req Request, first int) (*Job, error) {
+	return p.newJob(req, first, true)
+}
+
+func (p *TextToImage) newJob(req Request, first int, fromImage bool) (j *Job, err error) {
 	defer stack.Add(&err)
 	defer panics.Recovered(&err)
 	r, err := p.Resolve(req)
 	if err != nil {
 		return nil, err
 	}
-	c, err := p.course(r)
+	c, err := p.course(r, first, fromImage)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +83,10 @@ func (p *TextToImage) latentShape(r Request) tensor.Shape {
 // Request is the job's, with every default filled in.
 func (j *Job) Request() Request { return j.req }
 
-// Steps is how many steps there are.
+// First is the step that the job begins with.
+func (j *Job) First() int { return j.course.first }
+
+// Steps is how many steps there are, those before First among them.
 func (j *Job) Steps() int { return len(j.course.steps) }
 
 // Timesteps are what the UNet is told in each step.
@@ -113,7 +124,7 @@ func (j *Job) stages() (all []graphs.Stage, err error) {
 			all = append(all, graphs.Stage{VM: n.VM, Component: e.component, Keep: n.out})
 		}
 	}
-	all = append(all, j.loop.stages(j.Steps(), j.fetched)...)
+	all = append(all, j.loop.stages(j.Steps()-j.First(), j.fetched)...)
 	decode := func(_, _, h, w int) error {
 		n, err := j.decoder(h, w)
 		if err != nil {
@@ -232,7 +243,7 @@ func (j *Job) Prepare(ctx context.Context, run *graphs.Run, c Conditioning) (err
 		return err
 	}
 	clear(j.loop.in.state)
-	err = j.loop.prepare(ctx, run, c, j.course.timesteps)
+	err = j.loop.prepare(ctx, run, c, j.course.timesteps[j.First():])
 	j.prepared = err == nil
 	return err
 }
@@ -243,11 +254,11 @@ func (j *Job) Step(ctx context.Context, run *graphs.Run, i int) (err error) {
 	switch {
 	case !j.prepared:
 		return errors.New("a step is taken before Prepare")
-	case i < 0 || i >= j.Steps():
-		return fmt.Errorf("step %d is taken of %d", i, j.Steps())
+	case i < j.First() || i >= j.Steps():
+		return fmt.Errorf("step %d is taken, of %d to %d", i, j.First(), j.Steps()-1)
 	}
 	n := j.loop
-	n.step(i, j.course.timesteps[i])
+	n.step(i-j.First(), j.course.timesteps[i])
 	j.course.steps[i].Coefficients(n.in.step)
 	if j.course.steps[i].Draws {
 		fresh := make([]float32, j.shape.TotalSize())

@@ -18,6 +18,7 @@ import zlib
 
 import diffusers
 import numpy as np
+import PIL.Image
 import torch
 from safetensors.torch import save_file
 
@@ -253,6 +254,26 @@ def picture(out):
                f"sigmas.{EULER}": latents(EULER, sigmas=SIGMAS)}, out / "drawn.safetensors")
 
 
+@torch.no_grad()
+def from_image(out):
+    """Latents of image-to-image: the picture encoded, mixed with noise, and the steps from one in the middle on."""
+    tensors = {}
+    for folder, pipeline, variant in [("sd1", diffusers.StableDiffusionImg2ImgPipeline, None),
+                                      ("sdxl", diffusers.StableDiffusionXLImg2ImgPipeline, "fp16")]:
+        pipe = pipeline.from_pretrained(out / folder, variant=variant)
+        pipe.set_progress_bar_config(disable=True)
+        own = pipe.scheduler.config
+        scale = pipe.vae_scale_factor
+        image = PIL.Image.fromarray((np.arange(16 * 24 * 3) * 7 % 256).astype(np.uint8).reshape(16, 24, 3))
+        for cls in (DDIM, PNDM, EULER, ANCESTRAL, DPM):
+            pipe.scheduler = getattr(diffusers, cls).from_config(own)
+            latents = pipe("a red circle", image=image, strength=0.6, num_inference_steps=7, guidance_scale=5.0,
+                           generator=torch.Generator().manual_seed(5), output_type="latent").images
+            assert latents.shape[-2:] == (16 // scale, 24 // scale)
+            tensors[f"{folder}.{cls}"] = latents.contiguous()
+    save_file(tensors, out / "img2img.safetensors")
+
+
 def dump(file, lines):
     """JSON with one line per case."""
     file.write_text("[\n" + ",\n".join(json.dumps(c, separators=(",", ":")) for c in lines) + "\n]\n")
@@ -263,6 +284,7 @@ def write(out):
     runs(out)
     keys(out)
     picture(out)
+    from_image(out)
     every_count(out)
 
 

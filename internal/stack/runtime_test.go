@@ -135,6 +135,10 @@ func init() {
 			_, err := tiny(t).NewJob(pipeline.Request{Height: 3})
 			return err
 		}, "pipeline.(*TextToImage).Resolve", new(*pipeline.RequestError), nil},
+		"pipeline.TextToImage.NewJobFrom": {func(t *testing.T) error {
+			_, err := tiny(t).NewJobFrom(pipeline.Request{}, 99)
+			return err
+		}, "pipeline.", new(*pipeline.RequestError), nil},
 		"pipeline.Job.Begin": {func(t *testing.T) error {
 			j := job(t)
 			return closed(t, j, func() error { _, err := j.Begin(context.Background()); return err })
