@@ -183,3 +183,22 @@ func TestStagesWithoutCalls(t *testing.T) {
 		t.Errorf("%d calls in the trace, want %d", calls, want)
 	}
 }
+
+// What was alive in each call is what the plan said.
+func TestTracesKnowWhatIsAlive(t *testing.T) {
+	for _, s := range []offload.Strategy{offload.Sequential(), offload.Auto(4 << 20)} {
+		o := openOwn(t, ownWeights(), graphs.WithTrace(), graphs.WithOffload(s))
+		_, stats := o.run(t)
+		var live []int
+		for _, e := range stats.Events {
+			if !e.Copy {
+				live = append(live, e.Live)
+			}
+		}
+		want := stats.Plan.Live(stats.Inventory)
+		if !slices.Equal(live, want) || slices.Max(live) == 0 || slices.Max(live) > stats.Peak {
+			t.Errorf("%s: %d calls, at most %d bytes; planned %d calls, at most %d; the peak is %d",
+				s.Name(), len(live), slices.Max(live), len(want), slices.Max(want), stats.Peak)
+		}
+	}
+}

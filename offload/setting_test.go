@@ -54,3 +54,24 @@ func TestSettingsThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// A budget that is too small names the call that needs the most, whatever the last phase is.
+func TestBudgetErrorNamesTheFullestCall(t *testing.T) {
+	inv := &offload.Inventory{
+		Weights: []offload.Weight{{Name: "unet.a.weight", Bytes: 1 << 20}, {Name: "unet.b.weight", Bytes: 1 << 20}, {Name: "vae.c.weight", Bytes: 1 << 20}},
+		Phases: []offload.Phase{
+			{Component: "unet", Passes: 3, Activations: 8 << 20, Calls: []offload.Call{
+				{Layer: "unet.a", Weights: []int{0}, Top: 2 << 20}, {Layer: "unet.b", Weights: []int{1}, Top: 8 << 20}}},
+			{Component: "vae", Passes: 1, Activations: 4 << 20, Calls: []offload.Call{{Layer: "vae.c", Weights: []int{2}, Top: 4 << 20}}},
+		},
+	}
+	for _, s := range []offload.Strategy{
+		offload.Sequential(offload.Budget(1 << 20)), offload.Model(offload.Budget(1 << 20)), offload.None(offload.Budget(1 << 20)), offload.Auto(1 << 20),
+	} {
+		_, err := offload.Make(s, inv)
+		var e *offload.BudgetError
+		if !errors.As(err, &e) || e.Layer != "unet.b" {
+			t.Errorf("%s: %v", s.Name(), err)
+		}
+	}
+}

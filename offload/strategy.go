@@ -8,7 +8,8 @@ import (
 )
 
 // Strategy decides where weights live. A strategy of one's own may be slow, but not wrong: its plan is verified
-// before it runs. Most make a Spec and Build it.
+// before it runs. Most make a Spec and Build it. One whose budget is too small for an inventory returns a *BudgetError:
+// a pipeline then tries the VAE in tiles.
 type Strategy interface {
 	Name() string
 	Plan(inv *Inventory) (*Plan, error)
@@ -245,13 +246,8 @@ func Parse(text string, opts ...Option) (Strategy, error) {
 
 // newBudgetError says where a plan needs the most, and what would work.
 func newBudgetError(p *Plan, inv *Inventory, budget int, prof Profile) error {
-	e := &BudgetError{Need: p.Peak, Have: budget, Smallest: Smallest(inv), Layer: p.Strategy}
+	e := &BudgetError{Need: p.Peak, Have: budget, Smallest: Smallest(inv), Layer: p.fullest(inv)}
 	e.curve = func() []CurvePoint { return Curve(inv, prof, 5) }
-	for i := range p.Loads {
-		if l := &p.Loads[i]; l.Offset+l.Bytes == p.Peak {
-			e.Layer = inv.Phases[l.Phase].Calls[l.First].Layer
-		}
-	}
 	return e
 }
 

@@ -19,8 +19,20 @@ func Trace(p *Plan, inv *Inventory, prof Profile) []Event {
 	return events
 }
 
-// addLive fills in, for each call, the activations alive and the weights that are there or on their way.
+// addLive fills in, for each call, what is alive.
 func addLive(p *Plan, inv *Inventory, events []Event) {
+	live, pos := p.Live(inv), 0
+	for i := range events {
+		if !events[i].Copy && pos < len(live) {
+			events[i].Live = live[pos]
+			pos++
+		}
+	}
+}
+
+// Live is, for each call by its Position, the bytes of the arena that hold something during it: activations, and weights
+// that are there or on their way. Places between them that nothing fits are not among them.
+func (p *Plan) Live(inv *Inventory) []int {
 	t := newTimeline(inv)
 	change := make([]int, t.end+2)
 	t.copies(p, 0, func(c copyOf) {
@@ -28,20 +40,31 @@ func addLive(p *Plan, inv *Inventory, events []Event) {
 		change[c.start+1] += n
 		change[min(c.done, t.end)+1] -= n
 	})
-	var tops []int
+	live := make([]int, 0, t.end)
+	weights := 0
 	for i := range inv.Phases {
 		for range inv.Phases[i].Passes {
 			for _, c := range inv.Phases[i].Calls {
-				tops = append(tops, c.Top)
+				weights += change[len(live)]
+				live = append(live, weights+c.Top)
 			}
 		}
 	}
-	weights, pos := 0, 0
-	for i := range events {
-		if !events[i].Copy && pos < t.end {
-			weights += change[pos]
-			events[i].Live = weights + tops[pos]
-			pos++
+	return live
+}
+
+// fullest is the layer of the call with which the most is alive.
+func (p *Plan) fullest(inv *Inventory) (layer string) {
+	live, pos, most := p.Live(inv), 0, -1
+	for i := range inv.Phases {
+		for range inv.Phases[i].Passes {
+			for _, c := range inv.Phases[i].Calls {
+				if live[pos] > most {
+					layer, most = c.Layer, live[pos]
+				}
+				pos++
+			}
 		}
 	}
+	return layer
 }

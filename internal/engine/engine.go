@@ -41,7 +41,8 @@ type Engine struct {
 	measured  int            // copies that were
 	spare     []device.Event
 
-	record bool // events of the image
+	record bool  // events of the image
+	live   []int // bytes alive in each call, if they are recorded
 	events []offload.Event
 	phase  int // of the call that runs, and
 	call   int
@@ -64,7 +65,7 @@ const (
 )
 
 // Record makes the engine note every call and copy of the images to come.
-func (e *Engine) Record() { e.record = true }
+func (e *Engine) Record() { e.record, e.live = true, e.plan.Live(e.inv) }
 
 // Events are those of the last image, if they were recorded.
 func (e *Engine) Events() []offload.Event { return e.events }
@@ -357,6 +358,9 @@ func (e *Engine) Before() error {
 	e.next()
 	var err error
 	e.open, err = e.begin(device.Compute, aCall, e.inv.Phases[e.phase].Calls[e.call].Layer)
+	if err == nil {
+		e.events[e.open.event].Live = e.live[e.called]
+	}
 	return err
 }
 
