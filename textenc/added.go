@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/euryale-ml/euryale/internal/words"
 )
 
 // addedToken is a token that stands for itself in a prompt, as tokenizers' AddedToken describes it.
@@ -179,10 +181,10 @@ func (a *addedTokens) pythonSegments(s string) []segment {
 		}
 		tok := a.byID[id]
 		if tok.rstrip && right != "" {
-			parts[i+1] = strings.TrimLeftFunc(right, pythonSpace)
+			parts[i+1] = strings.TrimLeftFunc(right, words.PythonSpace)
 		}
 		if tok.lstrip && left != "" {
-			parts[i-1] = strings.TrimRightFunc(left, pythonSpace)
+			parts[i-1] = strings.TrimRightFunc(left, words.PythonSpace)
 		}
 		switch {
 		case !tok.singleWord:
@@ -232,11 +234,11 @@ func (a *addedTokens) addRust(list []addedToken, vocab map[string]int32) {
 }
 
 // indexRust prepares the search for the tokens added.
-func (a *addedTokens) indexRust(r rules) {
+func (a *addedTokens) indexRust(r words.Rules) {
 	a.raw, a.normalized = &node{}, &node{}
 	for _, t := range slices.Concat(a.special, a.other) {
 		if id := a.ids[t.content]; t.isNormalized() {
-			a.normalized.add(r.normalize(t.content), id)
+			a.normalized.add(r.Normalize(t.content), id)
 		} else {
 			a.raw.add(t.content, id)
 		}
@@ -245,13 +247,13 @@ func (a *addedTokens) indexRust(r rules) {
 
 // rustSegments splits a prompt at added tokens as tokenizers does: first at those that are looked for in the text as
 // it is, then at those for which it is normalized. The text between them is normalized.
-func (a *addedTokens) rustSegments(s string, r rules) (list []segment) {
+func (a *addedTokens) rustSegments(s string, r words.Rules) (list []segment) {
 	for _, outer := range a.matches(s, a.raw) {
 		if outer.token {
 			list = append(list, outer)
 			continue
 		}
-		list = append(list, a.matches(r.normalize(outer.text), a.normalized)...)
+		list = append(list, a.matches(r.Normalize(outer.text), a.normalized)...)
 	}
 	return list
 }
@@ -306,16 +308,10 @@ func (n *node) longest(s string) (id int32, size int) {
 
 func endsInWord(s string) bool {
 	r, n := utf8.DecodeLastRuneInString(s)
-	return n > 0 && inWord(r)
+	return n > 0 && words.InWord(r)
 }
 
 func beginsWithWord(s string) bool {
 	r, n := utf8.DecodeRuneInString(s)
-	return n > 0 && inWord(r)
-}
-
-// inWord is \w of Rust's regular expressions: annex C of Unicode Technical Standard 18.
-func inWord(r rune) bool {
-	return letters.has(r) || unicode.In(r, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic,
-		unicode.Join_Control)
+	return n > 0 && words.InWord(r)
 }

@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"slices"
 	"strings"
+
+	"github.com/euryale-ml/euryale/internal/words"
 )
 
 // Byte-pair encoding (Sennrich et al. 2016) over bytes. In the vocabulary each byte is written as a printable
@@ -117,8 +119,8 @@ func symbols(word string) []string {
 
 // pieces are the tokens of one word.
 func (t *Tokenizer) pieces(word string) []string {
-	if t.rules.python {
-		if word == startOfText || word == endOfText {
+	if t.rules.Python {
+		if word == words.StartOfText || word == words.EndOfText {
 			return []string{word} // whatever the vocabulary
 		}
 		return t.merges.apply(symbols(word), true)
@@ -128,7 +130,7 @@ func (t *Tokenizer) pieces(word string) []string {
 
 // id is that of a piece. Python's tokenizer looks among the added tokens first. Both fall back on the unknown token.
 func (t *Tokenizer) id(piece string) (int32, bool) {
-	if t.rules.python {
+	if t.rules.Python {
 		if id, ok := t.added.ids[piece]; ok {
 			return id, true
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/internal/strictjson"
+	"github.com/euryale-ml/euryale/internal/words"
 )
 
 // NewTokenizer reads a tokenizer's files.
@@ -96,7 +97,7 @@ func (t *Tokenizer) readMerges(file string, raw []byte) error {
 	number, lines := 0, -1 // lines read since the first
 	for text := range strings.Lines(string(raw)) {
 		number++
-		parts := strings.FieldsFunc(text, pythonSpace)
+		parts := strings.FieldsFunc(text, words.PythonSpace)
 		if len(parts) == 0 && lines < 0 {
 			continue
 		}
@@ -162,8 +163,8 @@ var required = []string{"bos_token", "eos_token", "pad_token"}
 
 // defaults gives the special tokens that no file names, and refuses null.
 func (s *settings) defaults(wanted ...string) error {
-	for _, d := range [][2]string{{"bos_token", startOfText}, {"eos_token", endOfText}, {"unk_token", endOfText},
-		{"pad_token", endOfText}} {
+	for _, d := range [][2]string{{"bos_token", words.StartOfText}, {"eos_token", words.EndOfText}, {"unk_token", words.EndOfText},
+		{"pad_token", words.EndOfText}} {
 		if !s.init.has(d[0]) {
 			s.init.set(d[0], d[1])
 		}

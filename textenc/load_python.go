@@ -6,11 +6,12 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/stack"
+	"github.com/euryale-ml/euryale/internal/words"
 )
 
 // loadPython is CLIPTokenizer of transformers 4.53.
 func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
-	t.rules = rules{python: true}
+	t.rules = words.Rules{Python: true}
 	for _, part := range []struct {
 		name string
 		raw  []byte

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/euryale-ml/euryale/internal/words"
 )
 
 // loadRust is CLIPTokenizerFast of transformers 4.53.
@@ -21,7 +23,7 @@ func (t *Tokenizer) loadRust(f TokenizerFiles, s *settings) error {
 		if err := t.readModel(j, f.MaxTokens); err != nil {
 			return err
 		}
-		t.rules.specials, t.unk = j.specials, t.inVocab(j.unk)
+		t.rules.Specials, t.unk = j.specials, t.inVocab(j.unk)
 		t.bos, t.eos = j.begin, j.end
 		t.added.addRust(j.added, t.vocab)
 		padSide, cutSide = j.side("padding"), j.side("truncation")
@@ -127,7 +129,7 @@ func (t *Tokenizer) readModel(j *serialized, most int) (err error) {
 // loadRust5 is CLIPTokenizer of transformers 5: the vocabulary and the added tokens of tokenizer.json, with a
 // normalizer, a pattern and a post-processor of the class's own.
 func (t *Tokenizer) loadRust5(f TokenizerFiles, s *settings) error {
-	t.rules = rules{specials: true, unicode17: true}
+	t.rules = words.Rules{Specials: true, Unicode17: true}
 	j, err := newSerialized(s, f.TokenizerJSON)
 	if err != nil {
 		return err

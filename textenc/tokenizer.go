@@ -8,6 +8,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/stack"
+	"github.com/euryale-ml/euryale/internal/words"
 )
 
 // TokenizerFiles are the contents of a tokenizer's folder. A file that is not there is nil.
@@ -30,13 +31,13 @@ type TokenizerFiles struct {
 // tokenizer's files]. It may be used from several goroutines.
 type Tokenizer struct {
 	dir              string
-	rules            rules
+	rules            words.Rules
 	vocab            map[string]int32
 	text             map[int32]string // of the ids in vocab
 	merges           merges
 	added            addedTokens
 	vectors          map[string]string // of tokens of several vectors: all of them
-	spellAdded       bool              // rules.python: no added token is looked for in a prompt
+	spellAdded       bool              // rules.Python: no added token is looked for in a prompt
 	bos, eos, pad    int32
 	unk              int32 // -1: none
 	max              int
@@ -167,9 +168,9 @@ type token struct {
 func (t *Tokenizer) tokens(s string) (list []token, err error) {
 	var segments []segment
 	switch {
-	case t.rules.python && t.spellAdded:
+	case t.rules.Python && t.spellAdded:
 		segments = []segment{{text: s}}
-	case t.rules.python:
+	case t.rules.Python:
 		segments = t.added.pythonSegments(s)
 	default:
 		segments = t.added.rustSegments(s, t.rules)
@@ -179,7 +180,7 @@ func (t *Tokenizer) tokens(s string) (list []token, err error) {
 			list = append(list, token{seg.text, seg.id})
 			continue
 		}
-		for _, word := range t.rules.words(seg.text) {
+		for _, word := range t.rules.Words(seg.text) {
 			for _, piece := range t.pieces(word) {
 				id, ok := t.id(piece)
 				if !ok {
