@@ -34,7 +34,7 @@ func FuzzEncode(f *testing.F) {
 		}
 		checkEncoding(t, tok, s, enc)
 		// The ids say the words of the prompt, byte for byte. Special tokens may be words, too, and parts of longer ones.
-		if want := strings.Join(tok.rules.Words(s), " "); !strings.Contains(want, "<|") {
+		if want := strings.Join(tok.hf.Rules.Words(s), " "); !strings.Contains(want, "<|") {
 			ids, err := tok.all(s)
 			if err != nil {
 				t.Fatal(err)
@@ -48,16 +48,15 @@ func FuzzEncode(f *testing.F) {
 
 // Files are refused with an error that names one, or they make a tokenizer that takes any text.
 func FuzzTokenizerFiles(f *testing.F) {
-	g := good()
-	config := string(g.TokenizerConfig)
-	f.Add(string(g.Vocab), string(g.Merges), config, "", "", "", false)
+	for _, c := range readPrecedence(f).Cases {
+		g := c.files()
+		f.Add(string(g.Vocab), string(g.Merges), string(g.TokenizerConfig), string(g.SpecialTokens), string(g.AddedTokens),
+			string(g.TokenizerJSON), c.Class == "CLIPTokenizerFast")
+	}
 	f.Add(`{"a": 0, "a</w>": 1, "<|startoftext|>": 5, "<|endoftext|>": 9}`, "a a</w>\r\n",
 		`{"model_max_length": 9, "pad_token": "a"}`, `{"pad_token": {"content": "a"}}`, `{"ab": 20}`, "", true)
 	f.Add(`{"": 0, "a": 1}`, "", `{"model_max_length": 9, "bos_token": "a", "eos_token": "a", "pad_token": "a"}`, `{}`, `{}`, "", false)
 	f.Add(`{"a": -1, "b": 1048576}`, "a\nb b b\n", `{"model_max_length": 1e30}`, `[]`, `[]`, `{}`, true)
-	f.Add("", "", config, `{"additional_special_tokens": ["ab", {"content": "b"}]}`, "", serializedGood, false)
-	f.Add(string(g.Vocab), string(g.Merges), `{"model_max_length": 9, "added_tokens_decoder": {"7": {"content": "ab", "lstrip": true,
-		"single_word": true}}, "padding_side": "left"}`, "", "", serializedGood, true)
 	file := func(s string) []byte {
 		if s == "" {
 			return nil
@@ -93,7 +92,7 @@ func FuzzTokenizerFiles(f *testing.F) {
 // checkEncoding checks what every encoding has: begin, ids of the vocabulary, end, padding.
 func checkEncoding(t *testing.T, tok *Tokenizer, s string, enc Encoding) {
 	t.Helper()
-	if len(enc.IDs) != tok.MaxLength() || !slices.Contains(enc.IDs, tok.bos) {
+	if len(enc.IDs) != tok.MaxLength() || !slices.Contains(enc.IDs, tok.hf.Begin) {
 		t.Fatalf("%q: %d ids, among them no begin", s, len(enc.IDs))
 	}
 	end := false
@@ -101,7 +100,7 @@ func checkEncoding(t *testing.T, tok *Tokenizer, s string, enc Encoding) {
 		if id < 0 || int(id) >= tok.VocabSize() {
 			t.Fatalf("%q: id %d is not in the vocabulary", s, id)
 		}
-		end = end || id == tok.eos
+		end = end || id == tok.hf.End
 	}
 	if !end || !utf8.ValidString(enc.Truncated) {
 		t.Fatalf("%q: no end, or the rest %q is not text", s, enc.Truncated)
