@@ -19,7 +19,8 @@ func FuzzEncode(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, s := range []string{"", "a cat", "İ<|endoftext|>", "👩‍👩‍👧", "\xff", "a\x00b", "it's </w> </W> x\u0345y 漢字 12", strings.Repeat("ab", 200)} {
+	for _, s := range []string{"", "a cat", "İ<|endoftext|>", "👩‍👩‍👧", "\xff", "a\x00b", "it's </w> </W> x\u0345y 漢字 12",
+		strings.Repeat("ab", 200)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -33,7 +34,7 @@ func FuzzEncode(f *testing.F) {
 			return
 		}
 		checkEncoding(t, tok, s, enc)
-		// The ids say the words of the prompt, byte for byte. Special tokens may be words, too, and parts of longer ones.
+		// The ids say the words of the prompt, byte for byte; but in a prompt a special token may be a part of a longer word.
 		if want := strings.Join(tok.hf.Rules.Words(s), " "); !strings.Contains(want, "<|") {
 			ids, err := tok.all(s)
 			if err != nil {
@@ -55,7 +56,8 @@ func FuzzTokenizerFiles(f *testing.F) {
 	}
 	f.Add(`{"a": 0, "a</w>": 1, "<|startoftext|>": 5, "<|endoftext|>": 9}`, "a a</w>\r\n",
 		`{"model_max_length": 9, "pad_token": "a"}`, `{"pad_token": {"content": "a"}}`, `{"ab": 20}`, "", true)
-	f.Add(`{"": 0, "a": 1}`, "", `{"model_max_length": 9, "bos_token": "a", "eos_token": "a", "pad_token": "a"}`, `{}`, `{}`, "", false)
+	f.Add(`{"": 0, "a": 1}`, "", `{"model_max_length": 9, "bos_token": "a", "eos_token": "a", "pad_token": "a"}`,
+		`{}`, `{}`, "", false)
 	f.Add(`{"a": -1, "b": 1048576}`, "a\nb b b\n", `{"model_max_length": 1e30}`, `[]`, `[]`, `{}`, true)
 	file := func(s string) []byte {
 		if s == "" {

@@ -124,8 +124,8 @@ func (t *Tokenizer) Encode(prompt string) (_ Encoding, err error) {
 	return enc, nil
 }
 
-// all are the ids of a whole prompt, as diffusers has them: where a token stands for several vectors, a prompt names the
-// first and gets all.
+// all are the ids of a whole prompt, as diffusers has them: where a token stands for several vectors, a prompt names
+// the first and gets all.
 func (t *Tokenizer) all(prompt string) ([]int32, error) {
 	list, err := t.tokens(prompt)
 	if err != nil {

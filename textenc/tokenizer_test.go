@@ -59,7 +59,8 @@ var rebuilt = sync.OnceValues(func() (TokenizerFiles, error) {
 	add("<|startoftext|>")
 	add("<|endoftext|>")
 	raw, err := json.Marshal(vocab)
-	return TokenizerFiles{Dir: "tokenizer", Vocab: raw, Merges: merges, TokenizerConfig: []byte(`{"model_max_length": 77}`)}, err
+	config := []byte(`{"model_max_length": 77}`)
+	return TokenizerFiles{Dir: "tokenizer", Vocab: raw, Merges: merges, TokenizerConfig: config}, err
 })
 
 // The ids are those of transformers for prompts of every kind.

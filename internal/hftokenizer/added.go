@@ -25,13 +25,13 @@ func (a AddedToken) equal(b AddedToken) bool {
 	return a == b
 }
 
-// Added are the tokens added to a vocabulary. Both references keep two maps that need not agree: two tokens may have one
-// id.
+// Added are the tokens added to a vocabulary. All references keep two maps that need not agree: two tokens may have
+// one id.
 type Added struct {
 	IDs  map[string]int32
 	ByID map[int32]AddedToken
 
-	// For tokenizers, in the order in which it looks for them: each token is in the first list that has none of its content.
+	// The library tokenizers looks for the special ones first. None of the others has the content of one of these.
 	Special, Other []AddedToken
 	IsSpecial      map[string]bool // by content
 

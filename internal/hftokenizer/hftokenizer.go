@@ -1,5 +1,5 @@
-// Package hftokenizer reads the folder of a Hugging Face tokenizer of CLIP, as the implementation does that the folder is
-// for: see Note [Precedence of a tokenizer's files].
+// Package hftokenizer reads the folder of a CLIP tokenizer as transformers does. Several of its versions and classes
+// read such folders, each in its own way: see Note [Precedence of a tokenizer's files].
 package hftokenizer
 
 import (
@@ -28,18 +28,18 @@ type Files struct {
 // Tokenizer is what a folder says.
 type Tokenizer struct {
 	Rules            words.Rules
-	Vocab            map[string]int32
-	Text             map[int32]string  // of the ids in Vocab
+	Text             map[int32]string  // of the ids in the vocabulary
 	Merges           map[[2]string]int // pairs of symbols and how early each was learnt
 	Added            Added
-	SpellAdded       bool // added tokens in a prompt are spelt out: by Python all of them, by tokenizers the special ones
+	SpellAdded       bool // added tokens are spelt out: by Python all of them, by tokenizers the special ones
 	Begin, End, Pad  int32
-	Unknown          int32 // -1: none
-	Length           int   // ids of an encoding
-	Size             int   // one more than the largest id, be it of the vocabulary or of an added token
+	Length           int // ids of an encoding
+	Size             int // one more than the largest id, be it of the vocabulary or of an added token
 	PadLeft, CutLeft bool
 
 	dir      string
+	vocab    map[string]int32
+	unknown  int32            // -1: none
 	fromJSON bool             // the vocabulary is that of tokenizer.json
 	from     map[string]place // what says an added token
 }
@@ -91,18 +91,18 @@ func (f Files) reference() reference {
 	return python
 }
 
-// ID is that of a piece of a word. Python's tokenizer looks among the added tokens first. Both fall back on the unknown
-// token.
+// ID is that of a piece of a word. Python's tokenizer looks among the added tokens first. Both fall back on the
+// unknown token.
 func (t *Tokenizer) ID(piece string) (int32, bool) {
 	if t.Rules.Python {
 		if id, ok := t.Added.IDs[piece]; ok {
 			return id, true
 		}
 	}
-	if id, ok := t.Vocab[piece]; ok {
+	if id, ok := t.vocab[piece]; ok {
 		return id, true
 	}
-	return t.Unknown, t.Unknown >= 0
+	return t.unknown, t.unknown >= 0
 }
 
 // CheckRows returns an error, which names what says the id, if an id has no row in an embedding of n rows.

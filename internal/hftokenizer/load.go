@@ -20,20 +20,20 @@ func (t *Tokenizer) readVocab(file string, raw []byte, most int) error {
 	if n > most {
 		return stack.With(&badmodel.Error{File: file, Got: fmt.Sprintf("%d tokens", n), Want: tokenLimit(most)})
 	}
-	if err := json.Unmarshal(raw, &t.Vocab); err != nil || len(t.Vocab) == 0 {
+	if err := json.Unmarshal(raw, &t.vocab); err != nil || len(t.vocab) == 0 {
 		return stack.With(&badmodel.Error{File: file, Got: "not an object of tokens and ids", Err: err})
 	}
-	if len(t.Vocab) != n {
+	if len(t.vocab) != n {
 		return stack.With(&badmodel.Error{File: file,
-			Got: fmt.Sprintf("%d tokens, %d of them different", n, len(t.Vocab)), Want: "each once"})
+			Got: fmt.Sprintf("%d tokens, %d of them different", n, len(t.vocab)), Want: "each once"})
 	}
 	return t.indexVocab(file)
 }
 
 // indexVocab checks that each token of the vocabulary has an id of its own.
 func (t *Tokenizer) indexVocab(file string) error {
-	t.Text = make(map[int32]string, len(t.Vocab))
-	for text, id := range t.Vocab {
+	t.Text = make(map[int32]string, len(t.vocab))
+	for text, id := range t.vocab {
 		if id < 0 || id >= maxVocab {
 			return stack.With(&badmodel.Error{File: file, Field: badmodel.Quote(text), Got: fmt.Sprint(id), Want: idRange})
 		}
@@ -81,7 +81,7 @@ func (t *Tokenizer) readMerges(file string, raw []byte) error {
 
 func (t *Tokenizer) checkMerge(file, field string, parts []string, text string) error {
 	if len(parts) == 2 && parts[0] != "" && parts[1] != "" {
-		if _, known := t.Vocab[parts[0]+parts[1]]; known {
+		if _, known := t.vocab[parts[0]+parts[1]]; known {
 			return nil
 		}
 	}
@@ -94,7 +94,7 @@ func (t *Tokenizer) checkParts(file string) error {
 	byRank := func(a, b [2]string) int { return t.Merges[a] - t.Merges[b] }
 	for _, m := range slices.SortedFunc(maps.Keys(t.Merges), byRank) {
 		for _, part := range m {
-			if _, known := t.Vocab[part]; !known {
+			if _, known := t.vocab[part]; !known {
 				return stack.With(&badmodel.Error{File: file, Got: badmodel.Quote(m[0] + " " + m[1]),
 					Want: "two tokens of the vocabulary"})
 			}
@@ -123,8 +123,8 @@ var required = []string{"bos_token", "eos_token", "pad_token"}
 
 // defaults gives the special tokens that no file names, and refuses null.
 func (s *settings) defaults(wanted ...string) error {
-	for _, d := range [][2]string{{"bos_token", words.StartOfText}, {"eos_token", words.EndOfText}, {"unk_token", words.EndOfText},
-		{"pad_token", words.EndOfText}} {
+	for _, d := range [][2]string{{"bos_token", words.StartOfText}, {"eos_token", words.EndOfText},
+		{"unk_token", words.EndOfText}, {"pad_token", words.EndOfText}} {
 		if !s.init.has(d[0]) {
 			s.init.set(d[0], d[1])
 		}

@@ -49,9 +49,9 @@ func (t *Tokenizer) loadPython(f Files, s *settings) error {
 		return err
 	}
 	t.addPython(s, specials)
-	if t.Unknown = -1; s.init.get("unk_token") != nil {
+	if t.unknown = -1; s.init.get("unk_token") != nil {
 		text, _ := content(s.init.get("unk_token"))
-		t.Unknown = t.inVocab(text)
+		t.unknown = t.inVocab(text)
 	}
 	return t.ends(s, required...)
 }
@@ -81,10 +81,10 @@ func (t *Tokenizer) addPython(s *settings, specials []any) {
 		a.put(int32(n), s.added.get(key).(AddedToken))
 	}
 	current := map[string]int32{} // beside the vocabulary
-	count := len(t.Vocab)
+	count := len(t.vocab)
 	ids, tokens := s.sorted()
 	for i, tok := range tokens {
-		_, known := t.Vocab[tok.Content]
+		_, known := t.vocab[tok.Content]
 		if _, twice := current[tok.Content]; !known && !twice {
 			count++
 		}
@@ -105,7 +105,7 @@ func (t *Tokenizer) addPython(s *settings, specials []any) {
 		tok.special = true
 		id, known := current[text]
 		if !known {
-			id, known = t.Vocab[text]
+			id, known = t.vocab[text]
 		}
 		if !known {
 			id = int32(count)

@@ -23,9 +23,9 @@ func (t *Tokenizer) loadRust(f Files, s *settings) error {
 		if err := t.readModel(j, f.MaxTokens); err != nil {
 			return err
 		}
-		t.Rules.Specials, t.Unknown = j.specials, t.inVocab(j.unk)
+		t.Rules.Specials, t.unknown = j.specials, t.inVocab(j.unk)
 		t.Begin, t.End = j.begin, j.end
-		t.Added.addRust(j.added, t.Vocab)
+		t.Added.addRust(j.added, t.vocab)
 		padSide, cutSide = j.side("padding"), j.side("truncation")
 	}
 	if err := t.common(s, padSide, cutSide); err != nil {
@@ -48,7 +48,7 @@ func (t *Tokenizer) loadRust(f Files, s *settings) error {
 	for i, tok := range list {
 		list[i].special = tok.special || isSpecial[tok.Content]
 	}
-	t.Added.addRust(list, t.Vocab)
+	t.Added.addRust(list, t.vocab)
 	return t.ends(s, "pad_token") // begin and end are the post-processor's, whatever the config says
 }
 
@@ -73,7 +73,7 @@ func missing(saved []AddedToken, specials []any, known map[string]int32) []Added
 }
 
 func (t *Tokenizer) inVocab(text string) int32 {
-	if id, ok := t.Vocab[text]; ok {
+	if id, ok := t.vocab[text]; ok {
 		return id
 	}
 	return -1
@@ -89,8 +89,8 @@ func (t *Tokenizer) fromPython(f Files, s *settings) error {
 	if err := slow.loadPython(f, s2); err != nil {
 		return err
 	}
-	t.Vocab, t.Text, t.Size, t.Merges = slow.Vocab, slow.Text, slow.Size, slow.Merges
-	t.Begin, t.End, t.Unknown = slow.Begin, slow.End, slow.Unknown
+	t.vocab, t.Text, t.Size, t.Merges = slow.vocab, slow.Text, slow.Size, slow.Merges
+	t.Begin, t.End, t.unknown = slow.Begin, slow.End, slow.unknown
 	// The slow tokenizer hands over copies of its tokens, in which every field is stated.
 	for _, key := range named {
 		if tok, ok := s2.init.get(key).(AddedToken); ok {
@@ -103,7 +103,7 @@ func (t *Tokenizer) fromPython(f Files, s *settings) error {
 
 // readModel reads the vocabulary and the merges of tokenizer.json.
 func (t *Tokenizer) readModel(j *serialized, most int) (err error) {
-	if t.Vocab, err = j.vocabulary(most); err != nil {
+	if t.vocab, err = j.vocabulary(most); err != nil {
 		return err
 	}
 	if err := t.indexVocab(j.file); err != nil {
@@ -145,9 +145,9 @@ func (t *Tokenizer) loadRust5(f Files, s *settings) error {
 	if err != nil {
 		return err
 	}
-	if t.Unknown = -1; s.init.get("unk_token") != nil {
+	if t.unknown = -1; s.init.get("unk_token") != nil {
 		text, _ := content(s.init.get("unk_token"))
-		t.Unknown = t.inVocab(text)
+		t.unknown = t.inVocab(text)
 	}
 	names := map[string]bool{}
 	for _, key := range named {
@@ -165,7 +165,7 @@ func (t *Tokenizer) loadRust5(f Files, s *settings) error {
 	for i, tok := range list {
 		list[i].special = tok.special || names[tok.Content]
 	}
-	t.Added.addRust(list, t.Vocab)
+	t.Added.addRust(list, t.vocab)
 	return t.ends(s, required...)
 }
 

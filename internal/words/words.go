@@ -1,5 +1,5 @@
-// Package words splits a prompt into the words that CLIP's tokenizer encodes one by one. What a letter, a space or a small
-// letter is, each reference knows in its own way: see Note [Characters].
+// Package words splits prompts into the words that CLIP's tokenizer encodes one by one. The implementations that it
+// follows differ in what they take for letters, spaces and capitals: see Note [Characters].
 package words
 
 import (
@@ -65,7 +65,7 @@ var (
 	endings    = []string{"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"}
 )
 
-// The special tokens that each prompt begins and ends with, unless a folder has others.
+// What begins and ends each prompt, unless a tokenizer's folder says otherwise.
 const (
 	StartOfText = "<|startoftext|>"
 	EndOfText   = "<|endoftext|>"
