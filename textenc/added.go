@@ -33,7 +33,6 @@ func newAddedTokens(t *hftokenizer.Tokenizer) addedTokens {
 		for id, tok := range a.ByID {
 			a.whole.add(tok.Content, id)
 		}
-		a.whole.end = false // an empty token is none
 		return a
 	}
 	for _, tok := range slices.Concat(a.Special, a.Other) {

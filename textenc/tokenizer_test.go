@@ -136,6 +136,26 @@ func TestPromptsThatAreRefused(t *testing.T) {
 	}
 }
 
+// The limits of TokenizerFiles are those that count.
+func TestTokenizerLimits(t *testing.T) {
+	f := published(t)
+	f.MaxTokens, f.MaxPrompt = 49408, 3
+	tok, err := NewTokenizer(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tok.Encode("cat"); err != nil {
+		t.Error(err)
+	}
+	if _, err := tok.Encode("cats"); err == nil || !strings.Contains(err.Error(), "at most 3, the limit Prompt") {
+		t.Errorf("a prompt of 4 bytes: %v", err)
+	}
+	f.MaxTokens--
+	if _, err := NewTokenizer(f); err == nil || !strings.Contains(err.Error(), "at most 49407, the limit Tokens") {
+		t.Errorf("a vocabulary of 49,408 tokens: %v", err)
+	}
+}
+
 // A prompt of one long word takes no quadratic time.
 func TestLongWordsAreQuick(t *testing.T) {
 	tok, err := NewTokenizer(published(t))

@@ -48,3 +48,14 @@ func FuzzWords(f *testing.F) {
 		}
 	})
 }
+
+// The characters are those for which CPython 3.11 says that chr(c).isspace().
+func TestPythonSpace(t *testing.T) {
+	spaces := runes{0x9, 0xd, 0x1c, 0x20, 0x85, 0x85, 0xa0, 0xa0, 0x1680, 0x1680, 0x2000, 0x200a, 0x2028, 0x2029, 0x202f, 0x202f,
+		0x205f, 0x205f, 0x3000, 0x3000}
+	for r := range rune(unicode.MaxRune + 1) {
+		if got, want := PythonSpace(r), spaces.has(r); got != want {
+			t.Errorf("%U is a space: %t, want %t", r, got, want)
+		}
+	}
+}
