@@ -82,10 +82,7 @@ func (t *Tokenizer) MaxLength() int { return t.hf.Length }
 func (t *Tokenizer) VocabSize() int { return t.hf.Size }
 
 // CheckRows returns an error if an id has no row in an embedding of n rows.
-func (t *Tokenizer) CheckRows(n int) (err error) {
-	defer stack.Add(&err)
-	return t.hf.CheckRows(n)
-}
+func (t *Tokenizer) CheckRows(n int) error { return stack.With(t.hf.CheckRows(n)) }
 
 // Encode turns a prompt into ids. Text that is not UTF-8 is refused.
 func (t *Tokenizer) Encode(prompt string) (_ Encoding, err error) {

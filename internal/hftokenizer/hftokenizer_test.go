@@ -31,7 +31,8 @@ func TestBadTokenizerFiles(t *testing.T) {
 	}{
 		{"vocab is not an object", "vocab.json", func(f *Files) { f.Vocab = []byte(`[]`) }},
 		{"vocab is empty", "vocab.json", func(f *Files) { f.Vocab = nil }},
-		{"a token comes twice", "3 tokens, 2 of them different", func(f *Files) { f.Vocab = []byte(`{"a": 0, "b\":": 1, "a": 2}`) }},
+		{"a token comes twice", "3 tokens, 2 of them different",
+			func(f *Files) { f.Vocab = []byte(`{"a": 0, "b\":": 1, "a": 2}`) }},
 		{"more tokens than the limit", "5 tokens, want at most 4, the limit Tokens", func(f *Files) { f.MaxTokens = 4 }},
 		{"two tokens have one id", "vocab.json", func(f *Files) { f.Vocab = []byte(`{"a": 0, "b": 0}`) }},
 		{"an id is negative", "vocab.json: a: -1", func(f *Files) { f.Vocab = []byte(`{"a": -1}`) }},
@@ -41,8 +42,10 @@ func TestBadTokenizerFiles(t *testing.T) {
 		{"a merge into no token", "merges.txt: line 1", func(f *Files) { f.Merges = []byte("b a\n") }},
 		{"merges on one endless line", "merges.txt: line 1", func(f *Files) { f.Merges = bytes.Repeat([]byte("ab"), 1<<20) }},
 		{"the length is zero", "model_max_length", func(f *Files) { f.TokenizerConfig = []byte(`{"model_max_length": 0}`) }},
-		{"the length is a string", "model_max_length", func(f *Files) { f.TokenizerConfig = []byte(`{"model_max_length": "77"}`) }},
-		{"the length is absurd", "model_max_length", func(f *Files) { f.TokenizerConfig = []byte(`{"model_max_length": 1e30}`) }},
+		{"the length is a string", "model_max_length",
+			func(f *Files) { f.TokenizerConfig = []byte(`{"model_max_length": "77"}`) }},
+		{"the length is absurd", "model_max_length",
+			func(f *Files) { f.TokenizerConfig = []byte(`{"model_max_length": 1e30}`) }},
 		{"the config is not an object", "tokenizer_config.json", func(f *Files) { f.TokenizerConfig = []byte(`[1]`) }},
 	} {
 		f := good()
