@@ -5,31 +5,10 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/euryale-ml/euryale/internal/hftokenizer"
+	"github.com/euryale-ml/euryale/internal/words"
 )
-
-// addedToken is a token that stands for itself in a prompt, as tokenizers' AddedToken describes it.
-type addedToken struct {
-	content    string
-	lstrip     bool // takes the white space before it
-	rstrip     bool // takes the white space behind it
-	singleWord bool // only where it is a word of its own
-	special    bool
-	normalized bool // looked for in normalized text
-	stated     bool // normalized is set, and not the opposite of special
-}
-
-func (a addedToken) isNormalized() bool {
-	if a.stated {
-		return a.normalized
-	}
-	return !a.special
-}
-
-// equal is the equality of Python's AddedToken: of all fields.
-func (a addedToken) equal(b addedToken) bool {
-	a.normalized, b.normalized, a.stated, b.stated = a.isNormalized(), b.isNormalized(), true, true
-	return a == b
-}
 
 // segment is a part of a prompt: an added token, or text to be split into words.
 type segment struct {
@@ -38,30 +17,43 @@ type segment struct {
 	token bool
 }
 
-// addedTokens are a tokenizer's. Both references keep two maps that need not agree: two tokens may have one id.
+// addedTokens looks for a tokenizer's added tokens in prompts.
 type addedTokens struct {
-	ids  map[string]int32
-	byID map[int32]addedToken
+	hftokenizer.Added
+	rules words.Rules
+	spell bool // added tokens are spelt out: by Python all of them, by tokenizers the special ones
 
-	// For Python's splitting.
-	whole *node
-
-	// For Rust's: each token goes into the first list of these that has none of its content.
-	special, other  []addedToken
-	isSpecial       map[string]bool
-	past            int32 // one more than the largest id
-	raw, normalized *node
-	spellSpecial    bool // special tokens are spelt out
+	whole           *node // for Python
+	raw, normalized *node // for tokenizers: those looked for in the text as it is, and those in normalized text
 }
 
-func newAddedTokens() addedTokens {
-	return addedTokens{ids: map[string]int32{}, byID: map[int32]addedToken{}, isSpecial: map[string]bool{}}
+func newAddedTokens(t *hftokenizer.Tokenizer) addedTokens {
+	a := addedTokens{t.Added, t.Rules, t.SpellAdded, &node{}, &node{}, &node{}}
+	if a.rules.Python {
+		for id, tok := range a.ByID {
+			a.whole.add(tok.Content, id)
+		}
+		return a
+	}
+	for _, tok := range slices.Concat(a.Special, a.Other) {
+		if id := a.IDs[tok.Content]; tok.Normalized() {
+			a.normalized.add(a.rules.Normalize(tok.Content), id)
+		} else {
+			a.raw.add(tok.Content, id)
+		}
+	}
+	return a
 }
 
-// put gives a token an id, which both maps then have for it.
-func (a *addedTokens) put(id int32, t addedToken) {
-	a.ids[t.content], a.byID[id] = id, t
-	a.past = max(a.past, id+1)
+// segments splits a prompt at added tokens.
+func (a *addedTokens) segments(s string) []segment {
+	switch {
+	case !a.rules.Python:
+		return a.rustSegments(s)
+	case a.spell:
+		return []segment{{text: s}}
+	}
+	return a.pythonSegments(s)
 }
 
 // node is one of a trie.
@@ -166,7 +158,7 @@ func (a *addedTokens) pythonSegments(s string) []segment {
 		}
 	}
 	for i, part := range parts {
-		id, ok := a.ids[part]
+		id, ok := a.IDs[part]
 		if !ok {
 			continue
 		}
@@ -177,15 +169,15 @@ func (a *addedTokens) pythonSegments(s string) []segment {
 		if i+1 < len(parts) {
 			right = parts[i+1]
 		}
-		tok := a.byID[id]
-		if tok.rstrip && right != "" {
-			parts[i+1] = strings.TrimLeftFunc(right, pythonSpace)
+		tok := a.ByID[id]
+		if tok.RStrip && right != "" {
+			parts[i+1] = strings.TrimLeftFunc(right, words.PythonSpace)
 		}
-		if tok.lstrip && left != "" {
-			parts[i-1] = strings.TrimRightFunc(left, pythonSpace)
+		if tok.LStrip && left != "" {
+			parts[i-1] = strings.TrimRightFunc(left, words.PythonSpace)
 		}
 		switch {
-		case !tok.singleWord:
+		case !tok.SingleWord:
 		case left != "" && !strings.HasSuffix(left, " "):
 			parts[i-1] += part
 			parts[i] = ""
@@ -197,61 +189,22 @@ func (a *addedTokens) pythonSegments(s string) []segment {
 	var list []segment
 	for _, part := range parts {
 		if part != "" {
-			id, ok := a.ids[part]
+			id, ok := a.IDs[part]
 			list = append(list, segment{part, id, ok})
 		}
 	}
 	return list
 }
 
-// addRust is add_tokens of tokenizers: a token of the vocabulary keeps its id there, and a token that is added a
-// second time changes only how it is looked for.
-func (a *addedTokens) addRust(list []addedToken, vocab map[string]int32) {
-	for _, t := range list {
-		if t.special && t.content != "" && !a.isSpecial[t.content] {
-			a.special = append(a.special, t)
-			a.isSpecial[t.content] = true
-		}
-	}
-	for _, t := range list {
-		id, added := a.ids[t.content]
-		if t.content == "" || added && a.byID[id].equal(t) {
-			continue
-		}
-		if !added {
-			known := false
-			if id, known = vocab[t.content]; !known {
-				id = max(int32(len(vocab)), a.past)
-			}
-		}
-		a.put(id, t)
-		if !a.isSpecial[t.content] {
-			a.other = append(a.other, t)
-		}
-	}
-}
-
-// indexRust prepares the search for the tokens added.
-func (a *addedTokens) indexRust(r rules) {
-	a.raw, a.normalized = &node{}, &node{}
-	for _, t := range slices.Concat(a.special, a.other) {
-		if id := a.ids[t.content]; t.isNormalized() {
-			a.normalized.add(r.normalize(t.content), id)
-		} else {
-			a.raw.add(t.content, id)
-		}
-	}
-}
-
 // rustSegments splits a prompt at added tokens as tokenizers does: first at those that are looked for in the text as
 // it is, then at those for which it is normalized. The text between them is normalized.
-func (a *addedTokens) rustSegments(s string, r rules) (list []segment) {
+func (a *addedTokens) rustSegments(s string) (list []segment) {
 	for _, outer := range a.matches(s, a.raw) {
 		if outer.token {
 			list = append(list, outer)
 			continue
 		}
-		list = append(list, a.matches(r.normalize(outer.text), a.normalized)...)
+		list = append(list, a.matches(a.rules.Normalize(outer.text), a.normalized)...)
 	}
 	return list
 }
@@ -268,21 +221,21 @@ func (a *addedTokens) matches(s string, trie *node) (list []segment) {
 		}
 		start, stop := i, i+n
 		i = stop
-		t := a.byID[id]
-		if a.spellSpecial && a.isSpecial[t.content] ||
-			t.singleWord && (endsInWord(s[:start]) || beginsWithWord(s[stop:])) {
+		t := a.ByID[id]
+		if a.spell && a.IsSpecial[t.Content] ||
+			t.SingleWord && (endsInWord(s[:start]) || beginsWithWord(s[stop:])) {
 			continue
 		}
-		if t.lstrip {
+		if t.LStrip {
 			start = max(done, len(strings.TrimRightFunc(s[:start], unicode.IsSpace)))
 		}
-		if t.rstrip {
+		if t.RStrip {
 			stop = len(s) - len(strings.TrimLeftFunc(s[stop:], unicode.IsSpace))
 		}
 		if done < start {
 			list = append(list, segment{text: s[done:start]})
 		}
-		list = append(list, segment{t.content, id, true})
+		list = append(list, segment{t.Content, id, true})
 		done = stop
 	}
 	if done < len(s) {
@@ -306,16 +259,10 @@ func (n *node) longest(s string) (id int32, size int) {
 
 func endsInWord(s string) bool {
 	r, n := utf8.DecodeLastRuneInString(s)
-	return n > 0 && inWord(r)
+	return n > 0 && words.InWord(r)
 }
 
 func beginsWithWord(s string) bool {
 	r, n := utf8.DecodeRuneInString(s)
-	return n > 0 && inWord(r)
-}
-
-// inWord is \w of Rust's regular expressions: annex C of Unicode Technical Standard 18.
-func inWord(r rune) bool {
-	return letters.has(r) || unicode.In(r, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic,
-		unicode.Join_Control)
+	return n > 0 && words.InWord(r)
 }

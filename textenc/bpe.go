@@ -4,11 +4,13 @@ import (
 	"container/heap"
 	"slices"
 	"strings"
+
+	"github.com/euryale-ml/euryale/internal/hftokenizer"
+	"github.com/euryale-ml/euryale/internal/words"
 )
 
 // Byte-pair encoding (Sennrich et al. 2016) over bytes. In the vocabulary each byte is written as a printable
-// character, and the last one of a word ends with "</w>".
-const wordEnd = "</w>"
+// character, and the last one of a word ends with hftokenizer.WordEnd.
 
 // byteSymbols is GPT-2's table: printable Latin-1 characters stand for themselves, the other bytes for the
 // characters from U+0100 on.
@@ -111,46 +113,33 @@ func symbols(word string) []string {
 	for i := range len(word) {
 		parts[i] = byteSymbols[word[i]]
 	}
-	parts[len(parts)-1] += wordEnd
+	parts[len(parts)-1] += hftokenizer.WordEnd
 	return parts
 }
 
 // pieces are the tokens of one word.
 func (t *Tokenizer) pieces(word string) []string {
-	if t.rules.python {
-		if word == startOfText || word == endOfText {
+	if t.hf.Rules.Python {
+		if word == words.StartOfText || word == words.EndOfText {
 			return []string{word} // whatever the vocabulary
 		}
-		return t.merges.apply(symbols(word), true)
+		return merges(t.hf.Merges).apply(symbols(word), true)
 	}
-	return t.merges.apply(symbols(word), false)
-}
-
-// id is that of a piece. Python's tokenizer looks among the added tokens first. Both fall back on the unknown token.
-func (t *Tokenizer) id(piece string) (int32, bool) {
-	if t.rules.python {
-		if id, ok := t.added.ids[piece]; ok {
-			return id, true
-		}
-	}
-	if id, ok := t.vocab[piece]; ok {
-		return id, true
-	}
-	return t.unk, t.unk >= 0
+	return merges(t.hf.Merges).apply(symbols(word), false)
 }
 
 // decode is the text of ids.
 func (t *Tokenizer) decode(ids []int32) string {
 	var text strings.Builder
 	for _, id := range ids {
-		if added, ok := t.added.byID[id]; ok {
-			text.WriteString(added.content + wordEnd)
+		if added, ok := t.hf.Added.ByID[id]; ok {
+			text.WriteString(added.Content + hftokenizer.WordEnd)
 			continue
 		}
-		text.WriteString(t.text[id])
+		text.WriteString(t.hf.Text[id])
 	}
 	var b strings.Builder
-	for _, r := range strings.ReplaceAll(text.String(), wordEnd, " ") {
+	for _, r := range strings.ReplaceAll(text.String(), hftokenizer.WordEnd, " ") {
 		if c, ok := symbolBytes[r]; ok {
 			b.WriteByte(c)
 		} else {

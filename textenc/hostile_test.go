@@ -47,12 +47,13 @@ func (c corpus) tokenizer(t testing.TB, name string) *Tokenizer {
 	if err := json.Unmarshal(c.Folders[name][0], &f.Class); err != nil {
 		t.Fatal(err)
 	}
-	f.TokenizerConfig, f.SpecialTokens, f.AddedTokens = files[configFile], files[specialsFile], files[addedFile]
-	if raw := files[tokenizerFile]; raw != nil {
+	f.TokenizerConfig, f.SpecialTokens, f.AddedTokens = files["tokenizer_config.json"], files["special_tokens_map.json"],
+		files["added_tokens.json"]
+	if raw := files["tokenizer.json"]; raw != nil {
 		f.TokenizerJSON = filled(t, raw, f)
 	}
 	for _, file := range c.LeftOut[name] {
-		*map[string]*[]byte{vocabFile: &f.Vocab, mergesFile: &f.Merges}[file] = nil
+		*map[string]*[]byte{"vocab.json": &f.Vocab, "merges.txt": &f.Merges}[file] = nil
 	}
 	tok, err := NewTokenizer(f)
 	if err != nil {

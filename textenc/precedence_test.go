@@ -49,38 +49,51 @@ var refused = map[string]string{
 	"alone, pad is null":                    "tokenizer_config.json: pad_token: null",
 }
 
-// What each file and each key of a tokenizer's folder does is what it does in the reference that the folder follows.
-func TestPrecedence(t *testing.T) {
+// precedence is testdata/precedence.json: small folders, and what the reference that each follows makes of prompts.
+type precedence struct {
+	Prompts []string
+	Cases   []smallFolder
+}
+
+type smallFolder struct {
+	Name, Class string
+	Files       map[string]json.RawMessage // of merges.txt a string
+	IDs         [][]int32
+	Error       string
+}
+
+func readPrecedence(t testing.TB) (table precedence) {
+	t.Helper()
 	raw, err := os.ReadFile("testdata/precedence.json")
+	if err == nil {
+		err = json.Unmarshal(raw, &table)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	var table struct {
-		Prompts []string
-		Cases   []struct {
-			Name, Class string
-			Files       map[string]json.RawMessage
-			IDs         [][]int32
-			Error       string
-		}
+	return table
+}
+
+func (c smallFolder) files() TokenizerFiles {
+	f := TokenizerFiles{Dir: "tokenizer", Class: c.Class, Vocab: c.Files["vocab.json"], Merges: c.Files["merges.txt"],
+		TokenizerConfig: c.Files["tokenizer_config.json"], SpecialTokens: c.Files["special_tokens_map.json"],
+		AddedTokens: c.Files["added_tokens.json"], TokenizerJSON: c.Files["tokenizer.json"]}
+	var text string
+	if json.Unmarshal(f.Merges, &text) == nil {
+		f.Merges = []byte(text)
 	}
-	if err := json.Unmarshal(raw, &table); err != nil {
-		t.Fatal(err)
-	}
+	return f
+}
+
+// What each file and each key of a tokenizer's folder does is what it does in the reference that the folder follows.
+func TestPrecedence(t *testing.T) {
+	table := readPrecedence(t)
 	if len(table.Cases) < 100 {
 		t.Fatalf("%d cases", len(table.Cases))
 	}
 	for _, c := range table.Cases {
 		t.Run(c.Name, func(t *testing.T) {
-			f := TokenizerFiles{Dir: "tokenizer", Class: c.Class}
-			for name, into := range map[string]*[]byte{vocabFile: &f.Vocab, mergesFile: &f.Merges, configFile: &f.TokenizerConfig,
-				specialsFile: &f.SpecialTokens, addedFile: &f.AddedTokens, tokenizerFile: &f.TokenizerJSON} {
-				var text string
-				if *into = c.Files[name]; json.Unmarshal(c.Files[name], &text) == nil && text != "" {
-					*into = []byte(text)
-				}
-			}
-			tok, err := NewTokenizer(f)
+			tok, err := NewTokenizer(c.files())
 			if want, ok := refused[c.Name]; ok != (c.Error != "") {
 				t.Fatalf("the list of refusals has it: %t; the reference says %q", ok, c.Error)
 			} else if ok {

@@ -1,7 +1,6 @@
 package textenc
 
 import (
-	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -14,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/bounded"
+	"github.com/euryale-ml/euryale/internal/hftokenizer"
 )
 
 // published is the vocabulary of CLIP, rebuilt from its merges: the bytes, the bytes as ends of words, what each
@@ -47,7 +46,7 @@ var rebuilt = sync.OnceValues(func() (TokenizerFiles, error) {
 	add := func(s string) { vocab[s] = len(vocab) }
 	symbols := slices.Clone(byteSymbols[:])
 	slices.SortFunc(symbols, strings.Compare)
-	for _, end := range []string{"", wordEnd} {
+	for _, end := range []string{"", hftokenizer.WordEnd} {
 		for _, s := range symbols {
 			add(s + end)
 		}
@@ -60,7 +59,8 @@ var rebuilt = sync.OnceValues(func() (TokenizerFiles, error) {
 	add("<|startoftext|>")
 	add("<|endoftext|>")
 	raw, err := json.Marshal(vocab)
-	return TokenizerFiles{Dir: "tokenizer", Vocab: raw, Merges: merges, TokenizerConfig: []byte(`{"model_max_length": 77}`)}, err
+	config := []byte(`{"model_max_length": 77}`)
+	return TokenizerFiles{Dir: "tokenizer", Vocab: raw, Merges: merges, TokenizerConfig: config}, err
 })
 
 // The ids are those of transformers for prompts of every kind.
@@ -136,6 +136,26 @@ func TestPromptsThatAreRefused(t *testing.T) {
 	}
 }
 
+// The limits of TokenizerFiles are those that count.
+func TestTokenizerLimits(t *testing.T) {
+	f := published(t)
+	f.MaxTokens, f.MaxPrompt = 49408, 3
+	tok, err := NewTokenizer(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tok.Encode("cat"); err != nil {
+		t.Error(err)
+	}
+	if _, err := tok.Encode("cats"); err == nil || !strings.Contains(err.Error(), "at most 3, the limit Prompt") {
+		t.Errorf("a prompt of 4 bytes: %v", err)
+	}
+	f.MaxTokens--
+	if _, err := NewTokenizer(f); err == nil || !strings.Contains(err.Error(), "at most 49407, the limit Tokens") {
+		t.Errorf("a vocabulary of 49,408 tokens: %v", err)
+	}
+}
+
 // A prompt of one long word takes no quadratic time.
 func TestLongWordsAreQuick(t *testing.T) {
 	tok, err := NewTokenizer(published(t))
@@ -153,45 +173,22 @@ func TestLongWordsAreQuick(t *testing.T) {
 	}
 }
 
-// good is a tokenizer of two letters.
-func good() TokenizerFiles {
-	return TokenizerFiles{Dir: "tokenizer", Vocab: []byte(`{"a": 0, "b": 1, "ab": 2, "<|startoftext|>": 3, "<|endoftext|>": 4}`),
-		Merges: []byte("#version: 0.2\na b\n"), TokenizerConfig: []byte(`{"model_max_length": 77}`)}
-}
-
-func TestBadTokenizerFiles(t *testing.T) {
-	if _, err := NewTokenizer(good()); err != nil {
+// A token of very many vectors does not make a prompt as long as it likes.
+func TestVectorsAreBounded(t *testing.T) {
+	f := published(t)
+	tokens := map[string]int{"<n>": 50000}
+	for i := range 2000 {
+		tokens[fmt.Sprintf("<n>_%d", i+1)] = 50001 + i
+	}
+	f.AddedTokens, _ = json.Marshal(tokens)
+	tok, err := NewTokenizer(f)
+	if err != nil {
 		t.Fatal(err)
 	}
-	crlf := good()
-	crlf.Merges = []byte("a b\r\n\r\n")
-	if tok, err := NewTokenizer(crlf); err != nil || len(tok.merges) != 0 {
-		t.Errorf("CRLF and no header line: %v", err)
+	if _, err := tok.Encode("a <n> b"); err != nil {
+		t.Error(err)
 	}
-	for _, c := range []struct {
-		name, want string
-		change     func(*TokenizerFiles)
-	}{
-		{"vocab is not an object", "vocab.json", func(f *TokenizerFiles) { f.Vocab = []byte(`[]`) }},
-		{"vocab is empty", "vocab.json", func(f *TokenizerFiles) { f.Vocab = nil }},
-		{"a token comes twice", "3 tokens, 2 of them different", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 0, "b\":": 1, "a": 2}`) }},
-		{"more tokens than the limit", "5 tokens, want at most 4, the limit Tokens", func(f *TokenizerFiles) { f.MaxTokens = 4 }},
-		{"two tokens have one id", "vocab.json", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 0, "b": 0}`) }},
-		{"an id is negative", "vocab.json: a: -1", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": -1}`) }},
-		{"an id is huge", "vocab.json: a: 1048576", func(f *TokenizerFiles) { f.Vocab = []byte(`{"a": 1048576}`) }},
-		{"a merge of one part", "merges.txt: line 2", func(f *TokenizerFiles) { f.Merges = []byte("#version: 0.2\na\n") }},
-		{"a merge of three parts", "merges.txt: line 1", func(f *TokenizerFiles) { f.Merges = []byte("a b b\n") }},
-		{"a merge into no token", "merges.txt: line 1", func(f *TokenizerFiles) { f.Merges = []byte("b a\n") }},
-		{"merges on one endless line", "merges.txt: line 1", func(f *TokenizerFiles) { f.Merges = bytes.Repeat([]byte("ab"), 1<<20) }},
-		{"the length is zero", "model_max_length", func(f *TokenizerFiles) { f.TokenizerConfig = []byte(`{"model_max_length": 0}`) }},
-		{"the length is a string", "model_max_length", func(f *TokenizerFiles) { f.TokenizerConfig = []byte(`{"model_max_length": "77"}`) }},
-		{"the length is absurd", "model_max_length", func(f *TokenizerFiles) { f.TokenizerConfig = []byte(`{"model_max_length": 1e30}`) }},
-		{"the config is not an object", "tokenizer_config.json", func(f *TokenizerFiles) { f.TokenizerConfig = []byte(`[1]`) }},
-	} {
-		f := good()
-		c.change(&f)
-		if _, err := NewTokenizer(f); !errors.As(err, new(*badmodel.Error)) || !strings.Contains(fmt.Sprint(err), c.want) {
-			t.Errorf("%s: %v", c.name, err)
-		}
+	if _, err := tok.Encode(strings.Repeat("<n>", 100)); err == nil || !strings.Contains(err.Error(), "the limit Prompt") {
+		t.Errorf("a prompt of 200,000 vectors: %v", err)
 	}
 }

@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 		"internal/stack"},
 	"unet":    {"layers", "internal/hfconfig", "internal/stack"},
 	"vae":     {"layers", "internal/hfconfig", "internal/stack"},
-	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/stack", "internal/strictjson"},
+	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/hftokenizer", "internal/stack", "internal/words"},
 	"layers": {"sched", "internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program",
 		"internal/stack"},
 	"loader": {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/stack",
@@ -49,6 +49,8 @@ var allowed = map[string][]string{
 	"internal/hostmem":    {"internal/size", "internal/sysmem"},
 	"internal/hfconfig":   {"internal/badmodel", "internal/strictjson"},
 	"internal/strictjson": {"internal/badmodel"},
+
+	"internal/hftokenizer": {"internal/badmodel", "internal/stack", "internal/strictjson", "internal/words"},
 }
 
 func TestArrows(t *testing.T) {

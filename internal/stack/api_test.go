@@ -207,7 +207,7 @@ var failures = map[string]failure{
 	"textenc.NewTokenizer": {func(*testing.T) error {
 		_, err := textenc.NewTokenizer(textenc.TokenizerFiles{Dir: "tok"})
 		return err
-	}, "textenc.(*Tokenizer).loadPython", ofModel, fs.ErrNotExist},
+	}, "internal/hftokenizer.(*Tokenizer).loadPython", ofModel, fs.ErrNotExist},
 	"textenc.Tokenizer.CheckRows": {func(t *testing.T) error {
 		return tokenizer(t).CheckRows(1)
 	}, "textenc.(*Tokenizer).CheckRows", ofModel, nil},

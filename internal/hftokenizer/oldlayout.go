@@ -1,4 +1,4 @@
-package textenc
+package hftokenizer
 
 import (
 	"encoding/json"
@@ -11,7 +11,7 @@ import (
 )
 
 // readOldLayout reads what a folder without added_tokens_decoder has in its place.
-func (s *settings) readOldLayout(f TokenizerFiles) error {
+func (s *settings) readOldLayout(f Files) error {
 	last := "None" // what 4.53 calls the last token of added_tokens.json by, see readAdded
 	if f.SpecialTokens != nil {
 		d, err := readDict(s.file(specialsFile), f.SpecialTokens)
@@ -85,8 +85,8 @@ func same(a, b any) bool {
 	switch a := a.(type) {
 	case string:
 		return a == b
-	case addedToken:
-		t, ok := b.(addedToken)
+	case AddedToken:
+		t, ok := b.(AddedToken)
 		return ok && a.equal(t)
 	}
 	return false
@@ -126,7 +126,7 @@ func (s *settings) readAdded(raw []byte, last string) error {
 			return stack.With(&badmodel.Error{File: s.file(addedFile), Field: text, Got: fmt.Sprintf("%d bytes", n),
 				Want: addedLimit})
 		}
-		t := addedToken{content: text, special: special[text], normalized: !special[text], stated: true}
+		t := AddedToken{Content: text, special: special[text], normalized: !special[text], stated: true}
 		if err := s.add(addedFile, text, id.String(), t); err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ func (s *settings) readSerialized(d *dict) error {
 		if err := s.add(tokenizerFile, "added_tokens", id.String(), t); err != nil {
 			return err
 		}
-		s.known[t.content] = t
+		s.known[t.Content] = t
 	}
 	return nil
 }

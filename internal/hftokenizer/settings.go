@@ -1,4 +1,4 @@
-package textenc
+package hftokenizer
 
 import (
 	"encoding/json"
@@ -75,7 +75,7 @@ type settings struct {
 	init   *dict
 	origin map[string]string // of keys that another file than tokenizer_config.json has set
 	added  *dict             // added_tokens_decoder: ids in decimal, AddedTokens
-	known  map[string]addedToken
+	known  map[string]AddedToken
 	from   map[string]place // of added tokens
 }
 
@@ -107,9 +107,9 @@ func (s *settings) source(key string) string {
 }
 
 // readSettings merges the files as from_pretrained does.
-func readSettings(f TokenizerFiles, ref reference) (*settings, error) {
+func readSettings(f Files, ref reference) (*settings, error) {
 	s := &settings{dir: f.Dir, ref: ref, init: &dict{values: map[string]any{}}, origin: map[string]string{},
-		added: &dict{values: map[string]any{}}, known: map[string]addedToken{},
+		added: &dict{values: map[string]any{}}, known: map[string]AddedToken{},
 		from: map[string]place{}}
 	if f.TokenizerConfig != nil {
 		var err error
@@ -148,7 +148,7 @@ func readSettings(f TokenizerFiles, ref reference) (*settings, error) {
 }
 
 // refuse refuses keys that lead transformers to other files or other code.
-func (s *settings) refuse(f TokenizerFiles) error {
+func (s *settings) refuse(f Files) error {
 	keys := []string{"vocab_file", "merges_file"}
 	if s.ref == rust {
 		keys = append(keys, "from_slow", "tokenizer_object", "__slow_tokenizer", "gguf_file")
@@ -187,42 +187,42 @@ func (s *settings) readDecoder() error {
 		if err := s.add(configFile, addedDecoderKey, key, t); err != nil {
 			return err
 		}
-		s.known[t.content] = t
+		s.known[t.Content] = t
 	}
 	return nil
 }
 
 // add notes an added token and its id.
-func (s *settings) add(file, field, id string, t addedToken) error {
+func (s *settings) add(file, field, id string, t AddedToken) error {
 	n, err := strconv.Atoi(id)
 	if err != nil || n < 0 || n >= maxVocab {
 		return stack.With(&badmodel.Error{File: s.file(file), Field: field,
-			Got: fmt.Sprintf("id %s of %s", badmodel.Quote(id), badmodel.Quote(t.content)), Want: idRange})
+			Got: fmt.Sprintf("id %s of %s", badmodel.Quote(id), badmodel.Quote(t.Content)), Want: idRange})
 	}
 	s.added.set(strconv.Itoa(n), t)
-	s.from[t.content] = place{s.file(file), field}
+	s.from[t.Content] = place{s.file(file), field}
 	return nil
 }
 
 // token makes an AddedToken of an object as its constructor does: unknown keys are ignored.
-func (s *settings) token(file, field string, v any, special bool) (addedToken, error) {
+func (s *settings) token(file, field string, v any, special bool) (AddedToken, error) {
 	bad := func(field string, v any, want string) error {
 		return stack.With(&badmodel.Error{File: s.file(file), Field: field, Got: show(v), Want: want})
 	}
 	d, ok := v.(*dict)
 	if !ok {
-		return addedToken{}, bad(field, v, "an object with its content")
+		return AddedToken{}, bad(field, v, "an object with its content")
 	}
-	var t addedToken
+	var t AddedToken
 	if c, ok := d.get("content").(string); ok {
-		t.content = c
+		t.Content = c
 	} else if d.get("content") != nil {
 		return t, bad(field+".content", d.get("content"), "a string")
 	}
 	for _, f := range []struct {
 		key  string
 		into *bool
-	}{{"lstrip", &t.lstrip}, {"rstrip", &t.rstrip}, {"single_word", &t.singleWord}, {"special", &t.special},
+	}{{"lstrip", &t.LStrip}, {"rstrip", &t.RStrip}, {"single_word", &t.SingleWord}, {"special", &t.special},
 		{"normalized", &t.normalized}} {
 		if *f.into, ok = d.get(f.key).(bool); !ok && d.has(f.key) {
 			return t, bad(field+"."+f.key, d.get(f.key), "true or false")
@@ -230,8 +230,8 @@ func (s *settings) token(file, field string, v any, special bool) (addedToken, e
 	}
 	t.stated = d.has("normalized")
 	t.special = t.special || special
-	if len(t.content) > maxAddedBytes {
-		return t, bad(field+".content", t.content, addedLimit)
+	if len(t.Content) > maxAddedBytes {
+		return t, bad(field+".content", t.Content, addedLimit)
 	}
 	return t, nil
 }

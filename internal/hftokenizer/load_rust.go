@@ -1,13 +1,15 @@
-package textenc
+package hftokenizer
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/euryale-ml/euryale/internal/words"
 )
 
 // loadRust is CLIPTokenizerFast of transformers 4.53.
-func (t *Tokenizer) loadRust(f TokenizerFiles, s *settings) error {
+func (t *Tokenizer) loadRust(f Files, s *settings) error {
 	padSide, cutSide := "right", "right"
 	if f.TokenizerJSON == nil {
 		if err := t.fromPython(f, s); err != nil {
@@ -21,9 +23,9 @@ func (t *Tokenizer) loadRust(f TokenizerFiles, s *settings) error {
 		if err := t.readModel(j, f.MaxTokens); err != nil {
 			return err
 		}
-		t.rules.specials, t.unk = j.specials, t.inVocab(j.unk)
-		t.bos, t.eos = j.begin, j.end
-		t.added.addRust(j.added, t.vocab)
+		t.Rules.Specials, t.unknown = j.specials, t.inVocab(j.unk)
+		t.Begin, t.End = j.begin, j.end
+		t.Added.addRust(j.added, t.vocab)
 		padSide, cutSide = j.side("padding"), j.side("truncation")
 	}
 	if err := t.common(s, padSide, cutSide); err != nil {
@@ -42,28 +44,26 @@ func (t *Tokenizer) loadRust(f TokenizerFiles, s *settings) error {
 		isSpecial[text] = true
 	}
 	_, list := s.sorted()
-	list = missing(list, specials, t.added.ids)
+	list = missing(list, specials, t.Added.IDs)
 	for i, tok := range list {
-		list[i].special = tok.special || isSpecial[tok.content]
+		list[i].special = tok.special || isSpecial[tok.Content]
 	}
-	t.added.addRust(list, t.vocab)
-	t.added.spellSpecial, t.spellAdded = t.spellAdded, false
-	t.added.indexRust(t.rules)
+	t.Added.addRust(list, t.vocab)
 	return t.ends(s, "pad_token") // begin and end are the post-processor's, whatever the config says
 }
 
 // missing appends to the saved tokens those special ones that are not among them: strings if no token has their
 // content, AddedTokens if none is equal.
-func missing(saved []addedToken, specials []any, known map[string]int32) []addedToken {
+func missing(saved []AddedToken, specials []any, known map[string]int32) []AddedToken {
 	list := saved
 	for _, v := range specials {
 		switch v := v.(type) {
 		case string:
 			_, added := known[v]
-			if !added && !slices.ContainsFunc(saved, func(t addedToken) bool { return t.content == v }) {
-				list = append(list, addedToken{content: v, special: true})
+			if !added && !slices.ContainsFunc(saved, func(t AddedToken) bool { return t.Content == v }) {
+				list = append(list, AddedToken{Content: v, special: true})
 			}
-		case addedToken:
+		case AddedToken:
 			if !slices.ContainsFunc(saved, v.equal) {
 				list = append(list, v)
 			}
@@ -80,8 +80,8 @@ func (t *Tokenizer) inVocab(text string) int32 {
 }
 
 // fromPython makes a fast tokenizer of a slow one as transformers' CLIPConverter does.
-func (t *Tokenizer) fromPython(f TokenizerFiles, s *settings) error {
-	slow := &Tokenizer{dir: t.dir, added: newAddedTokens()}
+func (t *Tokenizer) fromPython(f Files, s *settings) error {
+	slow := &Tokenizer{dir: t.dir, Added: newAdded()}
 	s2, err := readSettings(f, python)
 	if err != nil {
 		return err
@@ -89,12 +89,12 @@ func (t *Tokenizer) fromPython(f TokenizerFiles, s *settings) error {
 	if err := slow.loadPython(f, s2); err != nil {
 		return err
 	}
-	t.vocab, t.text, t.size, t.merges = slow.vocab, slow.text, slow.size, slow.merges
-	t.bos, t.eos, t.unk = slow.bos, slow.eos, slow.unk
+	t.vocab, t.Text, t.Size, t.Merges = slow.vocab, slow.Text, slow.Size, slow.Merges
+	t.Begin, t.End, t.unknown = slow.Begin, slow.End, slow.unknown
 	// The slow tokenizer hands over copies of its tokens, in which every field is stated.
 	for _, key := range named {
-		if tok, ok := s2.init.get(key).(addedToken); ok {
-			tok.normalized, tok.stated = tok.isNormalized(), true
+		if tok, ok := s2.init.get(key).(AddedToken); ok {
+			tok.normalized, tok.stated = tok.Normalized(), true
 			s.init.set(key, tok)
 		}
 	}
@@ -113,12 +113,12 @@ func (t *Tokenizer) readModel(j *serialized, most int) (err error) {
 	if err != nil {
 		return err
 	}
-	t.merges = merges{}
+	t.Merges = map[[2]string]int{}
 	for i, parts := range lines {
 		if err := t.checkMerge(j.file, fmt.Sprintf("model.merges.%d", i), parts, strings.Join(parts, " ")); err != nil {
 			return err
 		}
-		t.merges[[2]string{parts[0], parts[1]}] = i
+		t.Merges[[2]string{parts[0], parts[1]}] = i
 	}
 	t.fromJSON = true
 	return t.checkParts(j.file)
@@ -126,8 +126,8 @@ func (t *Tokenizer) readModel(j *serialized, most int) (err error) {
 
 // loadRust5 is CLIPTokenizer of transformers 5: the vocabulary and the added tokens of tokenizer.json, with a
 // normalizer, a pattern and a post-processor of the class's own.
-func (t *Tokenizer) loadRust5(f TokenizerFiles, s *settings) error {
-	t.rules = rules{specials: true, unicode17: true}
+func (t *Tokenizer) loadRust5(f Files, s *settings) error {
+	t.Rules = words.Rules{Specials: true, Unicode17: true}
 	j, err := newSerialized(s, f.TokenizerJSON)
 	if err != nil {
 		return err
@@ -145,9 +145,9 @@ func (t *Tokenizer) loadRust5(f TokenizerFiles, s *settings) error {
 	if err != nil {
 		return err
 	}
-	if t.unk = -1; s.init.get("unk_token") != nil {
+	if t.unknown = -1; s.init.get("unk_token") != nil {
 		text, _ := content(s.init.get("unk_token"))
-		t.unk = t.inVocab(text)
+		t.unknown = t.inVocab(text)
 	}
 	names := map[string]bool{}
 	for _, key := range named {
@@ -163,25 +163,23 @@ func (t *Tokenizer) loadRust5(f TokenizerFiles, s *settings) error {
 	_, saved := s.sorted()
 	list := missing5(saved, specials)
 	for i, tok := range list {
-		list[i].special = tok.special || names[tok.content]
+		list[i].special = tok.special || names[tok.Content]
 	}
-	t.added.addRust(list, t.vocab)
-	t.added.spellSpecial, t.spellAdded = t.spellAdded, false
-	t.added.indexRust(t.rules)
+	t.Added.addRust(list, t.vocab)
 	return t.ends(s, required...)
 }
 
 // missing5 appends to the saved tokens those special ones of whose content there is none.
-func missing5(saved []addedToken, specials []any) []addedToken {
+func missing5(saved []AddedToken, specials []any) []AddedToken {
 	list := saved
 	for _, v := range specials {
 		text, _ := content(v)
-		if slices.ContainsFunc(saved, func(t addedToken) bool { return t.content == text }) {
+		if slices.ContainsFunc(saved, func(t AddedToken) bool { return t.Content == text }) {
 			continue
 		}
-		tok, ok := v.(addedToken)
+		tok, ok := v.(AddedToken)
 		if !ok {
-			tok = addedToken{content: text, special: true}
+			tok = AddedToken{Content: text, special: true}
 		}
 		if !slices.ContainsFunc(list, tok.equal) {
 			list = append(list, tok)

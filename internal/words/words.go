@@ -1,4 +1,6 @@
-package textenc
+// Package words splits prompts into the words that CLIP's tokenizer encodes one by one. The implementations that it
+// follows differ in what they take for letters, spaces and capitals: see Note [Characters].
+package words
 
 import (
 	"slices"
@@ -7,16 +9,16 @@ import (
 	"unicode/utf8"
 )
 
-// rules say how the text between added tokens is split into words.
-type rules struct {
-	python    bool // as Python's CLIPTokenizer does, else as tokenizers does
-	specials  bool // tokenizers' pattern has <|startoftext|> and <|endoftext|> in it
-	unicode17 bool // tokenizers knows the capitals of Unicode 17
+// Rules say how the text between added tokens is split into words.
+type Rules struct {
+	Python    bool // as Python's CLIPTokenizer does, else as tokenizers does
+	Specials  bool // tokenizers' pattern has <|startoftext|> and <|endoftext|> in it
+	Unicode17 bool // tokenizers knows the capitals of Unicode 17
 }
 
-// words splits what no added token takes. For tokenizers the text is normalized.
-func (r rules) words(s string) []string {
-	if r.python {
+// Words splits what no added token takes. For tokenizers the text is normalized.
+func (r Rules) Words(s string) []string {
+	if r.Python {
 		return pythonWords(clean(s))
 	}
 	return r.rustWords(s)
@@ -39,7 +41,7 @@ func clean(s string) string {
 			b.WriteRune(r)
 		}
 	}
-	fields := strings.FieldsFunc(nfc(b.String(), false), pythonSpace)
+	fields := strings.FieldsFunc(nfc(b.String(), false), PythonSpace)
 	for i, f := range fields {
 		fields[i] = lowerPython(f)
 	}
@@ -59,15 +61,19 @@ func ideograph(r rune) bool {
 
 // beginnings and endings are what CLIP's pattern takes whole wherever it begins.
 var (
-	beginnings = []string{startOfText, endOfText}
+	beginnings = []string{StartOfText, EndOfText}
 	endings    = []string{"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"}
 )
 
+// What begins and ends each prompt, unless a tokenizer's folder says otherwise.
 const (
-	startOfText = "<|startoftext|>"
-	endOfText   = "<|endoftext|>"
-	longS       = 'ſ'
-	iota0345    = 0x345
+	StartOfText = "<|startoftext|>"
+	EndOfText   = "<|endoftext|>"
+)
+
+const (
+	longS    = 'ſ'
+	iota0345 = 0x345
 )
 
 // pythonWords splits cleaned text as CLIP's pattern does in Python's regex, which ignores case there: a long s is
@@ -101,7 +107,7 @@ func foldedPrefix(s, p string) int {
 
 // rustWords splits normalized text as tokenizers does. Where its pattern has the special tokens in it, the step that
 // follows, which was made for GPT-2, takes them apart again.
-func (r rules) rustWords(s string) (list []string) {
+func (r Rules) rustWords(s string) (list []string) {
 	never := func(rune) bool { return false }
 	literal := func(s string) int {
 		for _, p := range endings {
@@ -111,7 +117,7 @@ func (r rules) rustWords(s string) (list []string) {
 		}
 		return 0
 	}
-	if !r.specials {
+	if !r.Specials {
 		return split(s, literal, never)
 	}
 	withSpecials := func(s string) int {
@@ -132,8 +138,8 @@ func (r rules) rustWords(s string) (list []string) {
 	return list
 }
 
-// normalize is the normalizer of tokenizers for CLIP.
-func (r rules) normalize(s string) string {
+// Normalize is the normalizer of tokenizers for CLIP.
+func (r Rules) Normalize(s string) string {
 	var b strings.Builder
 	space := false
 	for _, c := range nfc(s, true) {
@@ -147,7 +153,7 @@ func (r rules) normalize(s string) string {
 		space = false
 		b.WriteRune(c)
 	}
-	return lowerRust(b.String(), r.unicode17)
+	return lowerRust(b.String(), r.Unicode17)
 }
 
 // split cuts text into what literal finds, runs of letters, single numbers and runs of anything else. What skip

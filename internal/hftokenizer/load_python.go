@@ -1,4 +1,4 @@
-package textenc
+package hftokenizer
 
 import (
 	"io/fs"
@@ -6,11 +6,12 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/stack"
+	"github.com/euryale-ml/euryale/internal/words"
 )
 
 // loadPython is CLIPTokenizer of transformers 4.53.
-func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
-	t.rules = rules{python: true}
+func (t *Tokenizer) loadPython(f Files, s *settings) error {
+	t.Rules = words.Rules{Python: true}
 	for _, part := range []struct {
 		name string
 		raw  []byte
@@ -40,7 +41,7 @@ func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
 	}
 	for _, key := range []string{"bos_token", "eos_token", "unk_token"} {
 		if text, ok := s.init.get(key).(string); ok {
-			s.init.set(key, addedToken{content: text})
+			s.init.set(key, AddedToken{Content: text})
 		}
 	}
 	specials, err := s.specials()
@@ -48,21 +49,21 @@ func (t *Tokenizer) loadPython(f TokenizerFiles, s *settings) error {
 		return err
 	}
 	t.addPython(s, specials)
-	if t.unk = -1; s.init.get("unk_token") != nil {
+	if t.unknown = -1; s.init.get("unk_token") != nil {
 		text, _ := content(s.init.get("unk_token"))
-		t.unk = t.inVocab(text)
+		t.unknown = t.inVocab(text)
 	}
 	return t.ends(s, required...)
 }
 
 // ends sets the ids of those of begin, end and padding that are named.
 func (t *Tokenizer) ends(s *settings, keys ...string) error {
-	into := map[string]*int32{"bos_token": &t.bos, "eos_token": &t.eos, "pad_token": &t.pad}
+	into := map[string]*int32{"bos_token": &t.Begin, "eos_token": &t.End, "pad_token": &t.Pad}
 	for _, key := range keys {
 		text, _ := content(s.init.get(key))
-		id, ok := t.added.ids[text]
+		id, ok := t.Added.IDs[text]
 		if !ok {
-			if id, ok = t.id(text); !ok {
+			if id, ok = t.ID(text); !ok {
 				return s.bad(key, "a token in the vocabulary")
 			}
 		}
@@ -74,29 +75,29 @@ func (t *Tokenizer) ends(s *settings, keys ...string) error {
 // addPython adds the special tokens to those that were saved. A token that the vocabulary has not gets the next id; a
 // special token that comes as an AddedToken takes the place of what has its id.
 func (t *Tokenizer) addPython(s *settings, specials []any) {
-	a := &t.added
+	a := &t.Added
 	for _, key := range s.added.keys {
 		n, _ := strconv.Atoi(key)
-		a.put(int32(n), s.added.get(key).(addedToken))
+		a.put(int32(n), s.added.get(key).(AddedToken))
 	}
 	current := map[string]int32{} // beside the vocabulary
 	count := len(t.vocab)
 	ids, tokens := s.sorted()
 	for i, tok := range tokens {
-		_, known := t.vocab[tok.content]
-		if _, twice := current[tok.content]; !known && !twice {
+		_, known := t.vocab[tok.Content]
+		if _, twice := current[tok.Content]; !known && !twice {
 			count++
 		}
-		current[tok.content] = ids[i]
+		current[tok.Content] = ids[i]
 	}
 	for _, v := range specials {
 		text, _ := content(v)
-		tok, ok := v.(addedToken)
+		tok, ok := v.(AddedToken)
 		if !ok {
-			if _, added := a.ids[text]; added {
+			if _, added := a.IDs[text]; added {
 				continue
 			}
-			tok = addedToken{content: text}
+			tok = AddedToken{Content: text}
 		}
 		if text == "" {
 			continue
@@ -113,9 +114,4 @@ func (t *Tokenizer) addPython(s *settings, specials []any) {
 		}
 		a.put(id, tok)
 	}
-	a.whole = &node{}
-	for id, tok := range a.byID {
-		a.whole.add(tok.content, id)
-	}
-	a.whole.end = false // an empty token is none
 }

@@ -1,4 +1,4 @@
-package textenc
+package hftokenizer
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 )
 
 // dict is a JSON object in its order, as Python keeps it. Values are nil, bool, json.Number, string, []any, *dict or
-// addedToken.
+// AddedToken.
 type dict struct {
 	keys   []string
 	values map[string]any
@@ -104,8 +104,8 @@ func show(v any) string {
 		return "an object"
 	case []any:
 		return "a list"
-	case addedToken:
-		return badmodel.Quote(v.content)
+	case AddedToken:
+		return badmodel.Quote(v.Content)
 	case string:
 		return badmodel.Quote(strconv.Quote(v))
 	}
@@ -117,8 +117,8 @@ func content(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
 		return v, true
-	case addedToken:
-		return v.content, true
+	case AddedToken:
+		return v.Content, true
 	}
 	return "", false
 }

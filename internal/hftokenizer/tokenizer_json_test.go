@@ -1,7 +1,6 @@
-package textenc
+package hftokenizer
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,7 +29,7 @@ const serializedGood = `{"version": "1.0", "truncation": null, "padding": null,
 func TestBadTokenizerJSON(t *testing.T) {
 	whole := serializedGood
 	load := func(s string) error {
-		_, err := NewTokenizer(TokenizerFiles{Dir: "tokenizer", TokenizerConfig: good().TokenizerConfig, TokenizerJSON: []byte(s)})
+		_, err := Read(Files{Dir: "tokenizer", TokenizerConfig: good().TokenizerConfig, TokenizerJSON: []byte(s)})
 		return err
 	}
 	if err := load(whole); err != nil {
@@ -40,7 +39,8 @@ func TestBadTokenizerJSON(t *testing.T) {
 		{"another model", `"type": "BPE"`, `"type": "Unigram"`, `model.type: "\"Unigram\"", want "\"BPE\""`},
 		{"dropout", `"dropout": null`, `"dropout": 0.1`, "model.dropout: 0.1"},
 		{"another end of words", `"end_of_word_suffix": "</w>"`, `"end_of_word_suffix": ""`, "model.end_of_word_suffix"},
-		{"a prefix of pieces", `"continuing_subword_prefix": ""`, `"continuing_subword_prefix": "##"`, "model.continuing_subword_prefix"},
+		{"a prefix of pieces", `"continuing_subword_prefix": ""`, `"continuing_subword_prefix": "##"`,
+			"model.continuing_subword_prefix"},
 		{"unknown tokens run together", `"fuse_unk": false`, `"fuse_unk": true`, "model.fuse_unk: true"},
 		{"bytes of unknown tokens", `"byte_fallback": false`, `"byte_fallback": true`, "model.byte_fallback: true"},
 		{"words before merges", `"ignore_merges": false`, `"ignore_merges": true`, "model.ignore_merges: true"},
@@ -52,20 +52,24 @@ func TestBadTokenizerJSON(t *testing.T) {
 		{"a merge of a number", `["a b"]`, `[["a", 7]]`, "model.merges.0: "},
 		{"an id twice", `"b": 1`, `"b": 0`, "tokenizer.json: b: id 0, as a has"},
 		{"an id that is a string", `"b": 1`, `"b": "1"`, "model.vocab.b"},
-		{"another normal form", `"NFC"`, `"NFKC"`, "normalizer.normalizers: other steps, want NFC, then Replace, then Lowercase"},
+		{"another normal form", `"NFC"`, `"NFKC"`,
+			"normalizer.normalizers: other steps, want NFC, then Replace, then Lowercase"},
 		{"another replacement", `"content": " "`, `"content": "_"`, "normalizer.normalizers: another replacement"},
 		{"another pattern", `[\\p{N}]`, `[\\p{N}]+`, "pre_tokenizer.pretokenizers.pattern"},
 		{"another behaviour", `"Removed"`, `"Isolated"`, "pre_tokenizer.pretokenizers.behavior"},
 		{"the pattern inverted", `"invert": true`, `"invert": false`, "pre_tokenizer.pretokenizers.invert: false, want true"},
-		{"a space before the text", `"add_prefix_space": false`, `"add_prefix_space": true`, "add_prefix_space: true, want false"},
+		{"a space before the text", `"add_prefix_space": false`, `"add_prefix_space": true`,
+			"add_prefix_space: true, want false"},
 		{"another end of the text", `"RobertaProcessing"`, `"TemplateProcessing"`, "post_processor.type"},
 		{"an end of no id", `["<|endoftext|>", 4]`, `["<|endoftext|>"]`, "post_processor.sep: a list"},
 		{"an end of a huge id", `["<|endoftext|>", 4]`, `["<|endoftext|>", 1048576]`, "post_processor.sep: 1048576"},
 		{"added tokens are an object", `"added_tokens": [`, `"added_tokens": {}, "x": [`, "added_tokens: an object"},
 		{"an added token without its flags", `"single_word": false, `, ``, "added_tokens.single_word: missing"},
 		{"an array", `{`, `[{`, "tokenizer.json: not a JSON object"},
-		{"nested", `"version": "1.0"`, `"version": ` + strings.Repeat("[", 100) + strings.Repeat("]", 100), "nested more than 64 deep"},
-		{"very many values", `"version": "1.0"`, `"version": [` + strings.Repeat("0,", maxValues) + "0]", "more than 2097152 values"},
+		{"nested", `"version": "1.0"`, `"version": ` + strings.Repeat("[", 100) + strings.Repeat("]", 100),
+			"nested more than 64 deep"},
+		{"very many values", `"version": "1.0"`, `"version": [` + strings.Repeat("0,", maxValues) + "0]",
+			"more than 2097152 values"},
 		{"a pointer of Git LFS", whole, "version https://git-lfs.github.com/spec/v1\n", "tokenizer.json: not a JSON object"},
 	} {
 		s := strings.Replace(whole, c.old, c.new, 1)
@@ -83,32 +87,32 @@ func TestIDsWithoutRowsAreNamed(t *testing.T) {
 	for _, c := range []struct {
 		name, want string
 		rows       int
-		change     func(*TokenizerFiles)
+		change     func(*Files)
 	}{
-		{"as many rows as ids", "", 5, func(f *TokenizerFiles) {}},
+		{"as many rows as ids", "", 5, func(f *Files) {}},
 		{"the vocabulary", "tokenizer/vocab.json: token ids up to 4, want less than the text encoder's vocab_size 4", 4,
-			func(f *TokenizerFiles) {}},
-		{"a special token", "tokenizer/tokenizer_config.json: pad_token: x with the id 5", 5, func(f *TokenizerFiles) {
+			func(f *Files) {}},
+		{"a special token", "tokenizer/tokenizer_config.json: pad_token: x with the id 5", 5, func(f *Files) {
 			f.TokenizerConfig = []byte(`{"model_max_length": 77, "pad_token": "x"}`)
 		}},
-		{"one of the map", "tokenizer/special_tokens_map.json: eos_token: x with the id 5", 5, func(f *TokenizerFiles) {
+		{"one of the map", "tokenizer/special_tokens_map.json: eos_token: x with the id 5", 5, func(f *Files) {
 			f.SpecialTokens = []byte(`{"eos_token": "x"}`)
 		}},
-		{"a token added", "tokenizer/added_tokens.json: <n>: <n> with the id 9", 9, func(f *TokenizerFiles) {
+		{"a token added", "tokenizer/added_tokens.json: <n>: <n> with the id 9", 9, func(f *Files) {
 			f.AddedTokens = []byte(`{"<n>": 9}`)
 		}},
-		{"a row for it", "", 10, func(f *TokenizerFiles) { f.AddedTokens = []byte(`{"<n>": 9}`) }},
-		{"tokenizer.json", "tokenizer/tokenizer.json: model.vocab: token ids up to 4", 4, func(f *TokenizerFiles) {
+		{"a row for it", "", 10, func(f *Files) { f.AddedTokens = []byte(`{"<n>": 9}`) }},
+		{"tokenizer.json", "tokenizer/tokenizer.json: model.vocab: token ids up to 4", 4, func(f *Files) {
 			f.Vocab, f.TokenizerJSON = nil, []byte(serializedGood)
 		}},
-		{"the end in tokenizer.json", "tokenizer/tokenizer.json: post_processor: the id 800", 500, func(f *TokenizerFiles) {
+		{"the end in tokenizer.json", "tokenizer/tokenizer.json: post_processor: the id 800", 500, func(f *Files) {
 			f.Class = "CLIPTokenizerFast"
 			f.TokenizerJSON = []byte(strings.Replace(serializedGood, `["<|endoftext|>", 4]`, `["<|endoftext|>", 800]`, 1))
 		}},
 	} {
 		f := good()
 		c.change(&f)
-		tok, err := NewTokenizer(f)
+		tok, err := Read(f)
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -117,25 +121,5 @@ func TestIDsWithoutRowsAreNamed(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && !strings.Contains(fmt.Sprint(err), c.want) {
 			t.Errorf("%s: %v, want %s", c.name, err, c.want)
 		}
-	}
-}
-
-// A token of very many vectors does not make a prompt as long as it likes.
-func TestVectorsAreBounded(t *testing.T) {
-	f := good()
-	tokens := map[string]int{"<n>": 5}
-	for i := range 2000 {
-		tokens[fmt.Sprintf("<n>_%d", i+1)] = 6 + i
-	}
-	f.AddedTokens, _ = json.Marshal(tokens)
-	tok, err := NewTokenizer(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tok.Encode("a <n> b"); err != nil {
-		t.Error(err)
-	}
-	if _, err := tok.Encode(strings.Repeat("<n>", 100)); err == nil || !strings.Contains(err.Error(), "the limit Prompt") {
-		t.Errorf("a prompt of 200,000 vectors: %v", err)
 	}
 }

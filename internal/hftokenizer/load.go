@@ -1,11 +1,9 @@
-package textenc
+package hftokenizer
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,45 +11,8 @@ import (
 	"github.com/euryale-ml/euryale/internal/badmodel"
 	"github.com/euryale-ml/euryale/internal/stack"
 	"github.com/euryale-ml/euryale/internal/strictjson"
+	"github.com/euryale-ml/euryale/internal/words"
 )
-
-// NewTokenizer reads a tokenizer's files.
-func NewTokenizer(f TokenizerFiles) (_ *Tokenizer, err error) {
-	defer stack.Add(&err)
-	f.MaxTokens = cmp.Or(f.MaxTokens, 1<<18)
-	t := &Tokenizer{dir: f.Dir, maxPrompt: cmp.Or(f.MaxPrompt, 64<<10), added: newAddedTokens()}
-	s, err := readSettings(f, f.reference())
-	if err != nil {
-		return nil, err
-	}
-	switch s.ref {
-	case python:
-		err = t.loadPython(f, s)
-	case rust:
-		err = t.loadRust(f, s)
-	default:
-		err = t.loadRust5(f, s)
-	}
-	if err != nil {
-		return nil, err
-	}
-	t.from = s.from
-	t.finish()
-	return t, nil
-}
-
-// reference is the implementation to follow, see Note [Precedence of a tokenizer's files].
-func (f TokenizerFiles) reference() reference {
-	switch {
-	case f.Class == "CLIPTokenizerFast":
-		return rust
-	case f.TokenizerJSON != nil && (f.Vocab == nil || f.Merges == nil):
-		return rust5
-	}
-	return python
-}
-
-func (t *Tokenizer) file(name string) string { return path.Join(t.dir, name) }
 
 // readVocab reads vocab.json.
 func (t *Tokenizer) readVocab(file string, raw []byte, most int) error {
@@ -71,17 +32,17 @@ func (t *Tokenizer) readVocab(file string, raw []byte, most int) error {
 
 // indexVocab checks that each token of the vocabulary has an id of its own.
 func (t *Tokenizer) indexVocab(file string) error {
-	t.text = make(map[int32]string, len(t.vocab))
+	t.Text = make(map[int32]string, len(t.vocab))
 	for text, id := range t.vocab {
 		if id < 0 || id >= maxVocab {
 			return stack.With(&badmodel.Error{File: file, Field: badmodel.Quote(text), Got: fmt.Sprint(id), Want: idRange})
 		}
-		if other, twice := t.text[id]; twice {
+		if other, twice := t.Text[id]; twice {
 			return stack.With(&badmodel.Error{File: file, Field: badmodel.Quote(max(text, other)),
 				Got: fmt.Sprintf("id %d, as %s has", id, badmodel.Quote(min(text, other)))})
 		}
-		t.text[id] = text
-		t.size = max(t.size, int(id)+1)
+		t.Text[id] = text
+		t.Size = max(t.Size, int(id)+1)
 	}
 	return nil
 }
@@ -92,11 +53,11 @@ const maxMerges = 49152 - 256 - 2
 // readMerges reads merges.txt as CLIPTokenizer does: the first line that is not blank is left out, be it "#version" or
 // a merge, and of a merge that comes twice the later place counts.
 func (t *Tokenizer) readMerges(file string, raw []byte) error {
-	t.merges = merges{}
+	t.Merges = map[[2]string]int{}
 	number, lines := 0, -1 // lines read since the first
 	for text := range strings.Lines(string(raw)) {
 		number++
-		parts := strings.FieldsFunc(text, pythonSpace)
+		parts := strings.FieldsFunc(text, words.PythonSpace)
 		if len(parts) == 0 && lines < 0 {
 			continue
 		}
@@ -112,7 +73,7 @@ func (t *Tokenizer) readMerges(file string, raw []byte) error {
 			return err
 		}
 		if lines > 0 {
-			t.merges[[2]string{parts[0], parts[1]}] = lines
+			t.Merges[[2]string{parts[0], parts[1]}] = lines
 		}
 	}
 	return nil
@@ -130,8 +91,8 @@ func (t *Tokenizer) checkMerge(file, field string, parts []string, text string) 
 
 // checkParts checks that the vocabulary has both parts of each merge, which tokenizers asks for.
 func (t *Tokenizer) checkParts(file string) error {
-	byRank := func(a, b [2]string) int { return t.merges[a] - t.merges[b] }
-	for _, m := range slices.SortedFunc(maps.Keys(t.merges), byRank) {
+	byRank := func(a, b [2]string) int { return t.Merges[a] - t.Merges[b] }
+	for _, m := range slices.SortedFunc(maps.Keys(t.Merges), byRank) {
 		for _, part := range m {
 			if _, known := t.vocab[part]; !known {
 				return stack.With(&badmodel.Error{File: file, Got: badmodel.Quote(m[0] + " " + m[1]),
@@ -144,16 +105,16 @@ func (t *Tokenizer) checkParts(file string) error {
 
 // common reads what all references read alike.
 func (t *Tokenizer) common(s *settings, padSide, cutSide string) (err error) {
-	if t.max, err = s.length(); err != nil {
+	if t.Length, err = s.length(); err != nil {
 		return err
 	}
-	if t.padLeft, err = s.left("padding_side", padSide); err != nil {
+	if t.PadLeft, err = s.left("padding_side", padSide); err != nil {
 		return err
 	}
-	if t.cutLeft, err = s.left("truncation_side", cutSide); err != nil {
+	if t.CutLeft, err = s.left("truncation_side", cutSide); err != nil {
 		return err
 	}
-	t.spellAdded, err = s.flag("split_special_tokens")
+	t.SpellAdded, err = s.flag("split_special_tokens")
 	return err
 }
 
@@ -162,8 +123,8 @@ var required = []string{"bos_token", "eos_token", "pad_token"}
 
 // defaults gives the special tokens that no file names, and refuses null.
 func (s *settings) defaults(wanted ...string) error {
-	for _, d := range [][2]string{{"bos_token", startOfText}, {"eos_token", endOfText}, {"unk_token", endOfText},
-		{"pad_token", endOfText}} {
+	for _, d := range [][2]string{{"bos_token", words.StartOfText}, {"eos_token", words.EndOfText},
+		{"unk_token", words.EndOfText}, {"pad_token", words.EndOfText}} {
 		if !s.init.has(d[0]) {
 			s.init.set(d[0], d[1])
 		}
@@ -177,14 +138,14 @@ func (s *settings) defaults(wanted ...string) error {
 }
 
 // sorted are the added tokens by id.
-func (s *settings) sorted() (ids []int32, tokens []addedToken) {
+func (s *settings) sorted() (ids []int32, tokens []AddedToken) {
 	for _, key := range s.added.keys {
 		n, _ := strconv.Atoi(key)
 		ids = append(ids, int32(n))
 	}
 	slices.Sort(ids)
 	for _, id := range ids {
-		tokens = append(tokens, s.added.get(strconv.Itoa(int(id))).(addedToken))
+		tokens = append(tokens, s.added.get(strconv.Itoa(int(id))).(AddedToken))
 	}
 	return ids, tokens
 }

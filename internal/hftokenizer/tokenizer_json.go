@@ -1,4 +1,4 @@
-package textenc
+package hftokenizer
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ type serialized struct {
 	root     *dict
 	specials bool // the pattern has the special tokens in it
 	unk      string
-	added    []addedToken
+	added    []AddedToken
 	begin    int32 // post_processor.cls
 	end      int32 // post_processor.sep
 }
@@ -95,7 +95,7 @@ func (j *serialized) checkModel() error {
 	}{
 		{"model.type", []any{"BPE", nil}}, {"model.dropout", []any{nil}},
 		{"model.continuing_subword_prefix", []any{"", nil}},
-		{"model.end_of_word_suffix", []any{wordEnd}}, {"model.fuse_unk", []any{false, nil}},
+		{"model.end_of_word_suffix", []any{WordEnd}}, {"model.fuse_unk", []any{false, nil}},
 		{"model.byte_fallback", []any{false, nil}}, {"model.ignore_merges", []any{false, nil}},
 	} {
 		if err := j.want(c.field, c.values...); err != nil {

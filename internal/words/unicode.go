@@ -1,4 +1,4 @@
-package textenc
+package words
 
 import (
 	"slices"
@@ -18,7 +18,7 @@ import (
 // CLIPTokenizerFast runs, drops nothing: its letters and numbers are those of Oniguruma (Unicode 16.0), its lower case
 // is Rust's (16.0; tokenizers 0.23.3 of transformers 5 has 17.0), and its normal form knows no marks that are younger
 // than Unicode 9. What Go knows depends on the toolchain, so tables of the references' own knowledge are committed in
-// unicode_tables.go. TestEveryCharacter compares all 1,112,064 characters.
+// unicode_tables.go. Package textenc's TestEveryCharacter compares all 1,112,064 characters.
 
 // has reports whether r is in one of the ranges.
 func (t runes) has(r rune) bool {
@@ -180,5 +180,11 @@ func lowerRust(s string, unicode17 bool) string {
 	return b.String()
 }
 
-// pythonSpace is Python's str.isspace, which counts four separators that Go does not.
-func pythonSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
+// PythonSpace is Python's str.isspace, which counts four separators that Go does not.
+func PythonSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
+
+// InWord is \w of Rust's regular expressions: annex C of Unicode Technical Standard 18.
+func InWord(r rune) bool {
+	return letters.has(r) || unicode.In(r, unicode.M, unicode.Nd, unicode.Nl, unicode.Pc, unicode.Other_Alphabetic,
+		unicode.Join_Control)
+}
