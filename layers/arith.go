@@ -16,12 +16,12 @@ import (
 type mul struct{ plain }
 
 func (k mul) String() string { return "Mul{}" }
-func (k mul) arity() int     { return 2 }
+func (k mul) Arity() int     { return 2 }
 func (k mul) InPlace() []int { return []int{0, 1} }
 
-func (k mul) infer(in []tensor.Shape) (tensor.Shape, error) { return operand(k, in) }
+func (k mul) Infer(in []tensor.Shape) (tensor.Shape, error) { return operand(k, in) }
 
-func (k mul) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k mul) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, b, v := in[0].F32(), in[1].F32(), spreadOver(shape, in[1].Shape)
 	for i := range out {
 		out[i] = x[i] * b[v.at(i)]
@@ -47,12 +47,12 @@ func (k mul) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.
 type sub struct{ plain }
 
 func (k sub) String() string { return "Sub{}" }
-func (k sub) arity() int     { return 2 }
+func (k sub) Arity() int     { return 2 }
 func (k sub) InPlace() []int { return []int{0, 1} }
 
-func (k sub) infer(in []tensor.Shape) (tensor.Shape, error) { return operand(k, in) }
+func (k sub) Infer(in []tensor.Shape) (tensor.Shape, error) { return operand(k, in) }
 
-func (k sub) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k sub) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, b, v := in[0].F32(), in[1].F32(), spreadOver(shape, in[1].Shape)
 	for i := range out {
 		out[i] = x[i] - b[v.at(i)]
@@ -118,32 +118,32 @@ func (v spreading) at(i int) int {
 //	x, result  [...]
 type scale struct {
 	plain
-	factor float32
+	Factor float32
 }
 
-func (k scale) String() string { return fmt.Sprintf("Scale{factor=%g}", k.factor) }
-func (k scale) arity() int     { return 1 }
+func (k scale) String() string { return fmt.Sprintf("Scale{factor=%g}", k.Factor) }
+func (k scale) Arity() int     { return 1 }
 func (k scale) InPlace() []int { return []int{0} }
 
-func (k scale) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k scale) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	if len(in[0]) == 0 {
 		return nil, wrongShape(k, "x", in[0], "at least one dimension")
 	}
 	return sameShape(in)
 }
 
-func (k scale) define(out []float32, _ tensor.Shape, in []program.Arg) {
+func (k scale) Define(out []float32, _ tensor.Shape, in []program.Arg) {
 	for i, v := range in[0].F32() {
-		out[i] = v * k.factor
+		out[i] = v * k.Factor
 	}
 }
 
 func (k scale) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	p.Scale(out.F32(), in[0].F32(), k.factor)
+	p.Scale(out.F32(), in[0].F32(), k.Factor)
 }
 
 func (k scale) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return pointwise("scale", out, func(p *pointwiseParams) { p.a, p.factor = in[0].Ptr, k.factor })
+	return pointwise("scale", out, func(p *pointwiseParams) { p.a, p.factor = in[0].Ptr, k.Factor })
 }
 
 // Mul multiplies by another flow, element by element. A flow of fewer dimensions is a vector of channels.
@@ -161,4 +161,4 @@ func (f Flow) Sub(other Flow) Flow { return f.join("sub", sub{}, other) }
 // Scale multiplies by a constant.
 //
 //	x, result  [...]
-func (f Flow) Scale(factor float32) Flow { return f.apply("scale", scale{factor: factor}) }
+func (f Flow) Scale(factor float32) Flow { return f.apply("scale", scale{Factor: factor}) }

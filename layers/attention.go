@@ -22,40 +22,40 @@ import (
 //	result  [B ... Heads*D]      like q
 type attention struct {
 	plain
-	heads   int
-	kvHeads int // 0: heads
-	causal  bool
-	scale   float32 // 0: 1/sqrt(D)
-	bias    bool
-	lengths bool
+	Heads   int
+	KVHeads int // 0: heads
+	Causal  bool
+	Scale   float32 // 0: 1/sqrt(D)
+	Bias    bool
+	Lengths bool
 }
 
 func (k attention) String() string {
 	return fmt.Sprintf("Attention{heads=%d kvHeads=%d causal=%t scale=%g bias=%t lengths=%t}",
-		k.heads, k.kvHeads, k.causal, k.scale, k.bias, k.lengths)
+		k.Heads, k.KVHeads, k.Causal, k.Scale, k.Bias, k.Lengths)
 }
-func (k attention) arity() int { return 3 + b2i(k.bias, k.lengths) }
+func (k attention) Arity() int { return 3 + b2i(k.Bias, k.Lengths) }
 
-func (k attention) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if k.heads < 1 || k.kvHeads < 0 || k.heads%k.pairs() != 0 || !(k.scale >= 0) || math.IsInf(float64(k.scale), 1) {
+func (k attention) Infer(in []tensor.Shape) (tensor.Shape, error) {
+	if k.Heads < 1 || k.KVHeads < 0 || k.Heads%k.pairs() != 0 || !(k.Scale >= 0) || math.IsInf(float64(k.Scale), 1) {
 		return nil, fmt.Errorf("%v: want heads, of which kvHeads is a divisor, and a scale above 0, or 0 for 1/sqrt(D)", k)
 	}
 	q, kk := in[0], in[1]
-	if len(q) < 3 || last(q)%k.heads != 0 {
-		return nil, misfit(k, in, "q [B ... %d*D]", k.heads)
+	if len(q) < 3 || last(q)%k.Heads != 0 {
+		return nil, misfit(k, in, "q [B ... %d*D]", k.Heads)
 	}
-	b, c := q[0], last(q)/k.heads*k.pairs()
+	b, c := q[0], last(q)/k.Heads*k.pairs()
 	if len(kk) < 3 || kk[0] != b || last(kk) != c || !kk.Eq(in[2]) {
 		return nil, misfit(k, in, "k and v [%d ... %d]", b, c)
 	}
-	if k.causal && rows(q) != rows(kk) {
+	if k.Causal && rows(q) != rows(kk) {
 		return nil, misfit(k, in, "k and v [%d ... %d] of %d positions, as q has", b, c, rows(q)/b)
 	}
 	sq, skv := rows(q)/b, rows(kk)/b
-	if k.bias && !k.takes(in[k.biasAt()], b, sq, skv) {
-		return nil, misfit(k, in, "bias [%d %d %d %d], the first left out or any of the first three 1", b, k.heads, sq, skv)
+	if k.Bias && !k.takes(in[k.biasAt()], b, sq, skv) {
+		return nil, misfit(k, in, "bias [%d %d %d %d], the first left out or any of the first three 1", b, k.Heads, sq, skv)
 	}
-	if k.lengths && !in[len(in)-1].Eq(tensor.Shape{b}) {
+	if k.Lengths && !in[len(in)-1].Eq(tensor.Shape{b}) {
 		return nil, misfit(k, in, "lengths [%d]", b)
 	}
 	return sameShape(in)
@@ -63,7 +63,7 @@ func (k attention) infer(in []tensor.Shape) (tensor.Shape, error) {
 
 // takes reports whether a bias is of a shape that can be added to all scores.
 func (k attention) takes(bias tensor.Shape, b, sq, skv int) bool {
-	full := tensor.Shape{b, k.heads, sq, skv}[max(0, 4-len(bias)):]
+	full := tensor.Shape{b, k.Heads, sq, skv}[max(0, 4-len(bias)):]
 	if len(bias) != 3 && len(bias) != 4 || last(bias) != skv {
 		return false
 	}
@@ -77,23 +77,23 @@ func (k attention) takes(bias tensor.Shape, b, sq, skv int) bool {
 
 // pairs is the number of heads of k and v.
 func (k attention) pairs() int {
-	if k.kvHeads == 0 {
-		return k.heads
+	if k.KVHeads == 0 {
+		return k.Heads
 	}
-	return k.kvHeads
+	return k.KVHeads
 }
 
 // biasAt is the place of the bias among the arguments; without one it is that of another argument.
-func (k attention) biasAt() int { return 2 + b2i(k.bias) }
+func (k attention) biasAt() int { return 2 + b2i(k.Bias) }
 
 // geometry is of the shapes of q, k and bias, if there is one. It has no data.
 func (k attention) geometry(q, kk, bias tensor.Shape) cpu.AttentionShape {
-	s := cpu.AttentionShape{B: q[0], Sq: rows(q) / q[0], Skv: rows(kk) / q[0], Heads: k.heads, D: last(q) / k.heads,
-		KVHeads: k.pairs(), Scale: k.scale, Causal: k.causal}
-	if k.scale == 0 {
+	s := cpu.AttentionShape{B: q[0], Sq: rows(q) / q[0], Skv: rows(kk) / q[0], Heads: k.Heads, D: last(q) / k.Heads,
+		KVHeads: k.pairs(), Scale: k.Scale, Causal: k.Causal}
+	if k.Scale == 0 {
 		s.Scale = float32(1 / math.Sqrt(float64(s.D)))
 	}
-	if k.bias {
+	if k.Bias {
 		s.Bias.Image, s.Bias.Head, s.Bias.Row = biasSteps(bias)
 	}
 	return s
@@ -113,7 +113,7 @@ func biasSteps(s tensor.Shape) (image, head, row int) {
 	return steps[2], steps[1], steps[0]
 }
 
-func (k attention) define(out []float32, _ tensor.Shape, in []program.Arg) {
+func (k attention) Define(out []float32, _ tensor.Shape, in []program.Arg) {
 	s := k.geometry(in[0].Shape, in[1].Shape, in[k.biasAt()].Shape)
 	q, key, val := in[0].F32(), in[1].F32(), in[2].F32()
 	c, ckv := s.Heads*s.D, s.KVHeads*s.D
@@ -121,7 +121,7 @@ func (k attention) define(out []float32, _ tensor.Shape, in []program.Arg) {
 		for h := range s.Heads {
 			for i := range s.Sq {
 				n := s.Skv
-				if k.lengths {
+				if k.Lengths {
 					if n = int(in[len(in)-1].I32()[b]); n < 0 || n > s.Skv {
 						panic(fmt.Sprintf("%v: length %d of image %d is not from 0 to %d", k, n, b, s.Skv))
 					}
@@ -137,7 +137,7 @@ func (k attention) define(out []float32, _ tensor.Shape, in []program.Arg) {
 						p[j] += float64(q[at+d]) * float64(key[from+j*ckv+d])
 					}
 					p[j] *= float64(s.Scale)
-					if k.bias {
+					if k.Bias {
 						p[j] += float64(in[k.biasAt()].F32()[b*s.Bias.Image+h*s.Bias.Head+i*s.Bias.Row+j])
 					}
 				}
@@ -164,7 +164,7 @@ func (k attention) hidden(scores []float64) bool {
 			return false
 		}
 	}
-	return k.bias || k.lengths
+	return k.Bias || k.Lengths
 }
 
 func softmax(p []float64) {
@@ -183,10 +183,10 @@ func softmax(p []float64) {
 
 func (k attention) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	s := k.geometry(in[0].Shape, in[1].Shape, in[k.biasAt()].Shape)
-	if k.bias {
+	if k.Bias {
 		s.Bias.Data = in[k.biasAt()].F32()
 	}
-	if k.lengths {
+	if k.Lengths {
 		s.Lengths = in[len(in)-1].I32()
 	}
 	p.Attention(out.F32(), in[0].F32(), in[1].F32(), in[2].F32(), s)
@@ -194,7 +194,7 @@ func (k attention) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 
 // Below: a length is of the keys there are.
 func (k attention) Below(i int, in []tensor.Shape) int {
-	if k.lengths && i == k.arity()-1 {
+	if k.Lengths && i == k.Arity()-1 {
 		return rows(in[1])/in[1][0] + 1
 	}
 	return 0
@@ -203,16 +203,16 @@ func (k attention) Below(i int, in []tensor.Shape) int {
 func (k attention) Device(dev device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	s := k.geometry(in[0].Shape, in[1].Shape, in[k.biasAt()].Shape)
 	p := attentionParams{q: in[0].Ptr, k: in[1].Ptr, v: in[2].Ptr, out: out.Ptr, sq: int32(s.Sq), skv: int32(s.Skv),
-		heads: int32(s.Heads), d: int32(s.D), causal: int32(b2i(k.causal)), scale: s.Scale}
-	if !k.bias && !k.lengths && s.KVHeads == s.Heads {
+		heads: int32(s.Heads), d: int32(s.D), causal: int32(b2i(k.Causal)), scale: s.Scale}
+	if !k.Bias && !k.Lengths && s.KVHeads == s.Heads {
 		return attend(dev, plainAttention, &p, &p, s.B, out)
 	}
 	g := &generalAttentionParams{attentionParams: p, kvHeads: int32(s.KVHeads),
 		biasImage: int64(s.Bias.Image), biasHead: int64(s.Bias.Head), biasRow: int64(s.Bias.Row)}
-	if k.bias {
+	if k.Bias {
 		g.bias = in[k.biasAt()].Ptr
 	}
-	if k.lengths {
+	if k.Lengths {
 		g.lengths = in[len(in)-1].Ptr
 	}
 	return attend(dev, generalAttention, g, &g.attentionParams, s.B, out)
@@ -254,10 +254,10 @@ func (f Flow) Attend(k, v Flow, cfg AttentionConfig) Flow {
 			f.err = o.err
 		}
 	}
-	kind := attention{heads: cfg.Heads, kvHeads: cfg.KVHeads, causal: cfg.Causal, scale: cfg.Scale,
-		bias: cfg.Bias != nil, lengths: cfg.Lengths != nil}
-	if kind.kvHeads == kind.heads {
-		kind.kvHeads = 0 // the same op, and so the same hash
+	kind := attention{Heads: cfg.Heads, KVHeads: cfg.KVHeads, Causal: cfg.Causal, Scale: cfg.Scale,
+		Bias: cfg.Bias != nil, Lengths: cfg.Lengths != nil}
+	if kind.KVHeads == kind.Heads {
+		kind.KVHeads = 0 // the same op, and so the same hash
 	}
 	others := []*G.Node{k.n, v.n}
 	for _, n := range []*G.Node{cfg.Bias, cfg.Lengths} {

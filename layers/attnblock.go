@@ -1,6 +1,8 @@
 package layers
 
-import G "gorgonia.org/gorgonia"
+import (
+	G "gorgonia.org/gorgonia"
+)
 
 // SelfAttention is the attention of one layer of projections to_q, to_k, to_v and to_out.0, as in diffusers'
 // Attention. Keys and values come from context, or from x if context is nil.

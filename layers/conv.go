@@ -10,7 +10,7 @@ import (
 )
 
 // padding is rows and columns of zeros around an image.
-type padding struct{ top, left, bottom, right int }
+type padding struct{ Top, Left, Bottom, Right int }
 
 // conv is a two-dimensional convolution (cross-correlation, as torch's Conv2d), then per-image channel
 // offsets, an activation and a residual.
@@ -25,20 +25,20 @@ type padding struct{ top, left, bottom, right int }
 // up is 2 if x is first enlarged twofold by repeating pixels, else 1.
 type conv struct {
 	plain
-	stride, up         int
-	pad                padding
-	channels, residual bool
-	act                activation
+	Stride, Up         int
+	Pad                padding
+	Channels, Residual bool
+	Act                activation
 }
 
 func (k conv) String() string {
 	return fmt.Sprintf("Conv{stride=%d up=%d pad=%v channels=%t residual=%t act=%v}",
-		k.stride, k.up, k.pad, k.channels, k.residual, k.act)
+		k.Stride, k.Up, k.Pad, k.Channels, k.Residual, k.Act)
 }
 
-func (k conv) arity() int { return 3 + b2i(k.channels, k.residual) }
+func (k conv) Arity() int { return 3 + b2i(k.Channels, k.Residual) }
 
-func (k conv) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k conv) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x, w := in[0], in[1]
 	if len(x) != 4 || len(w) != 4 || x[3] != w[1] || !in[2].Eq(tensor.Shape{w[0]}) {
 		return nil, shapeError(k, in)
@@ -46,7 +46,7 @@ func (k conv) infer(in []tensor.Shape) (tensor.Shape, error) {
 	s := k.geometry(x, w)
 	h, wd := s.Out()
 	out := tensor.Shape{x[0], h, wd, w[0]}
-	if h < 1 || wd < 1 || k.channels && !in[3].Eq(tensor.Shape{x[0], w[0]}) || k.residual && !in[len(in)-1].Eq(out) {
+	if h < 1 || wd < 1 || k.Channels && !in[3].Eq(tensor.Shape{x[0], w[0]}) || k.Residual && !in[len(in)-1].Eq(out) {
 		return nil, shapeError(k, in)
 	}
 	return out, nil
@@ -54,12 +54,12 @@ func (k conv) infer(in []tensor.Shape) (tensor.Shape, error) {
 
 func (k conv) geometry(x, w tensor.Shape) cpu.ConvShape {
 	return cpu.ConvShape{
-		B: x[0], H: x[1], W: x[2], Cin: x[3], Cout: w[0], KH: w[2], KW: w[3], Stride: k.stride, Upsample: k.up,
-		PadTop: k.pad.top, PadLeft: k.pad.left, PadBottom: k.pad.bottom, PadRight: k.pad.right,
+		B: x[0], H: x[1], W: x[2], Cin: x[3], Cout: w[0], KH: w[2], KW: w[3], Stride: k.Stride, Upsample: k.Up,
+		PadTop: k.Pad.Top, PadLeft: k.Pad.Left, PadBottom: k.Pad.Bottom, PadRight: k.Pad.Right,
 	}
 }
 
-func (k conv) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k conv) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, w, bias := in[0].F32(), in[1].F32(), in[2].F32()
 	h, wd, ci := in[0].Shape[1], in[0].Shape[2], in[0].Shape[3]
 	kh, kw := in[1].Shape[2], in[1].Shape[3]
@@ -70,24 +70,24 @@ func (k conv) define(out []float32, shape tensor.Shape, in []program.Arg) {
 			sum := float64(bias[co])
 			for ky := range kh {
 				for kx := range kw {
-					iy, ix := oy*k.stride+ky-k.pad.top, ox*k.stride+kx-k.pad.left
-					if iy < 0 || iy >= k.up*h || ix < 0 || ix >= k.up*wd {
+					iy, ix := oy*k.Stride+ky-k.Pad.Top, ox*k.Stride+kx-k.Pad.Left
+					if iy < 0 || iy >= k.Up*h || ix < 0 || ix >= k.Up*wd {
 						continue
 					}
-					at := ((b*h+iy/k.up)*wd + ix/k.up) * ci
+					at := ((b*h+iy/k.Up)*wd + ix/k.Up) * ci
 					for c := range ci {
 						sum += float64(x[at+c]) * float64(w[((co*ci+c)*kh+ky)*kw+kx])
 					}
 				}
 			}
-			if k.channels {
+			if k.Channels {
 				sum += float64(in[3].F32()[b*shape[3]+co])
 			}
 			y[co] = float32(sum)
 		}
 		row := out[p*shape[3]:][:shape[3]]
-		k.act.define(row, y)
-		if k.residual {
+		k.Act.Define(row, y)
+		if k.Residual {
 			for co, v := range in[len(in)-1].F32()[p*shape[3]:][:shape[3]] {
 				row[co] += v
 			}
@@ -103,11 +103,11 @@ func (k conv) Layout(i int) program.Layout {
 }
 
 func (k conv) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	ep := cpu.Epilogue{Bias: in[2].F32(), Act: cpu.Activation(k.act)}
-	if k.channels {
+	ep := cpu.Epilogue{Bias: in[2].F32(), Act: cpu.Activation(k.Act)}
+	if k.Channels {
 		ep.Channels, ep.ChannelsStride = in[3].F32(), rows(out.Shape)/out.Shape[0]
 	}
-	if k.residual {
+	if k.Residual {
 		ep.Residual = in[len(in)-1].F32()
 	}
 	p.Conv(out.F32(), in[0].F32(), k.geometry(in[0].Shape, in[1].Shape), in[1].Panels(), ep)
@@ -124,15 +124,15 @@ func (k conv) Float(i int) bool { return i == 2 }
 
 func (k conv) params(out device.Arg, in []device.Arg) *gemmParams {
 	x, w, o := in[0].Shape, in[1].Shape, out.Shape
-	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, bias: in[2].Ptr, out: out.Ptr, act: int32(k.act),
+	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, bias: in[2].Ptr, out: out.Ptr, act: int32(k.Act),
 		m: int32(rows(o)), n: int32(w[0]), k: int32(w.TotalSize() / w[0]),
 		height: int32(x[1]), width: int32(x[2]), channels: int32(x[3]), kh: int32(w[2]), kw: int32(w[3]),
-		stride: int32(k.stride), up: int32(k.up), padTop: int32(k.pad.top), padLeft: int32(k.pad.left),
+		stride: int32(k.Stride), up: int32(k.Up), padTop: int32(k.Pad.Top), padLeft: int32(k.Pad.Left),
 		outWidth: int32(o[2]), outPixels: int32(o[1] * o[2])}
-	if k.channels {
+	if k.Channels {
 		p.offsets = in[3].Ptr
 	}
-	if k.residual {
+	if k.Residual {
 		p.residual = in[len(in)-1].Ptr
 	}
 	return p
@@ -144,7 +144,7 @@ func (k conv) Scratch(dev device.Kernels, out device.Arg, in []device.Arg) int {
 
 func (k conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
 	p, name := k.params(out, in), "conv"
-	if p.kh*p.kw*p.stride*p.up == 1 && k.pad == (padding{}) {
+	if p.kh*p.kw*p.stride*p.up == 1 && k.Pad == (padding{}) {
 		name = "linear" // a pixel is a row
 	}
 	return gemm(dev, name, p, last(in[0].Shape), out, scratch)
@@ -155,27 +155,27 @@ func (k conv) FLOPs(out tensor.Shape, in []tensor.Shape) int64 {
 }
 
 func (k conv) InPlace() []int {
-	if k.residual {
-		return []int{k.arity() - 1}
+	if k.Residual {
+		return []int{k.Arity() - 1}
 	}
 	return nil
 }
 
-func (k conv) fuse(next kind, arg int, _ tensor.Shape) kind {
+func (k conv) Fuse(next kind, arg int, _ tensor.Shape) kind {
 	switch n := next.(type) {
 	case addChannels:
-		if arg == 0 && !k.channels && !k.residual && k.act == none {
-			k.channels = true
+		if arg == 0 && !k.Channels && !k.Residual && k.Act == None {
+			k.Channels = true
 			return k
 		}
 	case activate:
-		if k.act == none && !k.residual && n.act != geglu {
-			k.act = n.act
+		if k.Act == None && !k.Residual && n.Act != GEGLU {
+			k.Act = n.Act
 			return k
 		}
 	case add:
-		if !k.residual {
-			k.residual = true
+		if !k.Residual {
+			k.Residual = true
 			return k
 		}
 	}

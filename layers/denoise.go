@@ -23,7 +23,7 @@ import (
 //	step   [sched.StepSize]
 //	result [B H W C]
 func ScaleModelInput(s Scope, state, step *G.Node, n, b int) (*G.Node, error) {
-	return apply(s.Sub("scale_model_input"), scaleModelInput{n: n, b: b}, state, step)
+	return apply(s.Sub("scale_model_input"), scaleModelInput{N: n, B: b}, state, step)
 }
 
 // SchedulerStep takes the state past a step, with guidance if there are two rows of the model's batch for each picture.
@@ -34,16 +34,16 @@ func ScaleModelInput(s Scope, state, step *G.Node, n, b int) (*G.Node, error) {
 //	noise  [N H W C]    nil if no step adds any
 //	result [K*N H W C]
 func SchedulerStep(s Scope, state, model, step, noise *G.Node, n int) (*G.Node, error) {
-	k := schedulerStep{n: n, guided: model.Shape()[0] == 2*n, noisy: noise != nil}
+	k := schedulerStep{N: n, Guided: model.Shape()[0] == 2*n, Noisy: noise != nil}
 	in := []*G.Node{state, model, step}
-	if k.guided {
+	if k.Guided {
 		spread, err := apply(s.Sub("guidance_rescale"), guidanceSpread{}, model, step)
 		if err != nil {
 			return nil, err
 		}
 		in = append(in, spread)
 	}
-	if k.noisy {
+	if k.Noisy {
 		in = append(in, noise)
 	}
 	return apply(s.Sub("step"), k, in...)
@@ -72,37 +72,37 @@ type schedulerParams struct {
 
 type scaleModelInput struct {
 	plain
-	n, b int
+	N, B int
 }
 
-func (k scaleModelInput) String() string   { return fmt.Sprintf("ScaleModelInput{n=%d b=%d}", k.n, k.b) }
-func (k scaleModelInput) arity() int       { return 2 }
+func (k scaleModelInput) String() string   { return fmt.Sprintf("ScaleModelInput{n=%d b=%d}", k.N, k.B) }
+func (k scaleModelInput) Arity() int       { return 2 }
 func (k scaleModelInput) Float(i int) bool { return true }
 
-func (k scaleModelInput) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if len(in[0]) != 4 || k.n < 1 || in[0][0]%k.n != 0 || k.b%k.n != 0 || !in[1].Eq(tensor.Shape{sched.StepSize}) {
+func (k scaleModelInput) Infer(in []tensor.Shape) (tensor.Shape, error) {
+	if len(in[0]) != 4 || k.N < 1 || in[0][0]%k.N != 0 || k.B%k.N != 0 || !in[1].Eq(tensor.Shape{sched.StepSize}) {
 		return nil, shapeError(k, in)
 	}
 	out := in[0].Clone()
-	out[0] = k.b
+	out[0] = k.B
 	return out, nil
 }
 
-func (k scaleModelInput) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k scaleModelInput) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	state, scale := in[0].F32(), in[1].F32()[sched.AtScale]
-	all := len(out) / shape[0] * k.n
+	all := len(out) / shape[0] * k.N
 	for i := range out {
 		out[i] = state[i%all] * scale
 	}
 }
 
 func (k scaleModelInput) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	k.define(out.F32(), out.Shape, in)
+	k.Define(out.F32(), out.Shape, in)
 }
 
 func (k scaleModelInput) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	image := out.Shape.TotalSize() / k.b
-	p := &schedulerParams{state: in[0].Ptr, step: in[1].Ptr, out: out.Ptr, n: int64(image * k.n), image: int64(image), sides: int32(k.b / k.n)}
+	image := out.Shape.TotalSize() / k.B
+	p := &schedulerParams{state: in[0].Ptr, step: in[1].Ptr, out: out.Ptr, n: int64(image * k.N), image: int64(image), sides: int32(k.B / k.N)}
 	return []device.Kernel{launch("scale_model_input", out.DType, p, blocks(int(p.n)), 256, 0)}, nil
 }
 
@@ -118,18 +118,18 @@ func blocks(n int) int { return min(65535, ceil(n, 256)) }
 type guidanceSpread struct{ onFloats }
 
 func (k guidanceSpread) String() string   { return "GuidanceSpread{}" }
-func (k guidanceSpread) arity() int       { return 2 }
-func (k guidanceSpread) rank() int        { return 1 }
+func (k guidanceSpread) Arity() int       { return 2 }
+func (k guidanceSpread) Rank() int        { return 1 }
 func (k guidanceSpread) Float(i int) bool { return i == 1 }
 
-func (k guidanceSpread) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k guidanceSpread) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	if len(in[0]) != 4 || in[0][0]%2 != 0 || !in[1].Eq(tensor.Shape{sched.StepSize}) {
 		return nil, shapeError(k, in)
 	}
 	return tensor.Shape{in[0][0] / 2}, nil
 }
 
-func (k guidanceSpread) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k guidanceSpread) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	model, step := in[0].F32(), in[1].F32()
 	scale, rescale := step[sched.AtGuidance], step[sched.AtRescale]
 	size := len(model) / 2 / shape[0]
@@ -152,7 +152,7 @@ func spread(n int, x func(int) float32) float64 {
 }
 
 func (k guidanceSpread) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	k.define(out.F32(), out.Shape, in)
+	k.Define(out.F32(), out.Shape, in)
 }
 
 func (k guidanceSpread) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
@@ -165,27 +165,27 @@ func (k guidanceSpread) Device(_ device.Kernels, out device.Arg, in []device.Arg
 // schedulerStep is Step's formulas.
 type schedulerStep struct {
 	onFloats
-	n             int
-	guided, noisy bool
+	N             int
+	Guided, Noisy bool
 }
 
 func (k schedulerStep) String() string {
-	return fmt.Sprintf("SchedulerStep{n=%d guided=%t noisy=%t}", k.n, k.guided, k.noisy)
+	return fmt.Sprintf("SchedulerStep{n=%d guided=%t noisy=%t}", k.N, k.Guided, k.Noisy)
 }
-func (k schedulerStep) arity() int       { return 3 + b2i(k.guided, k.noisy) }
+func (k schedulerStep) Arity() int       { return 3 + b2i(k.Guided, k.Noisy) }
 func (k schedulerStep) Float(i int) bool { return i != 1 }
 func (k schedulerStep) InPlace() []int   { return []int{0} }
 
-func (k schedulerStep) infer(in []tensor.Shape) (tensor.Shape, error) {
-	state, model, sides := in[0], in[1], 1+b2i(k.guided)
-	ok := len(state) == 4 && len(model) == 4 && k.n > 0 && state[0]%k.n == 0 && state[0] <= sched.MaxState*k.n && model[0] == sides*k.n &&
+func (k schedulerStep) Infer(in []tensor.Shape) (tensor.Shape, error) {
+	state, model, sides := in[0], in[1], 1+b2i(k.Guided)
+	ok := len(state) == 4 && len(model) == 4 && k.N > 0 && state[0]%k.N == 0 && state[0] <= sched.MaxState*k.N && model[0] == sides*k.N &&
 		state[1:].Eq(model[1:]) && in[2].Eq(tensor.Shape{sched.StepSize})
-	if k.guided {
-		ok = ok && in[3].Eq(tensor.Shape{k.n})
+	if k.Guided {
+		ok = ok && in[3].Eq(tensor.Shape{k.N})
 	}
-	if k.noisy {
+	if k.Noisy {
 		noise := in[len(in)-1]
-		ok = ok && len(noise) == 4 && noise[0] == k.n && noise[1:].Eq(model[1:])
+		ok = ok && len(noise) == 4 && noise[0] == k.N && noise[1:].Eq(model[1:])
 	}
 	if !ok {
 		return nil, shapeError(k, in)
@@ -193,18 +193,18 @@ func (k schedulerStep) infer(in []tensor.Shape) (tensor.Shape, error) {
 	return sameShape(in)
 }
 
-func (k schedulerStep) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k schedulerStep) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	state, model, step := in[0].F32(), in[1].F32(), in[2].F32()
-	n := len(state) / (shape[0] / k.n)
+	n := len(state) / (shape[0] / k.N)
 	output := make([]float32, n)
 	copy(output, model)
-	if k.guided {
+	if k.Guided {
 		for i, neg := range output {
-			output[i] = (neg + step[sched.AtGuidance]*(model[n+i]-neg)) * in[3].F32()[i/(n/k.n)]
+			output[i] = (neg + step[sched.AtGuidance]*(model[n+i]-neg)) * in[3].F32()[i/(n/k.N)]
 		}
 	}
 	var noise []float32
-	if k.noisy {
+	if k.Noisy {
 		noise = in[len(in)-1].F32()
 	}
 	copy(out, state)
@@ -212,18 +212,18 @@ func (k schedulerStep) define(out []float32, shape tensor.Shape, in []program.Ar
 }
 
 func (k schedulerStep) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	k.define(out.F32(), out.Shape, in)
+	k.Define(out.F32(), out.Shape, in)
 }
 
 func (k schedulerStep) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	slots := out.Shape[0] / k.n
+	slots := out.Shape[0] / k.N
 	n := out.Shape.TotalSize() / slots
-	p := &schedulerParams{state: in[0].Ptr, model: in[1].Ptr, step: in[2].Ptr, out: out.Ptr, n: int64(n), image: int64(n / k.n),
-		slots: int32(slots), sides: int32(1 + b2i(k.guided))}
-	if k.guided {
+	p := &schedulerParams{state: in[0].Ptr, model: in[1].Ptr, step: in[2].Ptr, out: out.Ptr, n: int64(n), image: int64(n / k.N),
+		slots: int32(slots), sides: int32(1 + b2i(k.Guided))}
+	if k.Guided {
 		p.spread = in[3].Ptr
 	}
-	if k.noisy {
+	if k.Noisy {
 		p.noise = in[len(in)-1].Ptr
 	}
 	return []device.Kernel{launch("scheduler_step", in[1].DType, p, blocks(n), 256, 0)}, nil
@@ -235,18 +235,18 @@ type nonFinite struct{ onFloats }
 const flags = 64
 
 func (k nonFinite) String() string   { return "NonFinite{}" }
-func (k nonFinite) arity() int       { return 2 }
-func (k nonFinite) rank() int        { return 2 }
+func (k nonFinite) Arity() int       { return 2 }
+func (k nonFinite) Rank() int        { return 2 }
 func (k nonFinite) Float(i int) bool { return i == 1 }
 
-func (k nonFinite) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k nonFinite) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	if len(in[0]) != 4 || len(in[1]) != 4 {
 		return nil, shapeError(k, in)
 	}
 	return tensor.Shape{2, flags}, nil
 }
 
-func (k nonFinite) define(out []float32, _ tensor.Shape, in []program.Arg) {
+func (k nonFinite) Define(out []float32, _ tensor.Shape, in []program.Arg) {
 	for j, a := range in {
 		for i, v := range a.F32() {
 			if v-v != 0 {
@@ -258,7 +258,7 @@ func (k nonFinite) define(out []float32, _ tensor.Shape, in []program.Arg) {
 
 func (k nonFinite) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	clear(out.F32())
-	k.define(out.F32(), out.Shape, in)
+	k.Define(out.F32(), out.Shape, in)
 }
 
 func (k nonFinite) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {

@@ -24,49 +24,49 @@ type deviceShape struct {
 // deviceShapes are products, convolutions and attention as SD 1.5 at 512 and SDXL at 1024 pixels have them, with
 // guidance, and attention of transformers.
 var deviceShapes = []deviceShape{
-	{"sd15 to_q 64x64", linear{bias: true}, shapes("8192 320", "320 320", "320")},
-	{"sd15 ff 64x64", linear{bias: true, act: geglu}, shapes("8192 320", "2560 320", "2560")},
-	{"sd15 ff out 32x32", linear{bias: true}, shapes("2048 2560", "640 2560", "640")},
-	{"sdxl ff 32x32", linear{bias: true, act: geglu}, shapes("2048 1280", "10240 1280", "10240")},
-	{"sdxl ff out 32x32", linear{bias: true}, shapes("2048 5120", "1280 5120", "1280")},
+	{"sd15 to_q 64x64", linear{Bias: true}, shapes("8192 320", "320 320", "320")},
+	{"sd15 ff 64x64", linear{Bias: true, Act: GEGLU}, shapes("8192 320", "2560 320", "2560")},
+	{"sd15 ff out 32x32", linear{Bias: true}, shapes("2048 2560", "640 2560", "640")},
+	{"sdxl ff 32x32", linear{Bias: true, Act: GEGLU}, shapes("2048 1280", "10240 1280", "10240")},
+	{"sdxl ff out 32x32", linear{Bias: true}, shapes("2048 5120", "1280 5120", "1280")},
 	{"sdxl to_q 32x32", linear{}, shapes("2048 1280", "1280 1280")},
-	{"sdxl to_q 64x64", linear{bias: true}, shapes("8192 640", "640 640", "640")},
-	{"sd15 conv 64x64", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 64 64 320", "320 320 3 3", "320")},
-	{"sd15 conv 32x32", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 32 32 640", "640 640 3 3", "640")},
-	{"sd15 conv 16x16", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 16 16 1280", "1280 1280 3 3", "1280")},
-	{"sd15 conv 8x8", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 8 8 1280", "1280 1280 3 3", "1280")},
-	{"sdxl conv 128x128", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 128 128 320", "320 320 3 3", "320")},
-	{"sdxl conv 32x32", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("2 32 32 1280", "1280 1280 3 3", "1280")},
-	{"vae conv 512x512", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 512 512 256", "256 256 3 3", "256")},
-	{"sd15 attention 64x64", attention{heads: 8}, shapes("2 4096 320", "2 4096 320", "2 4096 320")},
-	{"sdxl attention 64x64", attention{heads: 10}, shapes("2 4096 640", "2 4096 640", "2 4096 640")},
-	{"sdxl attention 32x32", attention{heads: 20}, shapes("2 1024 1280", "2 1024 1280", "2 1024 1280")},
-	{"vae attention 64x64", attention{heads: 1}, shapes("1 4096 512", "1 4096 512", "1 4096 512")},
-	{"flux attention 1024 pixels", attention{heads: 24}, shapes("1 4608 3072", "1 4608 3072", "1 4608 3072")},
-	{"qwen3 attention 512 tokens", attention{heads: 32, kvHeads: 8, causal: true},
+	{"sdxl to_q 64x64", linear{Bias: true}, shapes("8192 640", "640 640", "640")},
+	{"sd15 conv 64x64", conv{Stride: 1, Up: 1, Pad: padding{1, 1, 1, 1}}, shapes("2 64 64 320", "320 320 3 3", "320")},
+	{"sd15 conv 32x32", conv{Stride: 1, Up: 1, Pad: padding{1, 1, 1, 1}}, shapes("2 32 32 640", "640 640 3 3", "640")},
+	{"sd15 conv 16x16", conv{Stride: 1, Up: 1, Pad: padding{1, 1, 1, 1}}, shapes("2 16 16 1280", "1280 1280 3 3", "1280")},
+	{"sd15 conv 8x8", conv{Stride: 1, Up: 1, Pad: padding{1, 1, 1, 1}}, shapes("2 8 8 1280", "1280 1280 3 3", "1280")},
+	{"sdxl conv 128x128", conv{Stride: 1, Up: 1, Pad: padding{1, 1, 1, 1}}, shapes("2 128 128 320", "320 320 3 3", "320")},
+	{"sdxl conv 32x32", conv{Stride: 1, Up: 1, Pad: padding{1, 1, 1, 1}}, shapes("2 32 32 1280", "1280 1280 3 3", "1280")},
+	{"vae conv 512x512", conv{Stride: 1, Up: 1, Pad: padding{1, 1, 1, 1}}, shapes("1 512 512 256", "256 256 3 3", "256")},
+	{"sd15 attention 64x64", attention{Heads: 8}, shapes("2 4096 320", "2 4096 320", "2 4096 320")},
+	{"sdxl attention 64x64", attention{Heads: 10}, shapes("2 4096 640", "2 4096 640", "2 4096 640")},
+	{"sdxl attention 32x32", attention{Heads: 20}, shapes("2 1024 1280", "2 1024 1280", "2 1024 1280")},
+	{"vae attention 64x64", attention{Heads: 1}, shapes("1 4096 512", "1 4096 512", "1 4096 512")},
+	{"flux attention 1024 pixels", attention{Heads: 24}, shapes("1 4608 3072", "1 4608 3072", "1 4608 3072")},
+	{"qwen3 attention 512 tokens", attention{Heads: 32, KVHeads: 8, Causal: true},
 		shapes("1 512 4096", "1 512 1024", "1 512 1024")},
-	{"t5 attention 512 tokens", attention{heads: 64, scale: 1, bias: true},
+	{"t5 attention 512 tokens", attention{Heads: 64, Scale: 1, Bias: true},
 		shapes("1 512 4096", "1 512 4096", "1 512 4096", "64 512 512")},
-	{"depthwise conv 64x64", convOf(window{kernel: Square(3), pad: padding{1, 1, 1, 1}}, 640),
+	{"depthwise conv 64x64", convOf(window{Kernel: Square(3), Pad: padding{1, 1, 1, 1}}, 640),
 		shapes("2 64 64 640", "640 1 3 3", "640")},
-	{"conv with a dilation 64x64", convOf(window{kernel: Square(3), dilation: Square(2), pad: padding{2, 2, 2, 2}}, 1),
+	{"conv with a dilation 64x64", convOf(window{Kernel: Square(3), Dilation: Square(2), Pad: padding{2, 2, 2, 2}}, 1),
 		shapes("2 64 64 320", "320 320 3 3", "320")},
-	{"sd15 group norm 64x64", groupNorm{groups: 32, eps: 1e-5, silu: true}, shapes("2 64 64 320", "320", "320")},
-	{"vae group norm 512x512", groupNorm{groups: 32, eps: 1e-6, silu: true}, shapes("1 512 512 256", "256", "256")},
-	{"sdxl layer norm 32x32", layerNorm{eps: 1e-5}, shapes("2 1024 1280", "1280", "1280")},
+	{"sd15 group norm 64x64", groupNorm{Groups: 32, Eps: 1e-5, SiLU: true}, shapes("2 64 64 320", "320", "320")},
+	{"vae group norm 512x512", groupNorm{Groups: 32, Eps: 1e-6, SiLU: true}, shapes("1 512 512 256", "256", "256")},
+	{"sdxl layer norm 32x32", layerNorm{Eps: 1e-5}, shapes("2 1024 1280", "1280", "1280")},
 
 	// The blocks of Z-Image at 1024 pixels.
-	{"z-image modulate", modulate{scale: 2, shift: NoPart}, shapes("1 4096 3840", "1 15360")},
-	{"z-image add gated", addGated{gate: 1}, shapes("1 4096 3840", "1 4096 3840", "1 15360")},
-	{"z-image rms norm", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("1 4096 3840", "3840")},
-	{"z-image rms norm of heads", rmsNorm{heads: 30, eps: 1e-5, weight: true}, shapes("1 4096 3840", "128")},
-	{"z-image rotary", rotary{heads: 30}, shapes("1 4096 3840", "4096 64", "4096 64")},
-	{"z-image rotary of halves", rotary{heads: 30, halves: true}, shapes("1 4096 3840", "4096 64", "4096 64")},
-	{"z-image gated", gated{act: silu}, shapes("1 4096 10240", "1 4096 10240")},
-	{"flux gelu by tanh", activate{act: geluTanh}, shapes("1 4096 12288")},
-	{"flux.2 swiglu", gatedHalves{act: silu, gateFirst: true}, shapes("1 4096 18432")},
-	{"permute of heads", permute{dims: 4, order: [8]int{0, 2, 1, 3}}, shapes("1 4096 30 128")},
-	{"permute to channels first", permute{dims: 3, order: [8]int{0, 2, 1}}, shapes("1 4096 3840")},
+	{"z-image modulate", modulate{Scale: 2, Shift: NoPart}, shapes("1 4096 3840", "1 15360")},
+	{"z-image add gated", addGated{Gate: 1}, shapes("1 4096 3840", "1 4096 3840", "1 15360")},
+	{"z-image rms norm", rmsNorm{Heads: 1, Eps: 1e-5, Weight: true}, shapes("1 4096 3840", "3840")},
+	{"z-image rms norm of heads", rmsNorm{Heads: 30, Eps: 1e-5, Weight: true}, shapes("1 4096 3840", "128")},
+	{"z-image rotary", rotary{Heads: 30}, shapes("1 4096 3840", "4096 64", "4096 64")},
+	{"z-image rotary of halves", rotary{Heads: 30, Halves: true}, shapes("1 4096 3840", "4096 64", "4096 64")},
+	{"z-image gated", gated{Act: SiLU}, shapes("1 4096 10240", "1 4096 10240")},
+	{"flux gelu by tanh", activate{Act: GELUTanh}, shapes("1 4096 12288")},
+	{"flux.2 swiglu", gatedHalves{Act: SiLU, GateFirst: true}, shapes("1 4096 18432")},
+	{"permute of heads", permute{Dims: 4, Order: [8]int{0, 2, 1, 3}}, shapes("1 4096 30 128")},
+	{"permute to channels first", permute{Dims: 3, Order: [8]int{0, 2, 1}}, shapes("1 4096 3840")},
 }
 
 // benchDevice opens a GPU. Arguments are noise: a GPU takes less power for zeros, and is faster.
@@ -90,7 +90,7 @@ func (r *deviceRun) time(b *testing.B, k kind, s []tensor.Shape, of func(out dev
 		in = append(in, r.put(program.Arg{Shape: s[i], DType: dtype.F32, Data: program.Bytes(v.Data().([]float32))}, t))
 		bytes += s[i].TotalSize() * t.Size()
 	}
-	shape, err := k.infer(s)
+	shape, err := k.Infer(s)
 	r.must(err)
 	out := device.Arg{Shape: shape, DType: dtype.F16, Ptr: r.alloc(2 * shape.TotalSize())}
 	bytes += 2 * shape.TotalSize()
@@ -172,9 +172,9 @@ func benchmarked(b *testing.B) []deviceShape {
 	}
 	var all []deviceShape
 	for _, l := range list {
-		s := deviceShape{name: l.Name, kind: linear{bias: true}, in: shapes(l.In...)}
+		s := deviceShape{name: l.Name, kind: linear{Bias: true}, in: shapes(l.In...)}
 		if p := l.Padding; !l.Linear {
-			s.kind = conv{stride: l.Stride, up: 1, pad: padding{p, p, p, p}}
+			s.kind = conv{Stride: l.Stride, Up: 1, Pad: padding{p, p, p, p}}
 		}
 		all = append(all, s)
 	}
@@ -193,7 +193,7 @@ func BenchmarkDeviceTiles(b *testing.B) {
 		if !ok {
 			continue
 		}
-		shape, err := k.infer(c.in)
+		shape, err := k.Infer(c.in)
 		if err != nil {
 			b.Fatal(err)
 		}

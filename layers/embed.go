@@ -20,8 +20,8 @@ import (
 type embed struct{ plain }
 
 func (k embed) String() string { return "Embed{}" }
-func (k embed) arity() int     { return 3 }
-func (k embed) rank() int      { return 3 }
+func (k embed) Arity() int     { return 3 }
+func (k embed) Rank() int      { return 3 }
 
 func (k embed) Layout(i int) program.Layout {
 	if i > 0 {
@@ -30,7 +30,7 @@ func (k embed) Layout(i int) program.Layout {
 	return program.Plain
 }
 
-func (k embed) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k embed) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	ids, tok, pos := in[0], in[1], in[2]
 	if len(ids) != 2 || len(tok) != 2 || len(pos) != 2 || tok[1] != pos[1] || ids[1] > pos[0] {
 		return nil, shapeError(k, in)
@@ -46,7 +46,7 @@ func (k embed) Below(i int, in []tensor.Shape) int {
 	return 0
 }
 
-func (k embed) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k embed) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	s, c := shape[1], shape[2]
 	size := in[1].DType.Size() * c
 	at := make([]float32, c)
@@ -61,7 +61,7 @@ func (k embed) define(out []float32, shape tensor.Shape, in []program.Arg) {
 }
 
 func (k embed) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	k.define(out.F32(), out.Shape, in)
+	k.Define(out.F32(), out.Shape, in)
 }
 
 func (k embed) DeviceLayout(i int) program.Layout {
@@ -83,10 +83,10 @@ func (k embed) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ devic
 type pick struct{ plain }
 
 func (k pick) String() string { return "Pick{}" }
-func (k pick) arity() int     { return 2 }
-func (k pick) rank() int      { return 2 }
+func (k pick) Arity() int     { return 2 }
+func (k pick) Rank() int      { return 2 }
 
-func (k pick) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k pick) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
 	if len(x) != 3 || !in[1].Eq(tensor.Shape{x[0]}) {
 		return nil, shapeError(k, in)
@@ -102,7 +102,7 @@ func (k pick) Below(i int, in []tensor.Shape) int {
 	return 0
 }
 
-func (k pick) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k pick) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	c, s := shape[1], in[0].Shape[1]
 	for b, i := range in[1].I32() {
 		copy(out[b*c:][:c], in[0].F32()[b*s*c:][:s*c][int(i)*c:])
@@ -110,11 +110,11 @@ func (k pick) define(out []float32, shape tensor.Shape, in []program.Arg) {
 }
 
 func (k pick) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	k.define(out.F32(), out.Shape, in)
+	k.Define(out.F32(), out.Shape, in)
 }
 
 func (k pick) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return elementwise("pick", out, in, func(p *elementwiseParams) { p.other = int32(in[0].Shape[1]) })
+	return elementwise("pick", out, in, func(p *elementwiseParams) { p.Other = int32(in[0].Shape[1]) })
 }
 
 // timesteps is the sinusoidal embedding of diffusers' get_timestep_embedding (Ho et al. 2020): half the
@@ -124,27 +124,27 @@ func (k pick) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device
 //	result [B N*dim]
 type timesteps struct {
 	plain
-	dim   int
-	flip  bool // flip_sin_to_cos: cosines first
-	shift float32
+	Dim   int
+	Flip  bool // flip_sin_to_cos: cosines first
+	Shift float32
 }
 
 func (k timesteps) String() string {
-	return fmt.Sprintf("Timesteps{dim=%d flip=%t shift=%g}", k.dim, k.flip, k.shift)
+	return fmt.Sprintf("Timesteps{dim=%d flip=%t shift=%g}", k.Dim, k.Flip, k.Shift)
 }
-func (k timesteps) arity() int { return 1 }
+func (k timesteps) Arity() int { return 1 }
 
-func (k timesteps) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if len(in[0]) != 2 || k.dim < 2 || k.dim%2 != 0 {
+func (k timesteps) Infer(in []tensor.Shape) (tensor.Shape, error) {
+	if len(in[0]) != 2 || k.Dim < 2 || k.Dim%2 != 0 {
 		return nil, shapeError(k, in)
 	}
-	return tensor.Shape{in[0][0], in[0][1] * k.dim}, nil
+	return tensor.Shape{in[0][0], in[0][1] * k.Dim}, nil
 }
 
-func (k timesteps) define(out []float32, _ tensor.Shape, in []program.Arg) {
-	half := k.dim / 2
+func (k timesteps) Define(out []float32, _ tensor.Shape, in []program.Arg) {
+	half := k.Dim / 2
 	sin, cos := 0, half
-	if k.flip {
+	if k.Flip {
 		sin, cos = half, 0
 	}
 	// The exponent and the product are rounded to float32 as torch does: at t near 1000 a rounding of the
@@ -152,21 +152,21 @@ func (k timesteps) define(out []float32, _ tensor.Shape, in []program.Arg) {
 	scale := float32(-math.Log(10000))
 	for i, t := range in[0].F32() {
 		for j := range half {
-			freq := float32(math.Exp(float64(scale * float32(j) / (float32(half) - k.shift))))
+			freq := float32(math.Exp(float64(scale * float32(j) / (float32(half) - k.Shift))))
 			s, c := math.Sincos(float64(t * freq))
-			out[i*k.dim+sin+j] = float32(s)
-			out[i*k.dim+cos+j] = float32(c)
+			out[i*k.Dim+sin+j] = float32(s)
+			out[i*k.Dim+cos+j] = float32(c)
 		}
 	}
 }
 
 func (k timesteps) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	k.define(out.F32(), out.Shape, in)
+	k.Define(out.F32(), out.Shape, in)
 }
 
 // Float: numbers near 1000 lose too much in 16 bits.
 func (k timesteps) Float(i int) bool { return i == 0 }
 
 func (k timesteps) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return elementwise("timesteps", out, in, func(p *elementwiseParams) { p.channels, p.flip, p.shift = int32(k.dim), int32(b2i(k.flip)), k.shift })
+	return elementwise("timesteps", out, in, func(p *elementwiseParams) { p.Channels, p.Flip, p.Shift = int32(k.Dim), int32(b2i(k.Flip)), k.Shift })
 }

@@ -86,7 +86,7 @@ func (f Flow) linear(name string, out int, bias bool) Flow {
 		if bias {
 			args = append(args, s.Weight("bias", out))
 		}
-		return apply(s, linear{bias: bias}, args...)
+		return apply(s, linear{Bias: bias}, args...)
 	})
 }
 
@@ -95,7 +95,7 @@ func (f Flow) linear(name string, out int, bias bool) Flow {
 //	x      [B H W In]
 //	result [B H W out]
 func (f Flow) Pointwise(name string, out int) Flow {
-	return f.conv(name, out, 1, conv{stride: 1, up: 1})
+	return f.conv(name, out, 1, conv{Stride: 1, Up: 1})
 }
 
 // Conv is torch's Conv2d with stride 1 and the padding that keeps the size: weights name.weight
@@ -105,7 +105,7 @@ func (f Flow) Pointwise(name string, out int) Flow {
 //	result [B H W out]
 func (f Flow) Conv(name string, out, size int) Flow {
 	p := size / 2
-	return f.conv(name, out, size, conv{stride: 1, up: 1, pad: padding{p, p, p, p}})
+	return f.conv(name, out, size, conv{Stride: 1, Up: 1, Pad: padding{p, p, p, p}})
 }
 
 // ConvDown is a 3x3 Conv with stride 2. pad is the padding of the first rows and columns: 1, as UNets have
@@ -114,7 +114,7 @@ func (f Flow) Conv(name string, out, size int) Flow {
 //	x      [B H W In]
 //	result [B H/2 W/2 out]
 func (f Flow) ConvDown(name string, out, pad int) Flow {
-	return f.conv(name, out, 3, conv{stride: 2, up: 1, pad: padding{pad, pad, 1, 1}})
+	return f.conv(name, out, 3, conv{Stride: 2, Up: 1, Pad: padding{pad, pad, 1, 1}})
 }
 
 func (f Flow) conv(name string, out, size int, k conv) Flow {
@@ -128,19 +128,19 @@ func (f Flow) conv(name string, out, size int, k conv) Flow {
 //
 //	x, result [B ... C]
 func (f Flow) GroupNorm(name string, groups int, eps float32) Flow {
-	return f.norm(name, groupNorm{groups: groups, eps: eps})
+	return f.norm(name, groupNorm{Groups: groups, Eps: eps})
 }
 
 // LayerNorm is torch's LayerNorm over the last dimension.
 //
 //	x, result [... C]
-func (f Flow) LayerNorm(name string, eps float32) Flow { return f.norm(name, layerNorm{eps: eps}) }
+func (f Flow) LayerNorm(name string, eps float32) Flow { return f.norm(name, layerNorm{Eps: eps}) }
 
 // LayerNormNoWeight is LayerNorm without name.weight and name.bias: torch's with elementwise_affine=False.
 //
 //	x, result [... C]
 func (f Flow) LayerNormNoWeight(name string, eps float32) Flow {
-	return f.apply(name, layerNorm{eps: eps, bare: true})
+	return f.apply(name, layerNorm{Eps: eps, Bare: true})
 }
 
 func (f Flow) norm(name string, k kind) Flow {
@@ -151,28 +151,28 @@ func (f Flow) norm(name string, k kind) Flow {
 }
 
 // SiLU is x sigmoid(x).
-func (f Flow) SiLU() Flow { return f.apply("nonlinearity", activate{act: silu}) }
+func (f Flow) SiLU() Flow { return f.apply("nonlinearity", activate{Act: SiLU}) }
 
 // GEGLU is the first half of the last dimension times the GELU of the second.
 //
 //	x      [... 2C]
 //	result [... C]
-func (f Flow) GEGLU() Flow { return f.apply("geglu", activate{act: geglu}) }
+func (f Flow) GEGLU() Flow { return f.apply("geglu", activate{Act: GEGLU}) }
 
 // GELU is x Phi(x), Phi being the normal distribution's function, computed by erf.
-func (f Flow) GELU() Flow { return f.apply("act", activate{act: gelu}) }
+func (f Flow) GELU() Flow { return f.apply("act", activate{Act: GELU}) }
 
 // GELUTanh is the approximation of GELU by tanh: torch's approximate="tanh", diffusers' "gelu-approximate".
-func (f Flow) GELUTanh() Flow { return f.apply("act", activate{act: geluTanh}) }
+func (f Flow) GELUTanh() Flow { return f.apply("act", activate{Act: GELUTanh}) }
 
 // QuickGELU is the approximation x sigmoid(1.702 x), as CLIP's.
-func (f Flow) QuickGELU() Flow { return f.apply("act", activate{act: quickGELU}) }
+func (f Flow) QuickGELU() Flow { return f.apply("act", activate{Act: QuickGELU}) }
 
 // ReLU is max(x, 0).
-func (f Flow) ReLU() Flow { return f.apply("act", activate{act: relu}) }
+func (f Flow) ReLU() Flow { return f.apply("act", activate{Act: ReLU}) }
 
 // Tanh is the hyperbolic tangent, which bounds gates.
-func (f Flow) Tanh() Flow { return f.apply("act", activate{act: tanh}) }
+func (f Flow) Tanh() Flow { return f.apply("act", activate{Act: Tanh}) }
 
 // Activation applies a function by the name transformers' and diffusers' configs use.
 func (f Flow) Activation(name string) Flow {
@@ -180,7 +180,7 @@ func (f Flow) Activation(name string) Flow {
 	if err != nil && f.err == nil {
 		f.err = stack.With(fmt.Errorf("%s: %w", f.s.Name(), err))
 	}
-	return f.apply("act", activate{act: act})
+	return f.apply("act", activate{Act: act})
 }
 
 // Add adds the result of another flow.
@@ -230,7 +230,7 @@ func (f Flow) Attention(k, v Flow, heads int, causal bool) Flow {
 			f.err = o.err
 		}
 	}
-	return f.apply("attention", attention{heads: heads, causal: causal}, k.n, v.n)
+	return f.apply("attention", attention{Heads: heads, Causal: causal}, k.n, v.n)
 }
 
 // Upsample repeats pixels: twice the height and width.
@@ -244,7 +244,7 @@ func (f Flow) Upsample() Flow { return f.apply("upsample", upsample{}) }
 //	x      [B H W C]
 //	result [B h w C]   h is 2H or 2H-1, w likewise
 func (f Flow) UpsampleTo(h, w int) Flow {
-	return f.apply("upsample", upsample{oddHeight: h%2 == 1, oddWidth: w%2 == 1})
+	return f.apply("upsample", upsample{OddHeight: h%2 == 1, OddWidth: w%2 == 1})
 }
 
 // Embed looks up token_embedding.weight [vocab c] and adds position_embedding.weight [positions c].
@@ -270,5 +270,5 @@ func (f Flow) Pick(index *G.Node) Flow { return f.apply("pick", pick{}, index) }
 //	x      [B N]
 //	result [B N*dim]
 func (f Flow) Timesteps(dim int, flipSinToCos bool, freqShift float32) Flow {
-	return f.apply("time_proj", timesteps{dim: dim, flip: flipSinToCos, shift: freqShift})
+	return f.apply("time_proj", timesteps{Dim: dim, Flip: flipSinToCos, Shift: freqShift})
 }

@@ -14,14 +14,14 @@ import (
 //	gate, value, result  [... C]
 type gated struct {
 	plain
-	act activation
+	Act activation
 }
 
-func (k gated) String() string { return fmt.Sprintf("Gated{%v}", k.act) }
-func (k gated) arity() int     { return 2 }
+func (k gated) String() string { return fmt.Sprintf("Gated{%v}", k.Act) }
+func (k gated) Arity() int     { return 2 }
 func (k gated) InPlace() []int { return []int{0, 1} }
 
-func (k gated) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k gated) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	if len(in[0]) == 0 {
 		return nil, wrongShape(k, "gate", in[0], "[... C]")
 	}
@@ -31,19 +31,19 @@ func (k gated) infer(in []tensor.Shape) (tensor.Shape, error) {
 	return sameShape(in)
 }
 
-func (k gated) define(out []float32, _ tensor.Shape, in []program.Arg) {
-	k.act.define(out, in[0].F32())
+func (k gated) Define(out []float32, _ tensor.Shape, in []program.Arg) {
+	k.Act.Define(out, in[0].F32())
 	for i, v := range in[1].F32() {
 		out[i] *= v
 	}
 }
 
 func (k gated) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	p.Gated(out.F32(), in[0].F32(), in[1].F32(), cpu.Activation(k.act))
+	p.Gated(out.F32(), in[0].F32(), in[1].F32(), cpu.Activation(k.Act))
 }
 
 func (k gated) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return pointwise("gated", out, func(p *pointwiseParams) { p.a, p.b, p.act = in[0].Ptr, in[1].Ptr, int32(k.act) })
+	return pointwise("gated", out, func(p *pointwiseParams) { p.a, p.b, p.act = in[0].Ptr, in[1].Ptr, int32(k.Act) })
 }
 
 // gatedHalves is gated of the halves of the last dimension: the second is the gate, or the first if gateFirst.
@@ -52,16 +52,16 @@ func (k gated) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ devic
 //	result  [... C]
 type gatedHalves struct {
 	plain
-	act       activation
-	gateFirst bool
+	Act       activation
+	GateFirst bool
 }
 
 func (k gatedHalves) String() string {
-	return fmt.Sprintf("GatedHalves{%v gateFirst=%t}", k.act, k.gateFirst)
+	return fmt.Sprintf("GatedHalves{%v gateFirst=%t}", k.Act, k.GateFirst)
 }
-func (k gatedHalves) arity() int { return 1 }
+func (k gatedHalves) Arity() int { return 1 }
 
-func (k gatedHalves) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k gatedHalves) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	if len(in[0]) == 0 || last(in[0])%2 != 0 {
 		return nil, wrongShape(k, "x", in[0], "[... 2C]: two halves")
 	}
@@ -70,15 +70,15 @@ func (k gatedHalves) infer(in []tensor.Shape) (tensor.Shape, error) {
 	return out, nil
 }
 
-func (k gatedHalves) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k gatedHalves) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, c := in[0].F32(), last(shape)
 	for r := range rows(shape) {
 		value, gate := x[2*r*c:][:c], x[(2*r+1)*c:][:c]
-		if k.gateFirst {
+		if k.GateFirst {
 			value, gate = gate, value
 		}
 		row := out[r*c:][:c]
-		k.act.define(row, gate)
+		k.Act.Define(row, gate)
 		for i, v := range value {
 			row[i] *= v
 		}
@@ -86,13 +86,13 @@ func (k gatedHalves) define(out []float32, shape tensor.Shape, in []program.Arg)
 }
 
 func (k gatedHalves) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	p.GatedHalves(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), cpu.Activation(k.act), k.gateFirst)
+	p.GatedHalves(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), cpu.Activation(k.Act), k.GateFirst)
 }
 
 func (k gatedHalves) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	return pointwise("gated", out, func(p *pointwiseParams) {
-		p.a, p.b, p.act, p.vectors, p.bStride = in[0].Ptr, in[0].Ptr, int32(k.act), 1, 2*p.channels
-		if k.gateFirst {
+		p.a, p.b, p.act, p.vectors, p.bStride = in[0].Ptr, in[0].Ptr, int32(k.Act), 1, 2*p.channels
+		if k.GateFirst {
 			p.bAt = p.channels
 		} else {
 			p.cAt = p.channels
@@ -104,7 +104,7 @@ func (k gatedHalves) Device(_ device.Kernels, out device.Arg, in []device.Arg, _
 //
 //	x       [... 2C]
 //	result  [... C]
-func (f Flow) SwiGLU() Flow { return f.apply("swiglu", gatedHalves{act: silu}) }
+func (f Flow) SwiGLU() Flow { return f.apply("swiglu", gatedHalves{Act: SiLU}) }
 
 // SwiGLUGateFirst is the SiLU of the first half times the second, as FLUX.2 has them, and Llama's and Z-Image's w1 and
 // w3 if they are one product. For two products there is Gated.
@@ -112,7 +112,7 @@ func (f Flow) SwiGLU() Flow { return f.apply("swiglu", gatedHalves{act: silu}) }
 //	x       [... 2C]
 //	result  [... C]
 func (f Flow) SwiGLUGateFirst() Flow {
-	return f.apply("swiglu", gatedHalves{act: silu, gateFirst: true})
+	return f.apply("swiglu", gatedHalves{Act: SiLU, GateFirst: true})
 }
 
 // Gated applies the function that Activation knows by that name, and multiplies by value. "silu" of w1 x with the value
@@ -124,5 +124,5 @@ func (f Flow) Gated(name string, value Flow) Flow {
 	if err != nil && f.err == nil {
 		f.err = fmt.Errorf("%s: %w", f.s.Name(), err)
 	}
-	return f.join("gated", gated{act: act}, value)
+	return f.join("gated", gated{Act: act}, value)
 }

@@ -41,20 +41,20 @@ func (c layerCase) kind(t *testing.T) kind {
 	pools := PoolConfig{Kernel: pair(c.Kernel), Stride: pair(c.Stride), Dilation: pair(c.Dilation), Pad: pad}
 	switch c.Op {
 	case "attention":
-		return attention{heads: c.Heads, kvHeads: c.KVHeads, scale: c.Scale, causal: c.Causal, bias: c.Bias,
-			lengths: c.Lengths != nil}
+		return attention{Heads: c.Heads, KVHeads: c.KVHeads, Scale: c.Scale, Causal: c.Causal, Bias: c.Bias,
+			Lengths: c.Lengths != nil}
 	case "conv":
 		w := c.In[1]
 		kernel := HW{w[len(w)-2], w[len(w)-1]}
 		if len(w) == 3 {
 			kernel.H = 1
 		}
-		return convWindow{groups: max(1, c.Groups), bias: len(c.In) == 3,
+		return convWindow{Groups: max(1, c.Groups), Bias: len(c.In) == 3,
 			window: window{kernel, pair(c.Stride).or(Square(1)), pair(c.Dilation).or(Square(1)), pad.padding()}}
 	case "max", "average":
-		return pool{average: c.Op == "average", window: pools.window(c.In[0])}
+		return pool{Average: c.Op == "average", window: pools.window(c.In[0])}
 	case "adaptive":
-		return adaptiveAverage{h: c.Kernel[0], w: c.Kernel[1]}
+		return adaptiveAverage{H: c.Kernel[0], W: c.Kernel[1]}
 	}
 	t.Fatalf("no op %q", c.Op)
 	return nil

@@ -1,6 +1,8 @@
 package layers
 
-import "testing"
+import (
+	"testing"
+)
 
 // The tiles that products of SD 1.5 and SDXL take on the 132 processors of an H100.
 func TestHopperTiles(t *testing.T) {

@@ -20,20 +20,20 @@ func launch[P any](name string, t dtype.Type, p *P, grid, block, shared int) dev
 
 // elementwiseParams is ElementwiseParams of elementwise.cu.
 type elementwiseParams struct {
-	a, b, c, out       device.Ptr
-	n, image           int64
-	channels, other    int32
-	height, width, act int32
-	flip               int32
-	shift              float32
+	A, B, C, Out       device.Ptr
+	N, Image           int64
+	Channels, Other    int32
+	Height, Width, Act int32
+	Flip               int32
+	Shift              float32
 	_                  int32
 }
 
 // elementwise launches a kernel of elementwise.cu over the elements of out.
 func elementwise(name string, out device.Arg, in []device.Arg, set func(p *elementwiseParams)) ([]device.Kernel, error) {
 	s := out.Shape
-	p := &elementwiseParams{out: out.Ptr, n: int64(s.TotalSize()), image: int64(s.TotalSize() / s[0]), channels: int32(last(s))}
-	for i, ptr := range []*device.Ptr{&p.a, &p.b, &p.c} {
+	p := &elementwiseParams{Out: out.Ptr, N: int64(s.TotalSize()), Image: int64(s.TotalSize() / s[0]), Channels: int32(last(s))}
+	for i, ptr := range []*device.Ptr{&p.A, &p.B, &p.C} {
 		if i < len(in) {
 			*ptr = in[i].Ptr
 		}

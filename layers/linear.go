@@ -18,33 +18,33 @@ import (
 //	result   [... Out]      Out/2 if act is GEGLU
 type linear struct {
 	plain
-	bias, residual bool
-	act            activation
+	Bias, Residual bool
+	Act            activation
 }
 
 func (k linear) String() string {
-	return fmt.Sprintf("Linear{bias=%t residual=%t act=%v}", k.bias, k.residual, k.act)
+	return fmt.Sprintf("Linear{bias=%t residual=%t act=%v}", k.Bias, k.Residual, k.Act)
 }
 
-func (k linear) arity() int { return 2 + b2i(k.bias, k.residual) }
+func (k linear) Arity() int { return 2 + b2i(k.Bias, k.Residual) }
 
-func (k linear) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k linear) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x, w := in[0], in[1]
-	if len(x) < 2 || len(w) != 2 || last(x) != w[1] || k.bias && !in[2].Eq(tensor.Shape{w[0]}) {
+	if len(x) < 2 || len(w) != 2 || last(x) != w[1] || k.Bias && !in[2].Eq(tensor.Shape{w[0]}) {
 		return nil, shapeError(k, in)
 	}
 	out := x.Clone()
 	out[len(out)-1] = w[0]
-	if k.act == geglu {
+	if k.Act == GEGLU {
 		out[len(out)-1] = w[0] / 2
 	}
-	if k.residual && !in[len(in)-1].Eq(out) {
+	if k.Residual && !in[len(in)-1].Eq(out) {
 		return nil, shapeError(k, in)
 	}
 	return out, nil
 }
 
-func (k linear) define(out []float32, _ tensor.Shape, in []program.Arg) {
+func (k linear) Define(out []float32, _ tensor.Shape, in []program.Arg) {
 	x, w := in[0].F32(), in[1].F32()
 	n, kk := in[1].Shape[0], in[1].Shape[1]
 	y := make([]float32, n)
@@ -55,14 +55,14 @@ func (k linear) define(out []float32, _ tensor.Shape, in []program.Arg) {
 			for i := range kk {
 				sum += float64(x[r*kk+i]) * float64(w[j*kk+i])
 			}
-			if k.bias {
+			if k.Bias {
 				sum += float64(in[2].F32()[j])
 			}
 			y[j] = float32(sum)
 		}
 		row := out[r*wide:][:wide]
-		k.act.define(row, y)
-		if k.residual {
+		k.Act.Define(row, y)
+		if k.Residual {
 			for j, v := range in[len(in)-1].F32()[r*wide:][:wide] {
 				row[j] += v
 			}
@@ -78,11 +78,11 @@ func (k linear) Layout(i int) program.Layout {
 }
 
 func (k linear) epilogue(in []program.Arg) cpu.Epilogue {
-	ep := cpu.Epilogue{Act: cpu.Activation(k.act)}
-	if k.bias {
+	ep := cpu.Epilogue{Act: cpu.Activation(k.Act)}
+	if k.Bias {
 		ep.Bias = in[2].F32()
 	}
-	if k.residual {
+	if k.Residual {
 		ep.Residual = in[len(in)-1].F32()
 	}
 	return ep
@@ -99,15 +99,15 @@ func (k linear) DeviceLayout(i int) program.Layout {
 	return program.Plain
 }
 
-func (k linear) Float(i int) bool { return k.bias && i == 2 }
+func (k linear) Float(i int) bool { return k.Bias && i == 2 }
 
 func (k linear) params(out device.Arg, in []device.Arg) *gemmParams {
-	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, out: out.Ptr, act: int32(k.act),
+	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, out: out.Ptr, act: int32(k.Act),
 		m: int32(rows(in[0].Shape)), n: int32(in[1].Shape[0]), k: int32(in[1].Shape[1])}
-	if k.bias {
+	if k.Bias {
 		p.bias = in[2].Ptr
 	}
-	if k.residual {
+	if k.Residual {
 		p.residual = in[len(in)-1].Ptr
 	}
 	return p
@@ -128,22 +128,22 @@ func (k linear) FLOPs(_ tensor.Shape, in []tensor.Shape) int64 {
 }
 
 func (k linear) InPlace() []int {
-	if k.residual {
-		return []int{k.arity() - 1}
+	if k.Residual {
+		return []int{k.Arity() - 1}
 	}
 	return nil
 }
 
-func (k linear) fuse(next kind, _ int, out tensor.Shape) kind {
+func (k linear) Fuse(next kind, _ int, out tensor.Shape) kind {
 	switch n := next.(type) {
 	case activate:
-		if k.act == none && !k.residual && (n.act != geglu || last(out)%16 == 0) {
-			k.act = n.act
+		if k.Act == None && !k.Residual && (n.Act != GEGLU || last(out)%16 == 0) {
+			k.Act = n.Act
 			return k
 		}
 	case add:
-		if !k.residual {
-			k.residual = true
+		if !k.Residual {
+			k.Residual = true
 			return k
 		}
 	}

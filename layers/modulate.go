@@ -20,38 +20,38 @@ const NoPart = -1
 //	scale, shift  [B K*C]    K parts
 type modulate struct {
 	plain
-	scale, shift int // shift is NoPart if nothing is added
-	apart        bool
+	Scale, Shift int // shift is NoPart if nothing is added
+	Apart        bool
 }
 
 func (k modulate) String() string {
-	return fmt.Sprintf("Modulate{scale=%d shift=%d apart=%t}", k.scale, k.shift, k.apart)
+	return fmt.Sprintf("Modulate{scale=%d shift=%d apart=%t}", k.Scale, k.Shift, k.Apart)
 }
-func (k modulate) arity() int     { return 2 + b2i(k.apart) }
+func (k modulate) Arity() int     { return 2 + b2i(k.Apart) }
 func (k modulate) InPlace() []int { return []int{0} }
 
-func (k modulate) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k modulate) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
 	if err := needRows(k, "x", x); err != nil {
 		return nil, err
 	}
-	if err := hasPart(k, "scale", in[1], x, k.scale); err != nil {
+	if err := hasPart(k, "scale", in[1], x, k.Scale); err != nil {
 		return nil, err
 	}
-	if k.shift != NoPart {
-		if err := hasPart(k, "shift", in[len(in)-1], x, k.shift); err != nil {
+	if k.Shift != NoPart {
+		if err := hasPart(k, "shift", in[len(in)-1], x, k.Shift); err != nil {
 			return nil, err
 		}
 	}
 	return sameShape(in)
 }
 
-func (k modulate) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k modulate) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x := in[0].F32()
 	for i := range out {
-		y := float64(x[i]) * (1 + float64(part(in[1], k.scale, shape, i)))
-		if k.shift != NoPart {
-			y += float64(part(in[len(in)-1], k.shift, shape, i))
+		y := float64(x[i]) * (1 + float64(part(in[1], k.Scale, shape, i)))
+		if k.Shift != NoPart {
+			y += float64(part(in[len(in)-1], k.Shift, shape, i))
 		}
 		out[i] = float32(y)
 	}
@@ -60,18 +60,18 @@ func (k modulate) define(out []float32, shape tensor.Shape, in []program.Arg) {
 func (k modulate) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	s, c := out.Shape, last(out.Shape)
 	var shift cpu.Vectors
-	if k.shift != NoPart {
-		shift = vectors(in[len(in)-1], k.shift, c)
+	if k.Shift != NoPart {
+		shift = vectors(in[len(in)-1], k.Shift, c)
 	}
-	p.Modulate(out.F32(), in[0].F32(), s[0], rows(s)/s[0], c, vectors(in[1], k.scale, c), shift)
+	p.Modulate(out.F32(), in[0].F32(), s[0], rows(s)/s[0], c, vectors(in[1], k.Scale, c), shift)
 }
 
 func (k modulate) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	return pointwise("modulate", out, func(p *pointwiseParams) {
-		p.a, p.b, p.bStride, p.bAt = in[0].Ptr, in[1].Ptr, int32(in[1].Shape[1]), int32(k.scale)*p.channels
-		if k.shift != NoPart {
+		p.a, p.b, p.bStride, p.bAt = in[0].Ptr, in[1].Ptr, int32(in[1].Shape[1]), int32(k.Scale)*p.channels
+		if k.Shift != NoPart {
 			a := in[len(in)-1]
-			p.c, p.cStride, p.cAt = a.Ptr, int32(a.Shape[1]), int32(k.shift)*p.channels
+			p.c, p.cStride, p.cAt = a.Ptr, int32(a.Shape[1]), int32(k.Shift)*p.channels
 		}
 	})
 }
@@ -82,14 +82,14 @@ func (k modulate) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ de
 //	gate          [B K*C]
 type addGated struct {
 	plain
-	gate int
+	Gate int
 }
 
-func (k addGated) String() string { return fmt.Sprintf("AddGated{gate=%d}", k.gate) }
-func (k addGated) arity() int     { return 3 }
+func (k addGated) String() string { return fmt.Sprintf("AddGated{gate=%d}", k.Gate) }
+func (k addGated) Arity() int     { return 3 }
 func (k addGated) InPlace() []int { return []int{0, 1} }
 
-func (k addGated) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k addGated) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
 	if err := needRows(k, "x", x); err != nil {
 		return nil, err
@@ -97,28 +97,28 @@ func (k addGated) infer(in []tensor.Shape) (tensor.Shape, error) {
 	if !same(in[1], x) {
 		return nil, wrongShape(k, "y", in[1], "%v, like x", []int(x))
 	}
-	if err := hasPart(k, "gate", in[2], x, k.gate); err != nil {
+	if err := hasPart(k, "gate", in[2], x, k.Gate); err != nil {
 		return nil, err
 	}
 	return sameShape(in)
 }
 
-func (k addGated) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k addGated) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, y := in[0].F32(), in[1].F32()
 	for i := range out {
-		out[i] = float32(float64(x[i]) + float64(part(in[2], k.gate, shape, i))*float64(y[i]))
+		out[i] = float32(float64(x[i]) + float64(part(in[2], k.Gate, shape, i))*float64(y[i]))
 	}
 }
 
 func (k addGated) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	s, c := out.Shape, last(out.Shape)
-	p.AddGated(out.F32(), in[0].F32(), in[1].F32(), s[0], rows(s)/s[0], c, vectors(in[2], k.gate, c))
+	p.AddGated(out.F32(), in[0].F32(), in[1].F32(), s[0], rows(s)/s[0], c, vectors(in[2], k.Gate, c))
 }
 
 func (k addGated) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	return pointwise("add_gated", out, func(p *pointwiseParams) {
 		p.a, p.b = in[0].Ptr, in[1].Ptr
-		p.c, p.cStride, p.cAt = in[2].Ptr, int32(in[2].Shape[1]), int32(k.gate)*p.channels
+		p.c, p.cStride, p.cAt = in[2].Ptr, int32(in[2].Shape[1]), int32(k.Gate)*p.channels
 	})
 }
 
@@ -153,7 +153,7 @@ func vectors(a program.Arg, n, c int) cpu.Vectors {
 //	x, result     [B ... C]
 //	scale, shift  [B C]
 func (f Flow) Modulate(scale, shift Flow) Flow {
-	return f.join("modulate", modulate{apart: true}, scale, shift)
+	return f.join("modulate", modulate{Apart: true}, scale, shift)
 }
 
 // ModulateBy is Modulate by parts of one tensor, which numbers from 0 choose; nothing is copied to take them out. A
@@ -164,7 +164,7 @@ func (f Flow) Modulate(scale, shift Flow) Flow {
 //	x, result  [B ... C]
 //	mod        [B K*C]    K parts
 func (f Flow) ModulateBy(mod Flow, scale, shift int) Flow {
-	return f.join("modulate", modulate{scale: scale, shift: shift}, mod)
+	return f.join("modulate", modulate{Scale: scale, Shift: shift}, mod)
 }
 
 // AddGated is x + gate*y, with one gate for each image.
@@ -178,5 +178,5 @@ func (f Flow) AddGated(y, gate Flow) Flow { return f.AddGatedBy(y, gate, 0) }
 //	x, y, result  [B ... C]
 //	mod           [B K*C]    K parts
 func (f Flow) AddGatedBy(y, mod Flow, gate int) Flow {
-	return f.join("add_gated", addGated{gate: gate}, y, mod)
+	return f.join("add_gated", addGated{Gate: gate}, y, mod)
 }

@@ -18,34 +18,34 @@ import (
 //	result      [B ... C]
 type groupNorm struct {
 	plain
-	groups int
-	eps    float32
-	silu   bool
+	Groups int
+	Eps    float32
+	SiLU   bool
 }
 
 func (k groupNorm) String() string {
-	return fmt.Sprintf("GroupNorm{groups=%d eps=%g silu=%t}", k.groups, k.eps, k.silu)
+	return fmt.Sprintf("GroupNorm{groups=%d eps=%g silu=%t}", k.Groups, k.Eps, k.SiLU)
 }
 
-func (k groupNorm) arity() int     { return 3 }
+func (k groupNorm) Arity() int     { return 3 }
 func (k groupNorm) InPlace() []int { return []int{0} }
 
-func (k groupNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k groupNorm) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	c := tensor.Shape{last(in[0])}
-	if len(in[0]) < 2 || k.groups < 1 || c[0]%k.groups != 0 || !in[1].Eq(c) || !in[2].Eq(c) {
+	if len(in[0]) < 2 || k.Groups < 1 || c[0]%k.Groups != 0 || !in[1].Eq(c) || !in[2].Eq(c) {
 		return nil, shapeError(k, in)
 	}
 	return sameShape(in)
 }
 
-func (k groupNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k groupNorm) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, gamma, beta := in[0].F32(), in[1].F32(), in[2].F32()
 	c := last(shape)
-	pixels, width := rows(shape)/shape[0], c/k.groups
+	pixels, width := rows(shape)/shape[0], c/k.Groups
 	for b := range shape[0] {
-		for g := range k.groups {
+		for g := range k.Groups {
 			at := func(p, j int) int { return (b*pixels+p)*c + g*width + j }
-			mean, inv := moments(pixels*width, k.eps, func(i int) float32 { return x[at(i/width, i%width)] })
+			mean, inv := moments(pixels*width, k.Eps, func(i int) float32 { return x[at(i/width, i%width)] })
 			for p := range pixels {
 				for j := range width {
 					i := at(p, j)
@@ -55,39 +55,39 @@ func (k groupNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
 			}
 		}
 	}
-	if k.silu {
-		silu.define(out, out)
+	if k.SiLU {
+		SiLU.Define(out, out)
 	}
 }
 
 func (k groupNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	s := out.Shape
-	p.GroupNorm(out.F32(), in[0].F32(), s[0], rows(s)/s[0], last(s), k.groups, in[1].F32(), in[2].F32(), k.eps, k.silu)
+	p.GroupNorm(out.F32(), in[0].F32(), s[0], rows(s)/s[0], last(s), k.Groups, in[1].F32(), in[2].F32(), k.Eps, k.SiLU)
 }
 
 func (k groupNorm) Float(i int) bool { return i > 0 }
 
 func (k groupNorm) Scratch(_ device.Kernels, out device.Arg, _ []device.Arg) int {
-	return out.Shape[0] * chunks(out.Shape) * k.groups * 8
+	return out.Shape[0] * chunks(out.Shape) * k.Groups * 8
 }
 
 func (k groupNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
 	s, c, n := out.Shape, last(out.Shape), chunks(out.Shape)
 	p := &groupNormParams{x: in[0].Ptr, gamma: in[1].Ptr, beta: in[2].Ptr, partial: scratch, out: out.Ptr, pixels: int32(rows(s) / s[0]),
-		channels: int32(c), groups: int32(k.groups), chunks: int32(n), silu: int32(b2i(k.silu)), eps: k.eps}
+		channels: int32(c), groups: int32(k.Groups), chunks: int32(n), silu: int32(b2i(k.SiLU)), eps: k.Eps}
 	packs := c
 	if wide := 16 / out.DType.Size(); c%wide == 0 {
 		packs = c / wide // a thread has as many channels
 	}
 	sums := launch("group_norm_sums", out.DType, p, n, 256, 8*max(1, 256/packs)*c)
-	norm := launch("group_norm", out.DType, p, n, 256, 8*k.groups)
+	norm := launch("group_norm", out.DType, p, n, 256, 8*k.Groups)
 	sums.Grid[1], norm.Grid[1] = s[0], s[0]
 	return []device.Kernel{sums, norm}, nil
 }
 
-func (k groupNorm) fuse(next kind, _ int, _ tensor.Shape) kind {
-	if a, ok := next.(activate); ok && a.act == silu && !k.silu {
-		k.silu = true
+func (k groupNorm) Fuse(next kind, _ int, _ tensor.Shape) kind {
+	if a, ok := next.(activate); ok && a.Act == SiLU && !k.SiLU {
+		k.SiLU = true
 		return k
 	}
 	return nil
@@ -100,16 +100,16 @@ func (k groupNorm) fuse(next kind, _ int, _ tensor.Shape) kind {
 //	result      [... C]
 type layerNorm struct {
 	plain
-	eps  float32
-	bare bool
+	Eps  float32
+	Bare bool
 }
 
-func (k layerNorm) String() string { return fmt.Sprintf("LayerNorm{eps=%g bare=%t}", k.eps, k.bare) }
-func (k layerNorm) arity() int     { return 3 - 2*b2i(k.bare) }
+func (k layerNorm) String() string { return fmt.Sprintf("LayerNorm{eps=%g bare=%t}", k.Eps, k.Bare) }
+func (k layerNorm) Arity() int     { return 3 - 2*b2i(k.Bare) }
 func (k layerNorm) InPlace() []int { return []int{0} }
 
-func (k layerNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if k.bare {
+func (k layerNorm) Infer(in []tensor.Shape) (tensor.Shape, error) {
+	if k.Bare {
 		if len(in[0]) == 0 {
 			return nil, wrongShape(k, "x", in[0], "[... C]")
 		}
@@ -122,15 +122,15 @@ func (k layerNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
 	return sameShape(in)
 }
 
-func (k layerNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k layerNorm) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, c := in[0].F32(), last(shape)
 	gamma, beta := k.affine(in)
 	for r := range rows(shape) {
 		row := x[r*c:][:c]
-		mean, inv := moments(c, k.eps, func(i int) float32 { return row[i] })
+		mean, inv := moments(c, k.Eps, func(i int) float32 { return row[i] })
 		for j, v := range row {
 			out[r*c+j] = float32((float64(v) - mean) * inv)
-			if !k.bare {
+			if !k.Bare {
 				out[r*c+j] = out[r*c+j]*gamma[j] + beta[j]
 			}
 		}
@@ -139,7 +139,7 @@ func (k layerNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
 
 // affine is gamma and beta, nil if bare.
 func (k layerNorm) affine(in []program.Arg) (gamma, beta []float32) {
-	if k.bare {
+	if k.Bare {
 		return nil, nil
 	}
 	return in[1].F32(), in[2].F32()
@@ -147,16 +147,16 @@ func (k layerNorm) affine(in []program.Arg) (gamma, beta []float32) {
 
 func (k layerNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	gamma, beta := k.affine(in)
-	p.LayerNorm(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), gamma, beta, k.eps)
+	p.LayerNorm(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), gamma, beta, k.Eps)
 }
 
 func (k layerNorm) Float(i int) bool { return i > 0 }
 
 func (k layerNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	s := out.Shape
-	p := &layerNormParams{x: in[0].Ptr, out: out.Ptr, rows: int32(rows(s)), channels: int32(last(s)), eps: k.eps}
+	p := &layerNormParams{x: in[0].Ptr, out: out.Ptr, rows: int32(rows(s)), channels: int32(last(s)), eps: k.Eps}
 	name := "layer_norm_bare"
-	if !k.bare {
+	if !k.Bare {
 		name, p.gamma, p.beta = "layer_norm", in[1].Ptr, in[2].Ptr
 	}
 	return []device.Kernel{launch(name, out.DType, p, ceil(int(p.rows), 8), 256, 0)}, nil

@@ -24,10 +24,10 @@ import (
 // Gorgonia hashes: nodes whose ops hash alike are merged.
 type kind interface {
 	fmt.Stringer
-	arity() int
-	rank() int // of the result; 0: that of the first argument
-	infer(in []tensor.Shape) (tensor.Shape, error)
-	define(out []float32, shape tensor.Shape, in []program.Arg) // the definition; out is zero
+	Arity() int
+	Rank() int // of the result; 0: that of the first argument
+	Infer(in []tensor.Shape) (tensor.Shape, error)
+	Define(out []float32, shape tensor.Shape, in []program.Arg) // the definition; out is zero
 
 	Layout(i int) program.Layout
 	Host(p *cpu.Pool, out program.Arg, in []program.Arg)
@@ -39,13 +39,13 @@ type kind interface {
 	Below(i int, in []tensor.Shape) int
 	FLOPs(out tensor.Shape, in []tensor.Shape) int64
 	InPlace() []int
-	fuse(next kind, arg int, out tensor.Shape) kind // nil: no fused form
+	Fuse(next kind, arg int, out tensor.Shape) kind // nil: no fused form
 }
 
 // plain is what most kinds answer.
 type plain struct{}
 
-func (plain) rank() int                                            { return 0 }
+func (plain) Rank() int                                            { return 0 }
 func (plain) Layout(int) program.Layout                            { return program.Plain }
 func (plain) DeviceLayout(int) program.Layout                      { return program.Plain }
 func (plain) Float(int) bool                                       { return false }
@@ -54,7 +54,7 @@ func (plain) Scratch(device.Kernels, device.Arg, []device.Arg) int { return 0 }
 func (plain) Below(int, []tensor.Shape) int                        { return 0 }
 func (plain) FLOPs(tensor.Shape, []tensor.Shape) int64             { return 0 }
 func (plain) InPlace() []int                                       { return nil }
-func (plain) fuse(kind, int, tensor.Shape) kind                    { return nil }
+func (plain) Fuse(kind, int, tensor.Shape) kind                    { return nil }
 func sameShape(in []tensor.Shape) (tensor.Shape, error)            { return in[0].Clone(), nil }
 
 // op makes a kind a Gorgonia op.
@@ -62,7 +62,6 @@ type op struct{ kind }
 
 var _ program.Op = op{}
 
-func (o op) Arity() int                 { return o.arity() }
 func (o op) ReturnsPtr() bool           { return false }
 func (o op) CallsExtern() bool          { return false }
 func (o op) OverwritesInput() int       { return -1 }
@@ -74,10 +73,10 @@ func (o op) Format(f fmt.State, _ rune) { fmt.Fprint(f, o.String()) }
 // The variables stay clear of 'b, which Gorgonia's inference uses for the result.
 func (o op) Type() hm.Type {
 	var t []hm.Type
-	for i := range o.arity() {
+	for i := range o.Arity() {
 		t = append(t, hm.TypeVariable('p'+rune(i)))
 	}
-	if r := o.rank(); r > 0 {
+	if r := o.Rank(); r > 0 {
 		return hm.NewFnType(append(t, G.TensorType{Dims: r, Of: tensor.Float32})...)
 	}
 	return hm.NewFnType(append(t, hm.TypeVariable('p'))...)
@@ -88,10 +87,10 @@ func (o op) InferShape(ds ...G.DimSizer) (tensor.Shape, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(in) != o.arity() {
-		return nil, fmt.Errorf("%v takes %d arguments, got %d", o.kind, o.arity(), len(in))
+	if len(in) != o.Arity() {
+		return nil, fmt.Errorf("%v takes %d arguments, got %d", o.kind, o.Arity(), len(in))
 	}
-	return o.infer(in)
+	return o.Infer(in)
 }
 
 // Do runs the definition.
@@ -109,12 +108,12 @@ func (o op) Do(vals ...G.Value) (G.Value, error) {
 			return nil, fmt.Errorf("%v: argument %d is %T, want []float32 or []int32", o.kind, i, data)
 		}
 	}
-	shape, err := o.infer(shapes)
+	shape, err := o.Infer(shapes)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]float32, shape.TotalSize())
-	o.define(out, shape, in)
+	o.Define(out, shape, in)
 	return tensor.New(tensor.WithShape(shape...), tensor.WithBacking(out)), nil
 }
 
@@ -123,10 +122,10 @@ func (o op) Fuse(next program.Op, arg int, out tensor.Shape) (program.Op, bool) 
 	if !ok {
 		return nil, false
 	}
-	if a, ok := n.kind.(activate); ok && !a.act.inEpilogues() {
+	if a, ok := n.kind.(activate); ok && !a.Act.InEpilogues() {
 		return nil, false
 	}
-	k := o.fuse(n.kind, arg, out)
+	k := o.kind.Fuse(n.kind, arg, out)
 	return op{k}, k != nil
 }
 

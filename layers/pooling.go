@@ -18,35 +18,35 @@ import (
 type pool struct {
 	plain
 	window
-	average bool
+	Average bool
 }
 
 func (k pool) String() string {
 	return fmt.Sprintf("Pool{kernel=%v stride=%v dilation=%v pad=%v average=%t}",
-		k.kernel, k.stride, k.dilation, k.pad, k.average)
+		k.Kernel, k.Stride, k.Dilation, k.Pad, k.Average)
 }
 
-func (k pool) arity() int { return 1 }
+func (k pool) Arity() int { return 1 }
 
-func (k pool) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k pool) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
 	if len(x) != 3 && len(x) != 4 {
 		return nil, misfit(k, in, "x [B H W C] or [B L C]")
 	}
-	if wrong := k.wrong(len(x) == 3); wrong != "" {
+	if wrong := k.Wrong(len(x) == 3); wrong != "" {
 		return nil, misfit(k, in, "%s", wrong)
 	}
-	if k.average && k.dilation != Square(1) {
+	if k.Average && k.Dilation != Square(1) {
 		return nil, misfit(k, in, "no dilation of an average")
 	}
 	// As torch demands: without a dilation every window sees a number.
-	if h, w := k.kernel.H/2, k.kernel.W/2; max(k.pad.top, k.pad.bottom) > h || max(k.pad.left, k.pad.right) > w {
+	if h, w := k.Kernel.H/2, k.Kernel.W/2; max(k.Pad.Top, k.Pad.Bottom) > h || max(k.Pad.Left, k.Pad.Right) > w {
 		return nil, misfit(k, in, "a padding of at most half the kernel, %d and %d", h, w)
 	}
 	return k.result(k, in, last(x))
 }
 
-func (k pool) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k pool) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x := in[0].F32()
 	c := last(shape)
 	for i := range out {
@@ -55,15 +55,15 @@ func (k pool) define(out []float32, shape tensor.Shape, in []program.Arg) {
 			sum += float64(x[at])
 			most = max(most, float64(x[at])) // NaN if either is
 		})
-		if k.average {
-			most = sum / float64(k.kernel.H*k.kernel.W)
+		if k.Average {
+			most = sum / float64(k.Kernel.H*k.Kernel.W)
 		}
 		out[i] = float32(most)
 	}
 }
 
 func (k pool) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	if k.average {
+	if k.Average {
 		p.AveragePool(out.F32(), in[0].F32(), k.over(in[0].Shape))
 		return
 	}
@@ -72,7 +72,7 @@ func (k pool) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 
 func (k pool) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	name := "pool_max"
-	if k.average {
+	if k.Average {
 		name = "pool_average"
 	}
 	return k.params(out, in[0]).perResult(name, out), nil
@@ -85,36 +85,36 @@ func (k pool) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device
 //	result [B h w C]  or [B w C]
 type adaptiveAverage struct {
 	plain
-	h, w int
+	H, W int
 }
 
-func (k adaptiveAverage) String() string { return fmt.Sprintf("AdaptiveAverage{h=%d w=%d}", k.h, k.w) }
-func (k adaptiveAverage) arity() int     { return 1 }
+func (k adaptiveAverage) String() string { return fmt.Sprintf("AdaptiveAverage{h=%d w=%d}", k.H, k.W) }
+func (k adaptiveAverage) Arity() int     { return 1 }
 
-func (k adaptiveAverage) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k adaptiveAverage) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
 	switch {
-	case k.h < 1 || k.w < 1:
+	case k.H < 1 || k.W < 1:
 		return nil, misfit(k, in, "at least one part")
 	case len(x) == 4:
-		return tensor.Shape{x[0], k.h, k.w, x[3]}, nil
-	case len(x) == 3 && k.h == 1:
-		return tensor.Shape{x[0], k.w, x[2]}, nil
+		return tensor.Shape{x[0], k.H, k.W, x[3]}, nil
+	case len(x) == 3 && k.H == 1:
+		return tensor.Shape{x[0], k.W, x[2]}, nil
 	}
 	return nil, misfit(k, in, "x [B H W C], or [B L C] and h 1")
 }
 
-func (k adaptiveAverage) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k adaptiveAverage) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, c := in[0].F32(), last(shape)
 	_, h, w, _ := extent(in[0].Shape)
 	floor := func(i, n, size int) int { return int(math.Floor(float64(i*size) / float64(n))) }
 	ceil := func(i, n, size int) int { return int(math.Ceil(float64(i*size) / float64(n))) }
 	for i := range out {
 		m := i / c
-		b, oy, ox := m/(k.h*k.w), m/k.w%k.h, m%k.w
+		b, oy, ox := m/(k.H*k.W), m/k.W%k.H, m%k.W
 		sum, n := 0.0, 0
-		for y := floor(oy, k.h, h); y < ceil(oy+1, k.h, h); y++ {
-			for xx := floor(ox, k.w, w); xx < ceil(ox+1, k.w, w); xx++ {
+		for y := floor(oy, k.H, h); y < ceil(oy+1, k.H, h); y++ {
+			for xx := floor(ox, k.W, w); xx < ceil(ox+1, k.W, w); xx++ {
 				sum += float64(x[((b*h+y)*w+xx)*c+i%c])
 				n++
 			}
@@ -125,7 +125,7 @@ func (k adaptiveAverage) define(out []float32, shape tensor.Shape, in []program.
 
 func (k adaptiveAverage) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	b, h, w, c := extent(in[0].Shape)
-	p.AdaptiveAverage(out.F32(), in[0].F32(), b, h, w, c, k.h, k.w)
+	p.AdaptiveAverage(out.F32(), in[0].F32(), b, h, w, c, k.H, k.W)
 }
 
 func (k adaptiveAverage) Device(_ device.Kernels, out device.Arg, in []device.Arg,
@@ -164,7 +164,7 @@ func (f Flow) pool(name string, cfg PoolConfig, average bool) Flow {
 	if f.err != nil || f.n == nil {
 		return f.apply(name, pool{})
 	}
-	return f.apply(name, pool{window: cfg.window(f.n.Shape()), average: average})
+	return f.apply(name, pool{window: cfg.window(f.n.Shape()), Average: average})
 }
 
 // AdaptiveAverage cuts an image into h times w parts, or a sequence into w and h is 1, and is the mean of each.
@@ -172,7 +172,7 @@ func (f Flow) pool(name string, cfg PoolConfig, average bool) Flow {
 //	x      [B H W C]  or [B L C]
 //	result [B h w C]  or [B w C]
 func (f Flow) AdaptiveAverage(h, w int) Flow {
-	return f.apply("adaptive_average", adaptiveAverage{h: h, w: w})
+	return f.apply("adaptive_average", adaptiveAverage{H: h, W: w})
 }
 
 // GlobalAverage is the mean of all pixels or positions.

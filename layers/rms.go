@@ -18,39 +18,39 @@ import (
 //	weight     [D]           if weight
 type rmsNorm struct {
 	plain
-	heads  int
-	eps    float32
-	weight bool
+	Heads  int
+	Eps    float32
+	Weight bool
 }
 
 func (k rmsNorm) String() string {
-	return fmt.Sprintf("RMSNorm{heads=%d eps=%g weight=%t}", k.heads, k.eps, k.weight)
+	return fmt.Sprintf("RMSNorm{heads=%d eps=%g weight=%t}", k.Heads, k.Eps, k.Weight)
 }
-func (k rmsNorm) arity() int     { return 1 + b2i(k.weight) }
+func (k rmsNorm) Arity() int     { return 1 + b2i(k.Weight) }
 func (k rmsNorm) InPlace() []int { return []int{0} }
 
-func (k rmsNorm) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k rmsNorm) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
-	if len(x) == 0 || k.heads < 1 || last(x)%k.heads != 0 {
-		return nil, wrongShape(k, "x", x, "[... C] with C a multiple of %d heads", k.heads)
+	if len(x) == 0 || k.Heads < 1 || last(x)%k.Heads != 0 {
+		return nil, wrongShape(k, "x", x, "[... C] with C a multiple of %d heads", k.Heads)
 	}
-	if d := last(x) / k.heads; k.weight && !same(in[1], tensor.Shape{d}) {
+	if d := last(x) / k.Heads; k.Weight && !same(in[1], tensor.Shape{d}) {
 		return nil, wrongShape(k, "weight", in[1], "[%d]", d)
 	}
 	return sameShape(in)
 }
 
-func (k rmsNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	x, d := in[0].F32(), last(shape)/k.heads
+func (k rmsNorm) Define(out []float32, shape tensor.Shape, in []program.Arg) {
+	x, d := in[0].F32(), last(shape)/k.Heads
 	for at := 0; at < len(x); at += d {
 		var squares float64
 		for _, v := range x[at:][:d] {
 			squares += float64(v) * float64(v)
 		}
-		inv := 1 / math.Sqrt(squares/float64(d)+float64(k.eps))
+		inv := 1 / math.Sqrt(squares/float64(d)+float64(k.Eps))
 		for i, v := range x[at:][:d] {
 			out[at+i] = float32(float64(v) * inv)
-			if k.weight {
+			if k.Weight {
 				out[at+i] *= in[1].F32()[i]
 			}
 		}
@@ -59,10 +59,10 @@ func (k rmsNorm) define(out []float32, shape tensor.Shape, in []program.Arg) {
 
 func (k rmsNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	var weight []float32
-	if k.weight {
+	if k.Weight {
 		weight = in[1].F32()
 	}
-	p.RMSNorm(out.F32(), in[0].F32(), rows(out.Shape)*k.heads, last(out.Shape)/k.heads, weight, k.eps)
+	p.RMSNorm(out.F32(), in[0].F32(), rows(out.Shape)*k.Heads, last(out.Shape)/k.Heads, weight, k.Eps)
 }
 
 func (k rmsNorm) Float(i int) bool { return i == 1 }
@@ -75,10 +75,10 @@ type rmsNormParams struct {
 }
 
 func (k rmsNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	d := last(out.Shape) / k.heads
-	p := &rmsNormParams{x: in[0].Ptr, out: out.Ptr, rows: int32(rows(out.Shape) * k.heads), channels: int32(d),
-		lanes: 1, eps: k.eps}
-	if k.weight {
+	d := last(out.Shape) / k.Heads
+	p := &rmsNormParams{x: in[0].Ptr, out: out.Ptr, rows: int32(rows(out.Shape) * k.Heads), channels: int32(d),
+		lanes: 1, eps: k.Eps}
+	if k.Weight {
 		p.gamma = in[1].Ptr
 	}
 	for packs := ceil(d*out.DType.Size(), 16); p.lanes < 32 && int(p.lanes) < packs; {
@@ -100,7 +100,7 @@ func (f Flow) RMSNorm(name string, eps float32) Flow { return f.RMSNormHeads(nam
 func (f Flow) RMSNormHeads(name string, heads int, eps float32) Flow {
 	c := f.width()
 	return f.Then(name, func(s Scope, x *G.Node) (*G.Node, error) {
-		k := rmsNorm{heads: heads, eps: eps, weight: true}
+		k := rmsNorm{Heads: heads, Eps: eps, Weight: true}
 		if heads < 1 || c%heads != 0 {
 			return nil, wrongShape(k, "x", x.Shape(), "[... C] with C a multiple of %d heads", heads)
 		}
@@ -112,5 +112,5 @@ func (f Flow) RMSNormHeads(name string, heads int, eps float32) Flow {
 //
 //	x, result  [... C]
 func (f Flow) RMSNormNoWeight(name string, eps float32) Flow {
-	return f.apply(name, rmsNorm{heads: 1, eps: eps})
+	return f.apply(name, rmsNorm{Heads: 1, Eps: eps})
 }

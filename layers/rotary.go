@@ -17,20 +17,20 @@ import (
 //	cos, sin   [S R/2]           R at most D
 type rotary struct {
 	plain
-	heads  int
-	halves bool
+	Heads  int
+	Halves bool
 }
 
-func (k rotary) String() string { return fmt.Sprintf("Rotary{heads=%d halves=%t}", k.heads, k.halves) }
-func (k rotary) arity() int     { return 3 }
+func (k rotary) String() string { return fmt.Sprintf("Rotary{heads=%d halves=%t}", k.Heads, k.Halves) }
+func (k rotary) Arity() int     { return 3 }
 func (k rotary) InPlace() []int { return []int{0} }
 
-func (k rotary) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k rotary) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x, cos, sin := in[0], in[1], in[2]
-	if len(x) < 2 || k.heads < 1 || last(x)%k.heads != 0 {
-		return nil, wrongShape(k, "x", x, "[B ... C] with C a multiple of %d heads", k.heads)
+	if len(x) < 2 || k.Heads < 1 || last(x)%k.Heads != 0 {
+		return nil, wrongShape(k, "x", x, "[B ... C] with C a multiple of %d heads", k.Heads)
 	}
-	s, d := rows(x)/x[0], last(x)/k.heads
+	s, d := rows(x)/x[0], last(x)/k.Heads
 	if len(cos) != 2 || cos[0] != s || cos[1] < 1 || cos[1] > d/2 {
 		return nil, wrongShape(k, "cos", cos, "[%d %d], or fewer columns to turn a part of each head", s, d/2)
 	}
@@ -40,18 +40,18 @@ func (k rotary) infer(in []tensor.Shape) (tensor.Shape, error) {
 	return sameShape(in)
 }
 
-func (k rotary) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k rotary) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, cos, sin := in[0].F32(), in[1].F32(), in[2].F32()
 	s, half := in[1].Shape[0], in[1].Shape[1]
-	d := last(shape) / k.heads
+	d := last(shape) / k.Heads
 	copy(out, x)
-	for head := range rows(shape) * k.heads {
+	for head := range rows(shape) * k.Heads {
 		for j := range half {
 			a, b := head*d+2*j, head*d+2*j+1
-			if k.halves {
+			if k.Halves {
 				a, b = head*d+j, head*d+j+half
 			}
-			c, n := float64(cos[head/k.heads%s*half+j]), float64(sin[head/k.heads%s*half+j])
+			c, n := float64(cos[head/k.Heads%s*half+j]), float64(sin[head/k.Heads%s*half+j])
 			out[a] = float32(float64(x[a])*c - float64(x[b])*n)
 			out[b] = float32(float64(x[b])*c + float64(x[a])*n)
 		}
@@ -59,8 +59,8 @@ func (k rotary) define(out []float32, shape tensor.Shape, in []program.Arg) {
 }
 
 func (k rotary) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	s, d, angles := out.Shape, last(out.Shape)/k.heads, in[1].Shape
-	p.Rotary(out.F32(), in[0].F32(), rows(s), angles[0], k.heads, d, 2*angles[1], in[1].F32(), in[2].F32(), k.halves)
+	s, d, angles := out.Shape, last(out.Shape)/k.Heads, in[1].Shape
+	p.Rotary(out.F32(), in[0].F32(), rows(s), angles[0], k.Heads, d, 2*angles[1], in[1].F32(), in[2].F32(), k.Halves)
 }
 
 // Float: an angle's rounding to 16 bits would turn far positions into others.
@@ -76,8 +76,8 @@ type rotaryParams struct {
 func (k rotary) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
 	angles := in[1].Shape
 	p := &rotaryParams{x: in[0].Ptr, cos: in[1].Ptr, sin: in[2].Ptr, out: out.Ptr, rows: int64(rows(out.Shape)),
-		seq: int32(angles[0]), heads: int32(k.heads), d: int32(last(out.Shape) / k.heads), width: int32(2 * angles[1]),
-		halves: int32(b2i(k.halves))}
+		seq: int32(angles[0]), heads: int32(k.Heads), d: int32(last(out.Shape) / k.Heads), width: int32(2 * angles[1]),
+		halves: int32(b2i(k.Halves))}
 	return []device.Kernel{launch("rotary", out.DType, p, packBlocks(out), 256, 0)}, nil
 }
 
@@ -88,7 +88,7 @@ func (k rotary) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ devi
 //	x, result  [B ... heads*D]   S positions for each image
 //	cos, sin   [S D/2]
 func (f Flow) Rotary(cos, sin Flow, heads int) Flow {
-	return f.join("rotary", rotary{heads: heads}, cos, sin)
+	return f.join("rotary", rotary{Heads: heads}, cos, sin)
 }
 
 // RotaryHalves is Rotary of pairs that have one number in each half of what is turned, as Llama and Qwen do.
@@ -96,5 +96,5 @@ func (f Flow) Rotary(cos, sin Flow, heads int) Flow {
 //	x, result  [B ... heads*D]   S positions for each image
 //	cos, sin   [S D/2]
 func (f Flow) RotaryHalves(cos, sin Flow, heads int) Flow {
-	return f.join("rotary", rotary{heads: heads, halves: true}, cos, sin)
+	return f.join("rotary", rotary{Heads: heads, Halves: true}, cos, sin)
 }

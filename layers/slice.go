@@ -16,39 +16,39 @@ import (
 //	result  [... to-from ...]
 type slice struct {
 	plain
-	dim, from, to int
+	Dim, From, To int
 }
 
 func (k slice) String() string {
-	return fmt.Sprintf("Slice{dim=%d from=%d to=%d}", k.dim, k.from, k.to)
+	return fmt.Sprintf("Slice{dim=%d from=%d to=%d}", k.Dim, k.From, k.To)
 }
-func (k slice) arity() int { return 1 }
+func (k slice) Arity() int { return 1 }
 
-func (k slice) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k slice) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
-	if k.dim < 0 || k.dim >= len(x) || len(x) > cpu.MaxDims {
-		return nil, wrongShape(k, "x", x, "a dimension %d, and at most %d", k.dim, cpu.MaxDims)
+	if k.Dim < 0 || k.Dim >= len(x) || len(x) > cpu.MaxDims {
+		return nil, wrongShape(k, "x", x, "a dimension %d, and at most %d", k.Dim, cpu.MaxDims)
 	}
-	if k.from < 0 || k.to <= k.from || k.to > x[k.dim] {
-		return nil, wrongShape(k, "x", x, "places %d to %d of dimension %d, which has %d", k.from, k.to-1, k.dim, x[k.dim])
+	if k.From < 0 || k.To <= k.From || k.To > x[k.Dim] {
+		return nil, wrongShape(k, "x", x, "places %d to %d of dimension %d, which has %d", k.From, k.To-1, k.Dim, x[k.Dim])
 	}
 	out := x.Clone()
-	out[k.dim] = k.to - k.from
+	out[k.Dim] = k.To - k.From
 	return out, nil
 }
 
-func (k slice) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k slice) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, s := in[0].F32(), in[0].Shape
-	inner := s[k.dim+1:].TotalSize()
-	n := shape[k.dim] * inner
+	inner := s[k.Dim+1:].TotalSize()
+	n := shape[k.Dim] * inner
 	for i := range len(out) / n {
-		copy(out[i*n:][:n], x[(i*s[k.dim]+k.from)*inner:])
+		copy(out[i*n:][:n], x[(i*s[k.Dim]+k.From)*inner:])
 	}
 }
 
 func (k slice) strided(x, out tensor.Shape) cpu.Strided {
 	strides := x.CalcStrides()
-	return collapse(out, strides, k.from*strides[k.dim])
+	return collapse(out, strides, k.From*strides[k.Dim])
 }
 
 func (k slice) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
@@ -64,37 +64,37 @@ func (k slice) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ devic
 //	x, result  [...]   order has as many numbers as x has dimensions
 type permute struct {
 	plain
-	dims  int
-	order [cpu.MaxDims]int
+	Dims  int
+	Order [cpu.MaxDims]int
 }
 
-func (k permute) String() string { return fmt.Sprintf("Permute{order=%v}", k.order[:k.dims]) }
-func (k permute) arity() int     { return 1 }
+func (k permute) String() string { return fmt.Sprintf("Permute{order=%v}", k.Order[:k.Dims]) }
+func (k permute) Arity() int     { return 1 }
 
-func (k permute) infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k permute) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
-	sorted := slices.Sorted(slices.Values(k.order[:k.dims]))
+	sorted := slices.Sorted(slices.Values(k.Order[:k.Dims]))
 	for i, d := range sorted {
 		if i != d {
 			return nil, wrongShape(k, "x", x, "an order of each dimension once, and at most %d", cpu.MaxDims)
 		}
 	}
-	if len(x) != k.dims || k.dims == 0 {
-		return nil, wrongShape(k, "x", x, "%d dimensions, as the order has", k.dims)
+	if len(x) != k.Dims || k.Dims == 0 {
+		return nil, wrongShape(k, "x", x, "%d dimensions, as the order has", k.Dims)
 	}
 	out := x.Clone()
-	for i, d := range k.order[:k.dims] {
+	for i, d := range k.Order[:k.Dims] {
 		out[i] = x[d]
 	}
 	return out, nil
 }
 
-func (k permute) define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k permute) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	strides := in[0].Shape.CalcStrides()
 	for i := range out {
 		at := 0
-		for d, rest := k.dims-1, i; d >= 0; d-- {
-			at += rest % shape[d] * strides[k.order[d]]
+		for d, rest := k.Dims-1, i; d >= 0; d-- {
+			at += rest % shape[d] * strides[k.Order[d]]
 			rest /= shape[d]
 		}
 		out[i] = in[0].F32()[at]
@@ -102,8 +102,8 @@ func (k permute) define(out []float32, shape tensor.Shape, in []program.Arg) {
 }
 
 func (k permute) strided(x, out tensor.Shape) cpu.Strided {
-	from, strides := x.CalcStrides(), make([]int, k.dims)
-	for i, d := range k.order[:k.dims] {
+	from, strides := x.CalcStrides(), make([]int, k.Dims)
+	for i, d := range k.Order[:k.Dims] {
 		strides[i] = from[d]
 	}
 	return collapse(out, strides, 0)
@@ -122,24 +122,24 @@ func (k permute) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ dev
 //	x, result  [...]   of as many elements
 type reshape struct {
 	plain
-	dims int
-	size [cpu.MaxDims]int
+	Dims int
+	Size [cpu.MaxDims]int
 }
 
-func (k reshape) String() string { return fmt.Sprintf("Reshape{shape=%v}", k.size[:k.dims]) }
-func (k reshape) arity() int     { return 1 }
-func (k reshape) rank() int      { return k.dims }
+func (k reshape) String() string { return fmt.Sprintf("Reshape{shape=%v}", k.Size[:k.Dims]) }
+func (k reshape) Arity() int     { return 1 }
+func (k reshape) Rank() int      { return k.Dims }
 func (k reshape) InPlace() []int { return []int{0} }
 
-func (k reshape) infer(in []tensor.Shape) (tensor.Shape, error) {
-	out := tensor.Shape(slices.Clone(k.size[:k.dims]))
-	if k.dims == 0 || slices.Min(out) < 1 || out.TotalSize() != in[0].TotalSize() {
+func (k reshape) Infer(in []tensor.Shape) (tensor.Shape, error) {
+	out := tensor.Shape(slices.Clone(k.Size[:k.Dims]))
+	if k.Dims == 0 || slices.Min(out) < 1 || out.TotalSize() != in[0].TotalSize() {
 		return nil, wrongShape(k, "x", in[0], "as many elements as %v, of at most %d dimensions", []int(out), cpu.MaxDims)
 	}
 	return out, nil
 }
 
-func (k reshape) define(out []float32, _ tensor.Shape, in []program.Arg) { copy(out, in[0].F32()) }
+func (k reshape) Define(out []float32, _ tensor.Shape, in []program.Arg) { copy(out, in[0].F32()) }
 
 func (k reshape) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	if &out.Data[0] != &in[0].Data[0] {
@@ -202,7 +202,7 @@ func gather(out, x device.Arg, s cpu.Strided) []device.Kernel {
 //	x       [... N ...]
 //	result  [... to-from ...]
 func (f Flow) Slice(dim, from, to int) Flow {
-	return f.apply("slice", slice{dim: f.dim(dim), from: from, to: to})
+	return f.apply("slice", slice{Dim: f.dim(dim), From: from, To: to})
 }
 
 // Chunk cuts a dimension into n equal parts; dimensions below 0 count from the last, which is -1.
@@ -232,10 +232,10 @@ func (f Flow) Chunk(dim, n int) []Flow {
 //
 //	x, result  [...]
 func (f Flow) Permute(order ...int) Flow {
-	k := permute{dims: min(len(order), cpu.MaxDims)}
-	copy(k.order[:], order)
+	k := permute{Dims: min(len(order), cpu.MaxDims)}
+	copy(k.Order[:], order)
 	if len(order) > cpu.MaxDims {
-		k.order = [cpu.MaxDims]int{-1} // is no order
+		k.Order = [cpu.MaxDims]int{-1} // is no order
 	}
 	return f.apply("permute", k)
 }
@@ -245,12 +245,12 @@ func (f Flow) Permute(order ...int) Flow {
 //
 //	x, result  [...]   of as many elements
 func (f Flow) Reshape(dims ...int) Flow {
-	k := reshape{dims: len(dims)}
+	k := reshape{Dims: len(dims)}
 	if len(dims) > cpu.MaxDims {
-		k.dims = 0 // is no shape
+		k.Dims = 0 // is no shape
 	}
-	copy(k.size[:], dims)
-	if i := slices.Index(dims, -1); i >= 0 && k.dims > 0 && f.err == nil && f.n != nil {
+	copy(k.Size[:], dims)
+	if i := slices.Index(dims, -1); i >= 0 && k.Dims > 0 && f.err == nil && f.n != nil {
 		rest := 1
 		for j, d := range dims {
 			if j != i {
@@ -258,7 +258,7 @@ func (f Flow) Reshape(dims ...int) Flow {
 			}
 		}
 		if n := f.n.Shape().TotalSize(); rest > 0 {
-			k.size[i] = n / rest // infer compares the product
+			k.Size[i] = n / rest // infer compares the product
 		}
 	}
 	return f.apply("reshape", k)

@@ -33,8 +33,8 @@ func (s Sides) padding() padding { return padding{s.Top, s.Left, s.Bottom, s.Rig
 
 // window is where a filter or a pool looks. All numbers are set; of a sequence it looks at one row.
 type window struct {
-	kernel, stride, dilation HW
-	pad                      padding
+	Kernel, Stride, Dilation HW
+	Pad                      padding
 }
 
 // extent is an image of a shape [B H W C] or a sequence [B L C], which is an image of one row.
@@ -45,17 +45,17 @@ func extent(x tensor.Shape) (b, h, w, c int) {
 	return x[0], x[1], x[2], x[3]
 }
 
-// wrong says what is the matter with the numbers alone.
-func (w window) wrong(sequence bool) string {
+// Wrong says what is the matter with the numbers alone.
+func (w window) Wrong(sequence bool) string {
 	least := func(n HW, from int) bool { return n.H >= from && n.W >= from }
-	switch p := w.pad; {
-	case !least(w.kernel, 1):
+	switch p := w.Pad; {
+	case !least(w.Kernel, 1):
 		return "a kernel of at least one number"
-	case !least(w.stride, 1) || !least(w.dilation, 1):
+	case !least(w.Stride, 1) || !least(w.Dilation, 1):
 		return "strides and dilations of at least 1"
-	case min(p.top, p.left, p.bottom, p.right) < 0:
+	case min(p.Top, p.Left, p.Bottom, p.Right) < 0:
 		return "a padding that is not negative"
-	case sequence && (w.kernel.H != 1 || p.top != 0 || p.bottom != 0):
+	case sequence && (w.Kernel.H != 1 || p.Top != 0 || p.Bottom != 0):
 		return "a kernel of width alone, and padding left and right, of a sequence [B L C]"
 	}
 	return ""
@@ -63,9 +63,9 @@ func (w window) wrong(sequence bool) string {
 
 // over is the window over images or sequences x.
 func (w window) over(x tensor.Shape) cpu.Window {
-	s := cpu.Window{KH: w.kernel.H, KW: w.kernel.W, StrideH: w.stride.H, StrideW: w.stride.W,
-		DilationH: w.dilation.H, DilationW: w.dilation.W,
-		PadTop: w.pad.top, PadLeft: w.pad.left, PadBottom: w.pad.bottom, PadRight: w.pad.right}
+	s := cpu.Window{KH: w.Kernel.H, KW: w.Kernel.W, StrideH: w.Stride.H, StrideW: w.Stride.W,
+		DilationH: w.Dilation.H, DilationW: w.Dilation.W,
+		PadTop: w.Pad.Top, PadLeft: w.Pad.Left, PadBottom: w.Pad.Bottom, PadRight: w.Pad.Right}
 	s.B, s.H, s.W, s.C = extent(x)
 	return s
 }
@@ -76,7 +76,7 @@ func (w window) result(k kind, in []tensor.Shape, c int) (tensor.Shape, error) {
 	h, wd := w.over(x).Out()
 	if h < 1 || wd < 1 {
 		return nil, misfit(k, in, "x with its padding at least %d high and %d wide, as the window is",
-			(w.kernel.H-1)*w.dilation.H+1, (w.kernel.W-1)*w.dilation.W+1)
+			(w.Kernel.H-1)*w.Dilation.H+1, (w.Kernel.W-1)*w.Dilation.W+1)
 	}
 	if len(x) == 3 {
 		return tensor.Shape{x[0], wd, c}, nil
@@ -89,9 +89,9 @@ func (w window) each(x, out tensor.Shape, m, c int, see func(at, ky, kx int)) {
 	_, h, wd, ci := extent(x)
 	_, oh, ow, _ := extent(out)
 	b, oy, ox := m/(oh*ow), m/ow%oh, m%ow
-	for ky := range w.kernel.H {
-		for kx := range w.kernel.W {
-			iy, ix := oy*w.stride.H+ky*w.dilation.H-w.pad.top, ox*w.stride.W+kx*w.dilation.W-w.pad.left
+	for ky := range w.Kernel.H {
+		for kx := range w.Kernel.W {
+			iy, ix := oy*w.Stride.H+ky*w.Dilation.H-w.Pad.Top, ox*w.Stride.W+kx*w.Dilation.W-w.Pad.Left
 			if iy >= 0 && iy < h && ix >= 0 && ix < wd {
 				see(((b*h+iy)*wd+ix)*ci+c, ky, kx)
 			}
@@ -113,10 +113,10 @@ func (w window) params(out, x device.Arg) *windowParams {
 	_, oh, ow, oc := extent(out.Shape)
 	return &windowParams{x: x.Ptr, out: out.Ptr, results: int64(out.Shape.TotalSize()),
 		height: int32(h), width: int32(wd), channels: int32(c),
-		outHeight: int32(oh), outWidth: int32(ow), outChannels: int32(oc), kh: int32(w.kernel.H), kw: int32(w.kernel.W),
-		strideH: int32(w.stride.H), strideW: int32(w.stride.W),
-		dilationH: int32(w.dilation.H), dilationW: int32(w.dilation.W),
-		padTop: int32(w.pad.top), padLeft: int32(w.pad.left), groups: 1}
+		outHeight: int32(oh), outWidth: int32(ow), outChannels: int32(oc), kh: int32(w.Kernel.H), kw: int32(w.Kernel.W),
+		strideH: int32(w.Stride.H), strideW: int32(w.Stride.W),
+		dilationH: int32(w.Dilation.H), dilationW: int32(w.Dilation.W),
+		padTop: int32(w.Pad.Top), padLeft: int32(w.Pad.Left), groups: 1}
 }
 
 // perResult launches a kernel that computes one result per thread.

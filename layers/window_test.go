@@ -16,29 +16,29 @@ import (
 
 // Shapes and numbers that do not fit are errors that say which would.
 func TestErrorsSayWhatIsWanted(t *testing.T) {
-	square, even := window{kernel: Square(3)}, window{kernel: Square(2)}
+	square, even := window{Kernel: Square(3)}, window{Kernel: Square(2)}
 	for _, c := range []struct {
 		name string
 		kind kind
 		in   []tensor.Shape
 		want string
 	}{
-		{"heads that do not divide", attention{heads: 3}, shapes("1 4 16", "1 4 16", "1 4 16"), "want q [B ... 3*D]"},
-		{"heads of keys that do not divide", attention{heads: 4, kvHeads: 3},
+		{"heads that do not divide", attention{Heads: 3}, shapes("1 4 16", "1 4 16", "1 4 16"), "want q [B ... 3*D]"},
+		{"heads of keys that do not divide", attention{Heads: 4, KVHeads: 3},
 			shapes("1 4 16", "1 4 12", "1 4 12"), "kvHeads is a divisor"},
 		{"no heads", attention{}, shapes("1 4 16", "1 4 16", "1 4 16"), "want heads"},
-		{"a negative scale", attention{heads: 1, scale: -1}, shapes("1 4 16", "1 4 16", "1 4 16"), "a scale above 0"},
-		{"a scale that is no number", attention{heads: 1, scale: float32(math.NaN())},
+		{"a negative scale", attention{Heads: 1, Scale: -1}, shapes("1 4 16", "1 4 16", "1 4 16"), "a scale above 0"},
+		{"a scale that is no number", attention{Heads: 1, Scale: float32(math.NaN())},
 			shapes("1 4 16", "1 4 16", "1 4 16"), "a scale above 0"},
-		{"keys of all heads", attention{heads: 4, kvHeads: 2},
+		{"keys of all heads", attention{Heads: 4, KVHeads: 2},
 			shapes("2 4 16", "2 5 16", "2 5 16"), "want k and v [2 ... 8]"},
-		{"causal over other positions", attention{heads: 2, causal: true},
+		{"causal over other positions", attention{Heads: 2, Causal: true},
 			shapes("2 4 16", "2 5 16", "2 5 16"), "want k and v [2 ... 16] of 4 positions"},
-		{"a bias of other heads", attention{heads: 4, bias: true},
+		{"a bias of other heads", attention{Heads: 4, Bias: true},
 			shapes("2 4 16", "2 5 16", "2 5 16", "2 3 4 5"), "want bias [2 4 4 5]"},
-		{"a bias per key", attention{heads: 4, bias: true},
+		{"a bias per key", attention{Heads: 4, Bias: true},
 			shapes("2 4 16", "2 5 16", "2 5 16", "2 5"), "want bias [2 4 4 5]"},
-		{"lengths of another batch", attention{heads: 4, lengths: true},
+		{"lengths of another batch", attention{Heads: 4, Lengths: true},
 			shapes("2 4 16", "2 5 16", "2 5 16", "3"), "want lengths [2]"},
 		{"channels that groups do not divide", convOf(square, 4),
 			shapes("1 5 5 6", "8 2 3 3", "8"), "In a multiple of the 4 groups"},
@@ -47,28 +47,28 @@ func TestErrorsSayWhatIsWanted(t *testing.T) {
 		{"outputs that groups do not divide", convOf(square, 2),
 			shapes("1 5 5 6", "9 3 3 3", "9"), "Out a multiple of the 2 groups"},
 		{"a filter of another size", convOf(square, 1), shapes("1 5 5 6", "8 6 3 2", "8"), "want w [Out 6 3 3]"},
-		{"a flat filter of a sequence", convOf(window{kernel: HW{1, 3}}, 1),
+		{"a flat filter of a sequence", convOf(window{Kernel: HW{1, 3}}, 1),
 			shapes("1 5 6", "8 6 1 3", "8"), "want w [Out 6 3]"},
 		{"a kernel of rows for a sequence", convOf(square, 1), shapes("1 5 6", "8 6 3", "8"), "a kernel of width alone"},
 		{"an image that is too small", convOf(square, 1),
 			shapes("1 2 5 6", "8 6 3 3", "8"), "want x with its padding at least 3 high and 3 wide"},
 		{"a bias of other outputs", convOf(square, 1), shapes("1 5 5 6", "8 6 3 3", "9"), "want bias [8]"},
-		{"no stride", convWindow{window: square, groups: 1},
+		{"no stride", convWindow{window: square, Groups: 1},
 			shapes("1 5 5 6", "8 6 3 3"), "strides and dilations of at least 1"},
-		{"a negative padding", convOf(window{kernel: Square(3), pad: padding{top: -1}}, 1),
+		{"a negative padding", convOf(window{Kernel: Square(3), Pad: padding{Top: -1}}, 1),
 			shapes("1 5 5 6", "8 6 3 3", "8"), "a padding that is not negative"},
 		{"a pool of a vector", pool{window: unit(even)}, shapes("5 6"), "want x [B H W C] or [B L C]"},
-		{"padding of more than half", pool{window: unit(window{kernel: Square(3), pad: padding{right: 2}})},
+		{"padding of more than half", pool{window: unit(window{Kernel: Square(3), Pad: padding{Right: 2}})},
 			shapes("1 5 5 6"), "at most half the kernel, 1 and 1"},
-		{"padding of more than half above", pool{window: unit(window{kernel: Square(3), pad: padding{top: 2}})},
+		{"padding of more than half above", pool{window: unit(window{Kernel: Square(3), Pad: padding{Top: 2}})},
 			shapes("1 5 5 6"), "at most half the kernel, 1 and 1"},
-		{"a dilation of an average", pool{average: true, window: unit(window{kernel: Square(2), dilation: Square(2)})},
+		{"a dilation of an average", pool{Average: true, window: unit(window{Kernel: Square(2), Dilation: Square(2)})},
 			shapes("1 5 5 6"), "no dilation of an average"},
-		{"no parts", adaptiveAverage{w: 1}, shapes("1 5 5 6"), "at least one part"},
-		{"parts of a vector", adaptiveAverage{h: 1, w: 1}, shapes("5 6"), "want x [B H W C]"},
-		{"rows of a sequence", adaptiveAverage{h: 2, w: 1}, shapes("1 5 6"), "or [B L C] and h 1"},
+		{"no parts", adaptiveAverage{W: 1}, shapes("1 5 5 6"), "at least one part"},
+		{"parts of a vector", adaptiveAverage{H: 1, W: 1}, shapes("5 6"), "want x [B H W C]"},
+		{"rows of a sequence", adaptiveAverage{H: 2, W: 1}, shapes("1 5 6"), "or [B L C] and h 1"},
 	} {
-		if _, err := c.kind.infer(c.in); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := c.kind.Infer(c.in); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %q in it", c.name, err, c.want)
 		}
 	}
@@ -99,7 +99,7 @@ func TestLayersReportWrongConfigs(t *testing.T) {
 // The kernels that general forms run on: those of today's models where they do the same.
 func TestKernelsOfGeneralForms(t *testing.T) {
 	turing, ampere := device.Kernels{Processors: 40}, device.Kernels{TensorCore: true, Processors: 108}
-	same := window{kernel: Square(3), pad: padding{1, 1, 1, 1}}
+	same := window{Kernel: Square(3), Pad: padding{1, 1, 1, 1}}
 	for _, c := range []struct {
 		on   device.Kernels
 		kind kind
@@ -107,28 +107,28 @@ func TestKernelsOfGeneralForms(t *testing.T) {
 		typ  dtype.Type
 		want string
 	}{
-		{ampere, attention{heads: 1, scale: 2}, shapes("1 9 64", "1 9 64", "1 9 64"), dtype.F16, "attention_64_f16"},
-		{ampere, attention{heads: 2, kvHeads: 2}, shapes("1 9 128", "1 9 128", "1 9 128"), dtype.F16, "attention_64_f16"},
-		{ampere, attention{heads: 1}, shapes("1 9 128", "1 9 128", "1 9 128"), dtype.BF16, "attention_128_bf16"},
-		{ampere, attention{heads: 2, kvHeads: 1},
+		{ampere, attention{Heads: 1, Scale: 2}, shapes("1 9 64", "1 9 64", "1 9 64"), dtype.F16, "attention_64_f16"},
+		{ampere, attention{Heads: 2, KVHeads: 2}, shapes("1 9 128", "1 9 128", "1 9 128"), dtype.F16, "attention_64_f16"},
+		{ampere, attention{Heads: 1}, shapes("1 9 128", "1 9 128", "1 9 128"), dtype.BF16, "attention_128_bf16"},
+		{ampere, attention{Heads: 2, KVHeads: 1},
 			shapes("1 9 256", "1 9 128", "1 9 128"), dtype.F16, "attention_general_128_f16"},
-		{ampere, attention{heads: 1, bias: true},
+		{ampere, attention{Heads: 1, Bias: true},
 			shapes("1 9 64", "1 9 64", "1 9 64", "1 9 9"), dtype.F16, "attention_general_64_f16"},
-		{ampere, attention{heads: 1, lengths: true},
+		{ampere, attention{Heads: 1, Lengths: true},
 			shapes("1 9 80", "1 9 80", "1 9 80", "1"), dtype.F16, "attention_general_upto_160_f16"},
-		{ampere, attention{heads: 1}, shapes("1 9 128", "1 9 128", "1 9 128"), dtype.F32, "attention_upto_160_f32"},
-		{turing, attention{heads: 1, lengths: true},
+		{ampere, attention{Heads: 1}, shapes("1 9 128", "1 9 128", "1 9 128"), dtype.F32, "attention_upto_160_f32"},
+		{turing, attention{Heads: 1, Lengths: true},
 			shapes("1 9 64", "1 9 64", "1 9 64", "1"), dtype.F16, "attention_general_upto_64_f16"},
-		{ampere, convWindow{window: unit(same), groups: 1}, shapes("1 9 9 16", "16 16 3 3"), dtype.F16, "conv_64x64_f16"},
-		{turing, convWindow{window: unit(same), groups: 1}, shapes("1 9 9 16", "16 16 3 3"), dtype.F16, "gemm_f16"},
-		{ampere, convOf(window{kernel: HW{1, 3}, stride: HW{1, 2}}, 1),
+		{ampere, convWindow{window: unit(same), Groups: 1}, shapes("1 9 9 16", "16 16 3 3"), dtype.F16, "conv_64x64_f16"},
+		{turing, convWindow{window: unit(same), Groups: 1}, shapes("1 9 9 16", "16 16 3 3"), dtype.F16, "gemm_f16"},
+		{ampere, convOf(window{Kernel: HW{1, 3}, Stride: HW{1, 2}}, 1),
 			shapes("1 99 16", "16 16 3", "16"), dtype.F16, "conv_64x64_f16"},
-		{ampere, convOf(window{kernel: HW{1, 1}}, 1), shapes("1 99 16", "16 16 1", "16"), dtype.F16, "linear_64x64_f16"},
-		{ampere, convOf(window{kernel: HW{1, 3}}, 1),
+		{ampere, convOf(window{Kernel: HW{1, 1}}, 1), shapes("1 99 16", "16 16 1", "16"), dtype.F16, "linear_64x64_f16"},
+		{ampere, convOf(window{Kernel: HW{1, 3}}, 1),
 			shapes("1 32768 16", "16 16 3", "16"), dtype.F16, "conv_window_f16"}, // too long
-		{ampere, convOf(window{kernel: Square(3), dilation: HW{1, 2}}, 1),
+		{ampere, convOf(window{Kernel: Square(3), Dilation: HW{1, 2}}, 1),
 			shapes("1 9 9 16", "16 16 3 3", "16"), dtype.F16, "conv_window_f16"},
-		{ampere, convOf(window{kernel: Square(3), stride: HW{1, 2}}, 1),
+		{ampere, convOf(window{Kernel: Square(3), Stride: HW{1, 2}}, 1),
 			shapes("1 9 9 16", "16 16 3 3", "16"), dtype.F16, "conv_window_f16"},
 		{ampere, convOf(same, 2), shapes("1 9 9 16", "16 8 3 3", "16"), dtype.F16, "conv_window_f16"},
 		{ampere, convOf(same, 16), shapes("1 9 9 16", "32 1 3 3", "32"), dtype.F16, "conv_window_f16"},
@@ -168,7 +168,7 @@ func TestConvWindowIsConvWhereItCanBe(t *testing.T) {
 func TestMaxPoolKeepsNaN(t *testing.T) {
 	p := cpu.NewPool(1)
 	defer p.Close()
-	k := pool{window: unit(window{kernel: HW{1, 3}})}
+	k := pool{window: unit(window{Kernel: HW{1, 3}})}
 	for at := range 3 {
 		x := []float32{1, 2, 3}
 		x[at] = float32(math.NaN())
@@ -204,7 +204,7 @@ func TestGeneralHostForms(t *testing.T) {
 			for i, v := range vals {
 				in[i] = hostArg(v, c.kind.Layout(i), dtype.F16)
 			}
-			shape, err := c.kind.infer(c.in)
+			shape, err := c.kind.Infer(c.in)
 			if err != nil {
 				t.Fatal(err)
 			}
