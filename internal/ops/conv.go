@@ -1,70 +1,75 @@
-package layers
+// Package ops has the ops that sum: products, convolutions, attention, norms and pools; with those of the denoising loop
+// and Upsample, which convolutions take in. The others are in package elem; package op says what an op is. The tests
+// here are of the ops of both, in one table.
+package ops
 
 import (
 	"fmt"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
+	"github.com/euryale-ml/euryale/internal/ops/elem"
+	"github.com/euryale-ml/euryale/internal/ops/op"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
 
-// padding is rows and columns of zeros around an image.
-type padding struct{ Top, Left, Bottom, Right int }
+// Padding is rows and columns of zeros around an image.
+type Padding struct{ Top, Left, Bottom, Right int }
 
-// conv is a two-dimensional convolution (cross-correlation, as torch's Conv2d), then per-image channel
+// Conv is a two-dimensional convolution (cross-correlation, as torch's Conv2d), then per-image channel
 // offsets, an activation and a residual.
 //
 //	x        [B H W In]
 //	w        [Out In KH KW]
 //	bias     [Out]
-//	channels [B Out]        if channels
-//	residual [B H' W' Out]  if residual
-//	result   [B H' W' Out]  H' = (up*H + pad - KH)/stride + 1
+//	channels [B Out]        if Channels
+//	residual [B H' W' Out]  if Residual
+//	result   [B H' W' Out]  H' = (Up*H + Pad - KH)/Stride + 1
 //
-// up is 2 if x is first enlarged twofold by repeating pixels, else 1.
-type conv struct {
-	plain
+// Up is 2 if x is first enlarged twofold by repeating pixels, else 1.
+type Conv struct {
+	op.Plain
 	Stride, Up         int
-	Pad                padding
+	Pad                Padding
 	Channels, Residual bool
-	Act                activation
+	Act                op.Activation
 }
 
-func (k conv) String() string {
+func (k Conv) String() string {
 	return fmt.Sprintf("Conv{stride=%d up=%d pad=%v channels=%t residual=%t act=%v}",
 		k.Stride, k.Up, k.Pad, k.Channels, k.Residual, k.Act)
 }
 
-func (k conv) Arity() int { return 3 + b2i(k.Channels, k.Residual) }
+func (k Conv) Arity() int { return 3 + op.Count(k.Channels, k.Residual) }
 
-func (k conv) Infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k Conv) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x, w := in[0], in[1]
 	if len(x) != 4 || len(w) != 4 || x[3] != w[1] || !in[2].Eq(tensor.Shape{w[0]}) {
-		return nil, shapeError(k, in)
+		return nil, op.BadShapes(k, in)
 	}
 	s := k.geometry(x, w)
 	h, wd := s.Out()
 	out := tensor.Shape{x[0], h, wd, w[0]}
 	if h < 1 || wd < 1 || k.Channels && !in[3].Eq(tensor.Shape{x[0], w[0]}) || k.Residual && !in[len(in)-1].Eq(out) {
-		return nil, shapeError(k, in)
+		return nil, op.BadShapes(k, in)
 	}
 	return out, nil
 }
 
-func (k conv) geometry(x, w tensor.Shape) cpu.ConvShape {
+func (k Conv) geometry(x, w tensor.Shape) cpu.ConvShape {
 	return cpu.ConvShape{
 		B: x[0], H: x[1], W: x[2], Cin: x[3], Cout: w[0], KH: w[2], KW: w[3], Stride: k.Stride, Upsample: k.Up,
 		PadTop: k.Pad.Top, PadLeft: k.Pad.Left, PadBottom: k.Pad.Bottom, PadRight: k.Pad.Right,
 	}
 }
 
-func (k conv) Define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k Conv) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	x, w, bias := in[0].F32(), in[1].F32(), in[2].F32()
 	h, wd, ci := in[0].Shape[1], in[0].Shape[2], in[0].Shape[3]
 	kh, kw := in[1].Shape[2], in[1].Shape[3]
 	y := make([]float32, shape[3])
-	for p := range rows(shape) {
+	for p := range op.Rows(shape) {
 		b, oy, ox := p/(shape[1]*shape[2]), p/shape[2]%shape[1], p%shape[2]
 		for co := range y {
 			sum := float64(bias[co])
@@ -95,17 +100,17 @@ func (k conv) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	}
 }
 
-func (k conv) Layout(i int) program.Layout {
+func (k Conv) Layout(i int) program.Layout {
 	if i == 1 {
 		return program.ConvPanels
 	}
 	return program.Plain
 }
 
-func (k conv) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
+func (k Conv) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	ep := cpu.Epilogue{Bias: in[2].F32(), Act: cpu.Activation(k.Act)}
 	if k.Channels {
-		ep.Channels, ep.ChannelsStride = in[3].F32(), rows(out.Shape)/out.Shape[0]
+		ep.Channels, ep.ChannelsStride = in[3].F32(), op.Rows(out.Shape)/out.Shape[0]
 	}
 	if k.Residual {
 		ep.Residual = in[len(in)-1].F32()
@@ -113,19 +118,19 @@ func (k conv) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	p.Conv(out.F32(), in[0].F32(), k.geometry(in[0].Shape, in[1].Shape), in[1].Panels(), ep)
 }
 
-func (k conv) DeviceLayout(i int) program.Layout {
+func (k Conv) DeviceLayout(i int) program.Layout {
 	if i == 1 {
 		return program.Taps
 	}
 	return program.Plain
 }
 
-func (k conv) Float(i int) bool { return i == 2 }
+func (k Conv) Float(i int) bool { return i == 2 }
 
-func (k conv) params(out device.Arg, in []device.Arg) *gemmParams {
+func (k Conv) params(out device.Arg, in []device.Arg) *gemmParams {
 	x, w, o := in[0].Shape, in[1].Shape, out.Shape
 	p := &gemmParams{x: in[0].Ptr, w: in[1].Ptr, bias: in[2].Ptr, out: out.Ptr, act: int32(k.Act),
-		m: int32(rows(o)), n: int32(w[0]), k: int32(w.TotalSize() / w[0]),
+		m: int32(op.Rows(o)), n: int32(w[0]), k: int32(w.TotalSize() / w[0]),
 		height: int32(x[1]), width: int32(x[2]), channels: int32(x[3]), kh: int32(w[2]), kw: int32(w[3]),
 		stride: int32(k.Stride), up: int32(k.Up), padTop: int32(k.Pad.Top), padLeft: int32(k.Pad.Left),
 		outWidth: int32(o[2]), outPixels: int32(o[1] * o[2])}
@@ -138,42 +143,42 @@ func (k conv) params(out device.Arg, in []device.Arg) *gemmParams {
 	return p
 }
 
-func (k conv) Scratch(dev device.Kernels, out device.Arg, in []device.Arg) int {
-	return gemmScratch(dev, k.params(out, in), last(in[0].Shape), out)
+func (k Conv) Scratch(dev device.Kernels, out device.Arg, in []device.Arg) int {
+	return gemmScratch(dev, k.params(out, in), op.Last(in[0].Shape), out)
 }
 
-func (k conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
+func (k Conv) Device(dev device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
 	p, name := k.params(out, in), "conv"
-	if p.kh*p.kw*p.stride*p.up == 1 && k.Pad == (padding{}) {
+	if p.kh*p.kw*p.stride*p.up == 1 && k.Pad == (Padding{}) {
 		name = "linear" // a pixel is a row
 	}
-	return gemm(dev, name, p, last(in[0].Shape), out, scratch)
+	return gemm(dev, name, p, op.Last(in[0].Shape), out, scratch)
 }
 
-func (k conv) FLOPs(out tensor.Shape, in []tensor.Shape) int64 {
-	return 2 * int64(rows(out)) * int64(in[1].TotalSize())
+func (k Conv) FLOPs(out tensor.Shape, in []tensor.Shape) int64 {
+	return 2 * int64(op.Rows(out)) * int64(in[1].TotalSize())
 }
 
-func (k conv) InPlace() []int {
+func (k Conv) InPlace() []int {
 	if k.Residual {
 		return []int{k.Arity() - 1}
 	}
 	return nil
 }
 
-func (k conv) Fuse(next kind, arg int, _ tensor.Shape) kind {
+func (k Conv) Fuse(next op.Kind, arg int, _ tensor.Shape) op.Kind {
 	switch n := next.(type) {
-	case addChannels:
-		if arg == 0 && !k.Channels && !k.Residual && k.Act == None {
+	case elem.AddChannels:
+		if arg == 0 && !k.Channels && !k.Residual && k.Act == op.None {
 			k.Channels = true
 			return k
 		}
-	case activate:
-		if k.Act == None && !k.Residual && n.Act != GEGLU {
+	case elem.Activate:
+		if k.Act == op.None && !k.Residual && n.Act.InEpilogues() && n.Act != op.GEGLU {
 			k.Act = n.Act
 			return k
 		}
-	case add:
+	case elem.Add:
 		if !k.Residual {
 			k.Residual = true
 			return k

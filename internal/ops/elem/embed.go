@@ -1,4 +1,4 @@
-package layers
+package elem
 
 import (
 	"fmt"
@@ -7,46 +7,47 @@ import (
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/ops/op"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
 
-// embed looks tokens up and adds their positions' vectors.
+// Embed looks tokens up and adds their positions' vectors.
 //
 //	ids      [B S]          int32, below V
 //	tokens   [V C]
 //	position [S' C]         S <= S'
 //	result   [B S C]
-type embed struct{ plain }
+type Embed struct{ op.Plain }
 
-func (k embed) String() string { return "Embed{}" }
-func (k embed) Arity() int     { return 3 }
-func (k embed) Rank() int      { return 3 }
+func (k Embed) String() string { return "Embed{}" }
+func (k Embed) Arity() int     { return 3 }
+func (k Embed) Rank() int      { return 3 }
 
-func (k embed) Layout(i int) program.Layout {
+func (k Embed) Layout(i int) program.Layout {
 	if i > 0 {
 		return program.Table
 	}
 	return program.Plain
 }
 
-func (k embed) Infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k Embed) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	ids, tok, pos := in[0], in[1], in[2]
 	if len(ids) != 2 || len(tok) != 2 || len(pos) != 2 || tok[1] != pos[1] || ids[1] > pos[0] {
-		return nil, shapeError(k, in)
+		return nil, op.BadShapes(k, in)
 	}
 	return tensor.Shape{ids[0], ids[1], tok[1]}, nil
 }
 
 // Below: a token is a row of the table.
-func (k embed) Below(i int, in []tensor.Shape) int {
+func (k Embed) Below(i int, in []tensor.Shape) int {
 	if i == 0 {
 		return in[1][0]
 	}
 	return 0
 }
 
-func (k embed) Define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k Embed) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	s, c := shape[1], shape[2]
 	size := in[1].DType.Size() * c
 	at := make([]float32, c)
@@ -60,88 +61,88 @@ func (k embed) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	}
 }
 
-func (k embed) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
+func (k Embed) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.Define(out.F32(), out.Shape, in)
 }
 
-func (k embed) DeviceLayout(i int) program.Layout {
+func (k Embed) DeviceLayout(i int) program.Layout {
 	if i > 0 {
 		return program.Rows
 	}
 	return program.Plain
 }
 
-func (k embed) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return elementwise("embed", out, in, nil)
+func (k Embed) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return op.Elementwise("embed", out, in, nil)
 }
 
-// pick takes one position of each sequence.
+// Pick takes one position of each sequence.
 //
 //	x      [B S C]
 //	index  [B]       int32
 //	result [B C]
-type pick struct{ plain }
+type Pick struct{ op.Plain }
 
-func (k pick) String() string { return "Pick{}" }
-func (k pick) Arity() int     { return 2 }
-func (k pick) Rank() int      { return 2 }
+func (k Pick) String() string { return "Pick{}" }
+func (k Pick) Arity() int     { return 2 }
+func (k Pick) Rank() int      { return 2 }
 
-func (k pick) Infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k Pick) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	x := in[0]
 	if len(x) != 3 || !in[1].Eq(tensor.Shape{x[0]}) {
-		return nil, shapeError(k, in)
+		return nil, op.BadShapes(k, in)
 	}
 	return tensor.Shape{x[0], x[2]}, nil
 }
 
 // Below: an index is a position of its sequence.
-func (k pick) Below(i int, in []tensor.Shape) int {
+func (k Pick) Below(i int, in []tensor.Shape) int {
 	if i == 1 {
 		return in[0][1]
 	}
 	return 0
 }
 
-func (k pick) Define(out []float32, shape tensor.Shape, in []program.Arg) {
+func (k Pick) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 	c, s := shape[1], in[0].Shape[1]
 	for b, i := range in[1].I32() {
 		copy(out[b*c:][:c], in[0].F32()[b*s*c:][:s*c][int(i)*c:])
 	}
 }
 
-func (k pick) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
+func (k Pick) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.Define(out.F32(), out.Shape, in)
 }
 
-func (k pick) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return elementwise("pick", out, in, func(p *elementwiseParams) { p.Other = int32(in[0].Shape[1]) })
+func (k Pick) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return op.Elementwise("pick", out, in, func(p *op.ElementwiseParams) { p.Other = int32(in[0].Shape[1]) })
 }
 
-// timesteps is the sinusoidal embedding of diffusers' get_timestep_embedding (Ho et al. 2020): half the
+// Timesteps is the sinusoidal embedding of diffusers' get_timestep_embedding (Ho et al. 2020): half the
 // width sines, half cosines, of t times a geometric series of frequencies from 1 to 1/10000.
 //
 //	t      [B N]
-//	result [B N*dim]
-type timesteps struct {
-	plain
+//	result [B N*Dim]
+type Timesteps struct {
+	op.Plain
 	Dim   int
 	Flip  bool // flip_sin_to_cos: cosines first
 	Shift float32
 }
 
-func (k timesteps) String() string {
+func (k Timesteps) String() string {
 	return fmt.Sprintf("Timesteps{dim=%d flip=%t shift=%g}", k.Dim, k.Flip, k.Shift)
 }
-func (k timesteps) Arity() int { return 1 }
+func (k Timesteps) Arity() int { return 1 }
 
-func (k timesteps) Infer(in []tensor.Shape) (tensor.Shape, error) {
+func (k Timesteps) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	if len(in[0]) != 2 || k.Dim < 2 || k.Dim%2 != 0 {
-		return nil, shapeError(k, in)
+		return nil, op.BadShapes(k, in)
 	}
 	return tensor.Shape{in[0][0], in[0][1] * k.Dim}, nil
 }
 
-func (k timesteps) Define(out []float32, _ tensor.Shape, in []program.Arg) {
+func (k Timesteps) Define(out []float32, _ tensor.Shape, in []program.Arg) {
 	half := k.Dim / 2
 	sin, cos := 0, half
 	if k.Flip {
@@ -160,13 +161,15 @@ func (k timesteps) Define(out []float32, _ tensor.Shape, in []program.Arg) {
 	}
 }
 
-func (k timesteps) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
+func (k Timesteps) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.Define(out.F32(), out.Shape, in)
 }
 
 // Float: numbers near 1000 lose too much in 16 bits.
-func (k timesteps) Float(i int) bool { return i == 0 }
+func (k Timesteps) Float(i int) bool { return i == 0 }
 
-func (k timesteps) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return elementwise("timesteps", out, in, func(p *elementwiseParams) { p.Channels, p.Flip, p.Shift = int32(k.Dim), int32(b2i(k.Flip)), k.Shift })
+func (k Timesteps) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+	return op.Elementwise("timesteps", out, in, func(p *op.ElementwiseParams) {
+		p.Channels, p.Flip, p.Shift = int32(k.Dim), int32(op.Count(k.Flip)), k.Shift
+	})
 }
