@@ -1,5 +1,5 @@
-// Package layers builds the nodes of diffusion models. Each is a Gorgonia op whose Do is its readable definition, with a
-// fast host form beside it. Activations are channels-last.
+// Package layers builds the nodes of diffusion models. The op of a node is a Gorgonia op whose Do is its readable
+// definition, with a fast host form beside it. Activations are channels-last.
 //
 // Shapes use one alphabet: B batch, H height, W width, C channels, S sequence, D head dimension; "..." stands
 // for any number of leading dimensions.

@@ -11,7 +11,8 @@ import (
 
 // activations are the functions by the names that transformers' ACT2FN and diffusers' get_activation have for them.
 var activations = map[string]op.Activation{
-	"silu": op.SiLU, "swish": op.SiLU, "gelu": op.GELU, "gelu_python": op.GELU, "quick_gelu": op.QuickGELU, "relu": op.ReLU, "tanh": op.Tanh,
+	"silu": op.SiLU, "swish": op.SiLU, "gelu": op.GELU, "gelu_python": op.GELU, "quick_gelu": op.QuickGELU,
+	"relu": op.ReLU, "tanh": op.Tanh,
 	"gelu_new": op.GELUTanh, "gelu_pytorch_tanh": op.GELUTanh, "gelu_fast": op.GELUTanh, "gelu_accurate": op.GELUTanh,
 }
 

@@ -53,7 +53,8 @@ func (k Attention) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	}
 	sq, skv := op.Rows(q)/b, op.Rows(kk)/b
 	if k.Bias && !k.takes(in[k.biasAt()], b, sq, skv) {
-		return nil, op.Misfit(k, in, "bias [%d %d %d %d], the first left out or any of the first three 1", b, k.Heads, sq, skv)
+		return nil, op.Misfit(k, in, "bias [%d %d %d %d], the first left out or any of the first three 1",
+			b, k.Heads, sq, skv)
 	}
 	if k.Lengths && !in[len(in)-1].Eq(tensor.Shape{b}) {
 		return nil, op.Misfit(k, in, "lengths [%d]", b)
@@ -88,8 +89,8 @@ func (k Attention) biasAt() int { return 2 + op.Count(k.Bias) }
 
 // geometry is of the shapes of q, k and bias, if there is one. It has no data.
 func (k Attention) geometry(q, kk, bias tensor.Shape) cpu.AttentionShape {
-	s := cpu.AttentionShape{B: q[0], Sq: op.Rows(q) / q[0], Skv: op.Rows(kk) / q[0], Heads: k.Heads, D: op.Last(q) / k.Heads,
-		KVHeads: k.pairs(), Scale: k.Scale, Causal: k.Causal}
+	s := cpu.AttentionShape{B: q[0], Sq: op.Rows(q) / q[0], Skv: op.Rows(kk) / q[0], Heads: k.Heads,
+		D: op.Last(q) / k.Heads, KVHeads: k.pairs(), Scale: k.Scale, Causal: k.Causal}
 	if k.Scale == 0 {
 		s.Scale = float32(1 / math.Sqrt(float64(s.D)))
 	}

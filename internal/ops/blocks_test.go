@@ -43,7 +43,8 @@ func TestShapeErrorsSayWhatWasWanted(t *testing.T) {
 		{elem.Modulate{Scale: elem.NoPart}, shapes("2 5 4", "2 4"), "scale has shape [2 4]"},
 		{elem.Modulate{}, shapes("4", "1 4"), "x has shape [4], want [B ... C]"},
 		{elem.AddGated{}, shapes("2 5 4", "2 5 8", "2 4"), "AddGated{gate=0}: y has shape [2 5 8], want [2 5 4], like x"},
-		{elem.AddGated{Gate: 3}, shapes("2 5 4", "2 5 4", "2 12"), "gate has shape [2 12], want [2 K*4] of which part 3 is taken"},
+		{elem.AddGated{Gate: 3}, shapes("2 5 4", "2 5 4", "2 12"),
+			"gate has shape [2 12], want [2 K*4] of which part 3 is taken"},
 		{elem.Gated{Act: op.SiLU}, shapes("2 4", "4 2"), "Gated{silu}: value has shape [4 2], want [2 4], like gate"},
 		{elem.Gated{Act: op.SiLU}, shapes("", ""), "gate has shape []"},
 		{elem.GatedHalves{Act: op.SiLU}, shapes("2 5"), "GatedHalves{silu gateFirst=false}: x has shape [2 5], " +

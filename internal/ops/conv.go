@@ -1,6 +1,6 @@
-// Package ops has the ops that sum: products, convolutions, attention, norms and pools; with those of the denoising loop
-// and Upsample, which convolutions take in. The others are in package elem; package op says what an op is. The tests
-// here are of the ops of both, in one table.
+// Package ops has the ops that sum: products, convolutions, attention, norms and pools. It also has those of the
+// denoising loop, and Upsample, which a convolution can do as it reads. The others are in package elem; package op says
+// what an op is. The tests here are of the ops of both packages, from one table.
 package ops
 
 import (

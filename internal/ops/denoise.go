@@ -55,9 +55,11 @@ func (k ScaleModelInput) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.Define(out.F32(), out.Shape, in)
 }
 
-func (k ScaleModelInput) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+func (k ScaleModelInput) Device(_ device.Kernels, out device.Arg, in []device.Arg,
+	_ device.Ptr) ([]device.Kernel, error) {
 	image := out.Shape.TotalSize() / k.B
-	p := &schedulerParams{state: in[0].Ptr, step: in[1].Ptr, out: out.Ptr, n: int64(image * k.N), image: int64(image), sides: int32(k.B / k.N)}
+	p := &schedulerParams{state: in[0].Ptr, step: in[1].Ptr, out: out.Ptr, n: int64(image * k.N), image: int64(image),
+		sides: int32(k.B / k.N)}
 	return []device.Kernel{op.Launch("scale_model_input", out.DType, p, blocks(int(p.n)), 256, 0)}, nil
 }
 
@@ -110,7 +112,8 @@ func (k GuidanceSpread) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.Define(out.F32(), out.Shape, in)
 }
 
-func (k GuidanceSpread) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+func (k GuidanceSpread) Device(_ device.Kernels, out device.Arg, in []device.Arg,
+	_ device.Ptr) ([]device.Kernel, error) {
 	n := out.Shape[0]
 	image := in[0].Shape.TotalSize() / 2 / n
 	p := &schedulerParams{model: in[0].Ptr, step: in[1].Ptr, out: out.Ptr, n: int64(n * image), image: int64(image)}
@@ -133,7 +136,8 @@ func (k SchedulerStep) InPlace() []int   { return []int{0} }
 
 func (k SchedulerStep) Infer(in []tensor.Shape) (tensor.Shape, error) {
 	state, model, sides := in[0], in[1], 1+op.Count(k.Guided)
-	ok := len(state) == 4 && len(model) == 4 && k.N > 0 && state[0]%k.N == 0 && state[0] <= sched.MaxState*k.N && model[0] == sides*k.N &&
+	ok := len(state) == 4 && len(model) == 4 && k.N > 0 &&
+		state[0]%k.N == 0 && state[0] <= sched.MaxState*k.N && model[0] == sides*k.N &&
 		state[1:].Eq(model[1:]) && in[2].Eq(tensor.Shape{sched.StepSize})
 	if k.Guided {
 		ok = ok && in[3].Eq(tensor.Shape{k.N})
@@ -170,11 +174,12 @@ func (k SchedulerStep) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 	k.Define(out.F32(), out.Shape, in)
 }
 
-func (k SchedulerStep) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
+func (k SchedulerStep) Device(_ device.Kernels, out device.Arg, in []device.Arg,
+	_ device.Ptr) ([]device.Kernel, error) {
 	slots := out.Shape[0] / k.N
 	n := out.Shape.TotalSize() / slots
-	p := &schedulerParams{state: in[0].Ptr, model: in[1].Ptr, step: in[2].Ptr, out: out.Ptr, n: int64(n), image: int64(n / k.N),
-		slots: int32(slots), sides: int32(1 + op.Count(k.Guided))}
+	p := &schedulerParams{state: in[0].Ptr, model: in[1].Ptr, step: in[2].Ptr, out: out.Ptr, n: int64(n),
+		image: int64(n / k.N), slots: int32(slots), sides: int32(1 + op.Count(k.Guided))}
 	if k.Guided {
 		p.spread = in[3].Ptr
 	}

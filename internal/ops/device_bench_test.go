@@ -81,7 +81,8 @@ func benchDevice(b *testing.B) device.Device {
 }
 
 // time reports what the launches take: TFLOP/s where there are products, and GB/s of what the least must read and write.
-func (r *deviceRun) time(b *testing.B, k op.Kind, s []tensor.Shape, of func(out device.Arg, in []device.Arg) ([]device.Kernel, error)) {
+func (r *deviceRun) time(b *testing.B, k op.Kind, s []tensor.Shape,
+	of func(out device.Arg, in []device.Arg) ([]device.Kernel, error)) {
 	bytes := 0
 	var in []device.Arg
 	for i, v := range arguments(s, k, 0) {

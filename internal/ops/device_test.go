@@ -28,7 +28,8 @@ var deviceCases = []struct {
 	{"linear with a gate, several tiles", Linear{Bias: true, Residual: true, Act: op.GEGLU},
 		shapes("70 40", "272 40", "272", "70 136"), 0},
 	{"linear of an odd width", Linear{}, shapes("9 24", "67 24"), 0},
-	{"conv of several tiles", Conv{Stride: 1, Up: 1, Pad: Padding{1, 1, 1, 1}, Channels: true, Residual: true, Act: op.SiLU},
+	{"conv of several tiles",
+		Conv{Stride: 1, Up: 1, Pad: Padding{1, 1, 1, 1}, Channels: true, Residual: true, Act: op.SiLU},
 		shapes("2 9 8 24", "72 24 3 3", "72", "2 72", "2 9 8 72"), 0},
 	{"conv of stride 2, several tiles", Conv{Stride: 2, Up: 1, Pad: Padding{1, 1, 1, 1}},
 		shapes("1 18 18 16", "70 16 3 3", "70"), 0},
@@ -134,7 +135,8 @@ func TestDeviceFormsInPlace(t *testing.T) {
 						return // is not taken over
 					}
 					apart := r.run(op.Op{Kind: c.kind}, shape, typ, in)
-					if d := relL2(r.runAt(op.Op{Kind: c.kind}, device.Arg{Shape: shape, DType: typ, Ptr: in[place].Ptr}, in), apart); d != 0 {
+					over := device.Arg{Shape: shape, DType: typ, Ptr: in[place].Ptr}
+					if d := relL2(r.runAt(op.Op{Kind: c.kind}, over, in), apart); d != 0 {
 						t.Errorf("in the place of argument %d the result differs by %g", place, d)
 					}
 				})

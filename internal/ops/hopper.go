@@ -59,5 +59,6 @@ func hopper(k device.Kernels, name string, p *gemmParams, out device.Arg) ([]dev
 	}
 	// As Layout in gemm_hopper.cu, and what its alignment may take.
 	shared := stages*(128+columns)*128 + 8*16*40*4 + 2*8*stages + 1024
-	return []device.Kernel{op.Launch(fmt.Sprintf("hopper_%s_%d", name, columns), out.DType, h, min(tiles, k.Processors), 384, shared)}, nil
+	name = fmt.Sprintf("hopper_%s_%d", name, columns)
+	return []device.Kernel{op.Launch(name, out.DType, h, min(tiles, k.Processors), 384, shared)}, nil
 }

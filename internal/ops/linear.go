@@ -120,7 +120,8 @@ func (k Linear) Scratch(dev device.Kernels, out device.Arg, in []device.Arg) int
 	return gemmScratch(dev, p, int(p.k), out)
 }
 
-func (k Linear) Device(dev device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
+func (k Linear) Device(dev device.Kernels, out device.Arg, in []device.Arg,
+	scratch device.Ptr) ([]device.Kernel, error) {
 	p := k.params(out, in)
 	return gemm(dev, "linear", p, int(p.k), out, scratch)
 }

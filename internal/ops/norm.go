@@ -64,7 +64,8 @@ func (k GroupNorm) Define(out []float32, shape tensor.Shape, in []program.Arg) {
 
 func (k GroupNorm) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
 	s := out.Shape
-	p.GroupNorm(out.F32(), in[0].F32(), s[0], op.Rows(s)/s[0], op.Last(s), k.Groups, in[1].F32(), in[2].F32(), k.Eps, k.SiLU)
+	p.GroupNorm(out.F32(), in[0].F32(), s[0], op.Rows(s)/s[0], op.Last(s), k.Groups, in[1].F32(), in[2].F32(),
+		k.Eps, k.SiLU)
 }
 
 func (k GroupNorm) Float(i int) bool { return i > 0 }
@@ -73,10 +74,12 @@ func (k GroupNorm) Scratch(_ device.Kernels, out device.Arg, _ []device.Arg) int
 	return out.Shape[0] * chunks(out.Shape) * k.Groups * 8
 }
 
-func (k GroupNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg, scratch device.Ptr) ([]device.Kernel, error) {
+func (k GroupNorm) Device(_ device.Kernels, out device.Arg, in []device.Arg,
+	scratch device.Ptr) ([]device.Kernel, error) {
 	s, c, n := out.Shape, op.Last(out.Shape), chunks(out.Shape)
-	p := &groupNormParams{x: in[0].Ptr, gamma: in[1].Ptr, beta: in[2].Ptr, partial: scratch, out: out.Ptr, pixels: int32(op.Rows(s) / s[0]),
-		channels: int32(c), groups: int32(k.Groups), chunks: int32(n), silu: int32(op.Count(k.SiLU)), eps: k.Eps}
+	p := &groupNormParams{x: in[0].Ptr, gamma: in[1].Ptr, beta: in[2].Ptr, partial: scratch, out: out.Ptr,
+		pixels: int32(op.Rows(s) / s[0]), channels: int32(c), groups: int32(k.Groups), chunks: int32(n),
+		silu: int32(op.Count(k.SiLU)), eps: k.Eps}
 	packs := c
 	if wide := 16 / out.DType.Size(); c%wide == 0 {
 		packs = c / wide // a thread has as many channels

@@ -107,7 +107,8 @@ func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device
 	}
 	if !onTensorCores(k, out.DType, channels) {
 		p.splits = 1
-		return []device.Kernel{op.Launch("gemm", out.DType, p, op.Ceil(int(p.m), 64)*op.Ceil(int(p.n), 64), 256, 2*16*68*4)}, nil
+		blocks := op.Ceil(int(p.m), 64) * op.Ceil(int(p.n), 64)
+		return []device.Kernel{op.Launch("gemm", out.DType, p, blocks, 256, 2*16*68*4)}, nil
 	}
 	t, splits := tiling(int(p.m), int(p.n), halves(p.k, out.DType), k.Processors)
 	return tiled(name, t, splits, p, out, scratch), nil
@@ -116,7 +117,8 @@ func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device
 // tiled launches a product in the tile and the parts given.
 func tiled(name string, t tile, splits int, p *gemmParams, out device.Arg, scratch device.Ptr) []device.Kernel {
 	p.splits, p.partial = int32(splits), scratch
-	l := op.Launch(fmt.Sprintf("%s_%dx%d", name, t.rows, t.columns), out.DType, p, t.blocks(int(p.m), int(p.n)), t.threads, t.shared())
+	l := op.Launch(fmt.Sprintf("%s_%dx%d", name, t.rows, t.columns), out.DType, p, t.blocks(int(p.m), int(p.n)),
+		t.threads, t.shared())
 	l.Grid[1] = splits
 	if splits == 1 {
 		return []device.Kernel{l}

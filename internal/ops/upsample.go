@@ -48,7 +48,9 @@ func (k Upsample) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
 }
 
 func (k Upsample) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return op.Elementwise("upsample", out, in, func(p *op.ElementwiseParams) { p.Height, p.Width = int32(out.Shape[1]), int32(out.Shape[2]) })
+	return op.Elementwise("upsample", out, in, func(p *op.ElementwiseParams) {
+		p.Height, p.Width = int32(out.Shape[1]), int32(out.Shape[2])
+	})
 }
 
 // Fuse lets the convolution that follows read the small image.

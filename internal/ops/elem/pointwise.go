@@ -23,7 +23,8 @@ type pointwiseParams struct {
 // pointwise launches a kernel of pointwise.cu over the elements of out.
 func pointwise(name string, out device.Arg, set func(p *pointwiseParams)) ([]device.Kernel, error) {
 	s := out.Shape
-	p := &pointwiseParams{out: out.Ptr, n: int64(s.TotalSize()), image: int64(s.TotalSize() / s[0]), channels: int32(op.Last(s))}
+	p := &pointwiseParams{out: out.Ptr, n: int64(s.TotalSize()), image: int64(s.TotalSize() / s[0]),
+		channels: int32(op.Last(s))}
 	set(p)
 	return []device.Kernel{op.Launch(name, out.DType, p, op.PackBlocks(out), 256, 0)}, nil
 }

@@ -27,9 +27,11 @@ type ElementwiseParams struct {
 }
 
 // Elementwise launches a kernel of elementwise.cu over the elements of out.
-func Elementwise(name string, out device.Arg, in []device.Arg, set func(p *ElementwiseParams)) ([]device.Kernel, error) {
+func Elementwise(name string, out device.Arg, in []device.Arg,
+	set func(p *ElementwiseParams)) ([]device.Kernel, error) {
 	s := out.Shape
-	p := &ElementwiseParams{Out: out.Ptr, N: int64(s.TotalSize()), Image: int64(s.TotalSize() / s[0]), Channels: int32(Last(s))}
+	p := &ElementwiseParams{Out: out.Ptr, N: int64(s.TotalSize()), Image: int64(s.TotalSize() / s[0]),
+		Channels: int32(Last(s))}
 	for i, ptr := range []*device.Ptr{&p.A, &p.B, &p.C} {
 		if i < len(in) {
 			*ptr = in[i].Ptr
@@ -45,7 +47,8 @@ func Elementwise(name string, out device.Arg, in []device.Arg, set func(p *Eleme
 // Ceil is a/b rounded up.
 func Ceil(a, b int) int { return (a + b - 1) / b }
 
-// PackBlocks is how many blocks of 256 threads cover out, 16 bytes a thread. Kernels stride over what they do not reach.
+// PackBlocks is how many blocks of 256 threads cover out, 16 bytes a thread. Kernels stride over what they do not
+// reach.
 func PackBlocks(out device.Arg) int {
 	return max(1, min(65535, Ceil(out.Shape.TotalSize()*out.DType.Size(), 256*16)))
 }
