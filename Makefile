@@ -128,9 +128,9 @@ test-gpu-asan: standin-asan build/contract/contract
 	mkdir -p build/asan
 	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 EURYALE_STANDIN=1 \
 		LD_LIBRARY_PATH=build/standin/asan build/contract/contract
-	$(GPU_ENV) go test -tags gpu -c -o build/asan/layers.test ./layers
-	cd layers && LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 EURYALE_STANDIN=1 \
-		LD_LIBRARY_PATH=$(CURDIR)/build/standin/asan ../build/asan/layers.test -test.run Device
+	$(GPU_ENV) go test -tags gpu -c -o build/asan/ops.test ./internal/ops
+	cd internal/ops && LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 EURYALE_STANDIN=1 \
+		LD_LIBRARY_PATH=$(CURDIR)/build/standin/asan ../../build/asan/ops.test -test.run Device
 
 # Everything a run on a GPU needs, in one folder under 64 MiB for a bare machine with a driver: gpu-bundle/run.sh. The
 # binaries share most of what they are made of, so they are packed together. The wheel of diffusers is for the comparison
@@ -140,7 +140,8 @@ gpu-bundle: build/stub/libcuda.so build/contract/contract
 	rm -rf gpu-bundle build/bundle
 	mkdir -p gpu-bundle build/bundle/wheels
 	$(GPU_ENV) go build -tags gpu -ldflags=-s -o build/bundle/euryale ./cmd/euryale
-	for p in layers graphs pipeline bench; do $(GPU_ENV) go test -tags gpu -c -ldflags=-s -o build/bundle/$$p.test ./$$p || exit 1; done
+	for p in internal/ops graphs pipeline bench; do \
+		$(GPU_ENV) go test -tags gpu -c -ldflags=-s -o build/bundle/$${p##*/}.test ./$$p || exit 1; done
 	CGO_ENABLED=0 go build -ldflags=-s -o build/bundle/mkmodel ./bench/mkmodel
 	cp build/contract/contract build/bundle
 	cp -r internal/golden/testdata build/bundle/golden

@@ -1,6 +1,9 @@
 package layers
 
-import G "gorgonia.org/gorgonia"
+import (
+	"github.com/euryale-ml/euryale/internal/ops/op"
+	G "gorgonia.org/gorgonia"
+)
 
 // SelfAttention is the attention of one layer of projections to_q, to_k, to_v and to_out.0, as in diffusers'
 // Attention. Keys and values come from context, or from x if context is nil.
@@ -12,7 +15,7 @@ func SelfAttention(s Scope, x, context *G.Node, heads int, bias bool) Flow {
 	if context == nil {
 		context = x
 	}
-	c := last(x.Shape())
+	c := op.Last(x.Shape())
 	q := s.On(x).linear("to_q", c, bias)
 	k := s.On(context).linear("to_k", c, bias)
 	v := s.On(context).linear("to_v", c, bias)
@@ -41,7 +44,7 @@ func ResBlock(s Scope, cfg ResBlockConfig, x, temb *G.Node) (*G.Node, error) {
 	h = h.GroupNorm("norm2", cfg.Groups, cfg.Eps).SiLU().Conv("conv2", cfg.Out, 3)
 
 	skip := s.On(x)
-	if last(x.Shape()) != cfg.Out {
+	if op.Last(x.Shape()) != cfg.Out {
 		skip = skip.Pointwise("conv_shortcut", cfg.Out)
 	}
 	return h.Add(skip).Node()

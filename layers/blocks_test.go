@@ -6,80 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/euryale-ml/euryale/internal/ops/op"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
-
-// An error of shapes names the argument, its shape and the shape that was wanted.
-func TestShapeErrorsSayWhatWasWanted(t *testing.T) {
-	for _, c := range []struct {
-		kind kind
-		in   []tensor.Shape
-		want string
-	}{
-		{mul{}, shapes("2 3 4", "3 4"), "Mul{}: b has shape [3 4], want [2 3 4], [2 4] or [4]"},
-		{mul{}, shapes("2 4", "2"), "Mul{}: b has shape [2], want [2 4] or [4]"},
-		{mul{}, shapes("1 4 4", "4 1"), "Mul{}: b has shape [4 1], want [1 4 4], [1 4] or [4]"},
-		{sub{}, shapes("2 3 4", "2 3"), "Sub{}: b has shape [2 3], want [2 3 4], [2 4] or [4]"},
-		{sub{}, shapes("", ""), "Sub{}: x has shape [], want [B ... C]"},
-		{scale{factor: 2}, shapes(""), "Scale{factor=2}: x has shape [], want at least one dimension"},
-		{rmsNorm{heads: 1, weight: true}, shapes("2 6", "5"), "RMSNorm{heads=1 eps=0 weight=true}: weight has shape [5], " +
-			"want [6]"},
-		{rmsNorm{heads: 3, weight: true}, shapes("2 6", "1 2"), "weight has shape [1 2], want [2]"},
-		{rmsNorm{heads: 4}, shapes("2 6"), "x has shape [2 6], want [... C] with C a multiple of 4 heads"},
-		{rmsNorm{}, shapes("2 6"), "C a multiple of 0 heads"},
-		{rmsNorm{heads: 1}, shapes(""), "x has shape []"},
-		{rotary{heads: 2}, shapes("2 5 12", "4 3", "4 3"), "Rotary{heads=2 halves=false}: cos has shape [4 3], " +
-			"want [5 3], or fewer columns"},
-		{rotary{heads: 2}, shapes("2 5 12", "5 4", "5 4"), "cos has shape [5 4], want [5 3], or fewer"},
-		{rotary{heads: 2}, shapes("2 5 12", "5 3", "5 2"), "sin has shape [5 2], want [5 3], like cos"},
-		{rotary{heads: 5}, shapes("2 5 12", "5 3", "5 3"), "want [B ... C] with C a multiple of 5 heads"},
-		{rotary{heads: 1}, shapes("", "5 3", "5 3"), "x has shape []"},
-		{modulate{scale: 1}, shapes("2 5 4", "2 7"), "Modulate{scale=1 shift=0 apart=false}: scale has shape [2 7], " +
-			"want [2 K*4] of which part 1 is taken, K at least 2"},
-		{modulate{scale: 2}, shapes("2 5 4", "2 8"), "want [2 K*4] of which part 2 is taken, K at least 3"},
-		{modulate{shift: 2}, shapes("2 5 4", "2 8"), "shift has shape [2 8]"},
-		{modulate{apart: true}, shapes("2 5 4", "2 4", "1 4"), "shift has shape [1 4], want [2 K*4]"},
-		{modulate{scale: NoPart}, shapes("2 5 4", "2 4"), "scale has shape [2 4]"},
-		{modulate{}, shapes("4", "1 4"), "x has shape [4], want [B ... C]"},
-		{addGated{}, shapes("2 5 4", "2 5 8", "2 4"), "AddGated{gate=0}: y has shape [2 5 8], want [2 5 4], like x"},
-		{addGated{gate: 3}, shapes("2 5 4", "2 5 4", "2 12"), "gate has shape [2 12], want [2 K*4] of which part 3 is taken"},
-		{gated{act: silu}, shapes("2 4", "4 2"), "Gated{silu}: value has shape [4 2], want [2 4], like gate"},
-		{gated{act: silu}, shapes("", ""), "gate has shape []"},
-		{gatedHalves{act: silu}, shapes("2 5"), "GatedHalves{silu gateFirst=false}: x has shape [2 5], " +
-			"want [... 2C]: two halves"},
-		{slice{dim: 1, from: 3, to: 6}, shapes("2 5"), "Slice{dim=1 from=3 to=6}: x has shape [2 5], " +
-			"want places 3 to 5 of dimension 1, which has 5"},
-		{slice{dim: 1, from: 3, to: 3}, shapes("2 5"), "x has shape [2 5]"},
-		{slice{dim: 1, from: -1, to: 3}, shapes("2 5"), "x has shape [2 5]"},
-		{slice{dim: 2, to: 1}, shapes("2 5"), "want a dimension 2, and at most 8"},
-		{slice{dim: 0, to: 1}, shapes("1 1 1 1 1 1 1 1 1"), "want a dimension 0, and at most 8"},
-		{permute{dims: 3, order: [8]int{0, 2, 1}}, shapes("2 5"), "Permute{order=[0 2 1]}: x has shape [2 5], " +
-			"want 3 dimensions"},
-		{permute{dims: 2, order: [8]int{1, 1}}, shapes("2 5"), "want an order of each dimension once"},
-		{reshape{dims: 2, size: [8]int{3, 4}}, shapes("2 5"), "Reshape{shape=[3 4]}: x has shape [2 5], " +
-			"want as many elements as [3 4]"},
-		{reshape{dims: 2, size: [8]int{-2, -5}}, shapes("2 5"), "x has shape [2 5]"},
-	} {
-		_, err := c.kind.infer(c.in)
-		if err == nil || !errors.As(err, new(*ShapeError)) || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%v of %v: error %v, want %s", c.kind, c.in, err, c.want)
-		}
-	}
-}
-
-// Kernels of products have no epilogue for every function: those run by themselves.
-func TestFunctionsWithoutEpilogueStayApart(t *testing.T) {
-	for act, fits := range map[activation]bool{
-		silu: true, gelu: true, quickGELU: true, geluTanh: false, relu: false, tanh: false,
-	} {
-		for _, k := range []kind{linear{bias: true}, conv{stride: 1, up: 1}} {
-			if _, ok := (op{k}).Fuse(op{activate{act: act}}, 0, tensor.Shape{2, 16}); ok != fits {
-				t.Errorf("%v and %v are fused: %t, want %t", k, act, ok, fits)
-			}
-		}
-	}
-}
 
 // Builders name weights as checkpoints do, and what does not fit is an error of the place.
 func TestBuildersOfBlocks(t *testing.T) {
@@ -135,7 +65,7 @@ func TestBuildersOfBlocks(t *testing.T) {
 				}
 			case err != nil:
 				t.Error(err)
-			case !same(n.Shape(), c.shape):
+			case !op.Same(n.Shape(), c.shape):
 				t.Errorf("shape %v, want %v", n.Shape(), c.shape)
 			}
 		})
@@ -161,11 +91,11 @@ func TestBuildersOfBlocks(t *testing.T) {
 func TestShapeErrorsKeepTheirType(t *testing.T) {
 	s := NewScope(G.NewGraph(), "transformer", Declared{})
 	_, err := s.On(s.Input("x", G.Float32, 2, 5, 12)).Mul(s.On(s.Input("y", G.Float32, 5, 12))).Node()
-	var shape *ShapeError
+	var shape *op.ShapeError
 	if !errors.As(err, &shape) {
 		t.Fatalf("error %v", err)
 	}
-	if shape.Arg != "b" || !same(shape.Got, tensor.Shape{5, 12}) || shape.Op != "Mul{}" {
+	if shape.Arg != "b" || !op.Same(shape.Got, tensor.Shape{5, 12}) || shape.Op != "Mul{}" {
 		t.Errorf("%+v", shape)
 	}
 }

@@ -1,15 +1,8 @@
 package layers
 
 import (
-	"fmt"
-	"math"
-
-	"github.com/euryale-ml/euryale/internal/cpu"
-	"github.com/euryale-ml/euryale/internal/device"
-	"github.com/euryale-ml/euryale/internal/program"
-	"github.com/euryale-ml/euryale/sched"
+	"github.com/euryale-ml/euryale/internal/ops"
 	G "gorgonia.org/gorgonia"
-	"gorgonia.org/tensor"
 )
 
 // Nodes of the denoising loop share one alphabet: N pictures, B rows of the model's batch (N, or 2N with guidance,
@@ -23,7 +16,7 @@ import (
 //	step   [sched.StepSize]
 //	result [B H W C]
 func ScaleModelInput(s Scope, state, step *G.Node, n, b int) (*G.Node, error) {
-	return apply(s.Sub("scale_model_input"), scaleModelInput{n: n, b: b}, state, step)
+	return apply(s.Sub("scale_model_input"), ops.ScaleModelInput{N: n, B: b}, state, step)
 }
 
 // SchedulerStep takes the state past a step, with guidance if there are two rows of the model's batch for each picture.
@@ -34,16 +27,16 @@ func ScaleModelInput(s Scope, state, step *G.Node, n, b int) (*G.Node, error) {
 //	noise  [N H W C]    nil if no step adds any
 //	result [K*N H W C]
 func SchedulerStep(s Scope, state, model, step, noise *G.Node, n int) (*G.Node, error) {
-	k := schedulerStep{n: n, guided: model.Shape()[0] == 2*n, noisy: noise != nil}
+	k := ops.SchedulerStep{N: n, Guided: model.Shape()[0] == 2*n, Noisy: noise != nil}
 	in := []*G.Node{state, model, step}
-	if k.guided {
-		spread, err := apply(s.Sub("guidance_rescale"), guidanceSpread{}, model, step)
+	if k.Guided {
+		spread, err := apply(s.Sub("guidance_rescale"), ops.GuidanceSpread{}, model, step)
 		if err != nil {
 			return nil, err
 		}
 		in = append(in, spread)
 	}
-	if k.noisy {
+	if k.Noisy {
 		in = append(in, noise)
 	}
 	return apply(s.Sub("step"), k, in...)
@@ -54,214 +47,5 @@ func SchedulerStep(s Scope, state, model, step, noise *G.Node, n int) (*G.Node, 
 //	a, b   [B H W C]
 //	result [2 64]   row 0 has a value that is not 0 if a has one, row 1 if b has one
 func NonFinite(s Scope, a, b *G.Node) (*G.Node, error) {
-	return apply(s.Sub("non_finite"), nonFinite{}, a, b)
-}
-
-// onFloats is what the ops of the denoising loop share: they read and write float32 whatever the target's type, but for
-// the model's input and output.
-type onFloats struct{ plain }
-
-func (onFloats) FloatResult() bool { return true }
-
-// schedulerParams is SchedulerParams of scheduler.cu.
-type schedulerParams struct {
-	state, model, spread, noise, step, out device.Ptr
-	n, image                               int64 // elements: of a sample of all pictures; of one picture
-	slots, sides                           int32
-}
-
-type scaleModelInput struct {
-	plain
-	n, b int
-}
-
-func (k scaleModelInput) String() string   { return fmt.Sprintf("ScaleModelInput{n=%d b=%d}", k.n, k.b) }
-func (k scaleModelInput) arity() int       { return 2 }
-func (k scaleModelInput) Float(i int) bool { return true }
-
-func (k scaleModelInput) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if len(in[0]) != 4 || k.n < 1 || in[0][0]%k.n != 0 || k.b%k.n != 0 || !in[1].Eq(tensor.Shape{sched.StepSize}) {
-		return nil, shapeError(k, in)
-	}
-	out := in[0].Clone()
-	out[0] = k.b
-	return out, nil
-}
-
-func (k scaleModelInput) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	state, scale := in[0].F32(), in[1].F32()[sched.AtScale]
-	all := len(out) / shape[0] * k.n
-	for i := range out {
-		out[i] = state[i%all] * scale
-	}
-}
-
-func (k scaleModelInput) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	k.define(out.F32(), out.Shape, in)
-}
-
-func (k scaleModelInput) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	image := out.Shape.TotalSize() / k.b
-	p := &schedulerParams{state: in[0].Ptr, step: in[1].Ptr, out: out.Ptr, n: int64(image * k.n), image: int64(image), sides: int32(k.b / k.n)}
-	return []device.Kernel{launch("scale_model_input", out.DType, p, blocks(int(p.n)), 256, 0)}, nil
-}
-
-// blocks are those of 256 threads for n elements.
-func blocks(n int) int { return min(65535, ceil(n, 256)) }
-
-// guidanceSpread is what guided outputs are multiplied by so that their spread comes back towards that of the positive
-// prompt's (rescale_noise_cfg of diffusers; section 3.4 of arXiv 2305.08891): 1 without guidance_rescale.
-//
-//	model  [2N H W C]
-//	step   [sched.StepSize]
-//	result [N]
-type guidanceSpread struct{ onFloats }
-
-func (k guidanceSpread) String() string   { return "GuidanceSpread{}" }
-func (k guidanceSpread) arity() int       { return 2 }
-func (k guidanceSpread) rank() int        { return 1 }
-func (k guidanceSpread) Float(i int) bool { return i == 1 }
-
-func (k guidanceSpread) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if len(in[0]) != 4 || in[0][0]%2 != 0 || !in[1].Eq(tensor.Shape{sched.StepSize}) {
-		return nil, shapeError(k, in)
-	}
-	return tensor.Shape{in[0][0] / 2}, nil
-}
-
-func (k guidanceSpread) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	model, step := in[0].F32(), in[1].F32()
-	scale, rescale := step[sched.AtGuidance], step[sched.AtRescale]
-	size := len(model) / 2 / shape[0]
-	for b := range out {
-		if rescale == 0 {
-			out[b] = 1
-			continue
-		}
-		neg, pos := model[b*size:][:size], model[(shape[0]+b)*size:][:size]
-		wanted := spread(size, func(i int) float32 { return pos[i] })
-		is := spread(size, func(i int) float32 { return neg[i] + scale*(pos[i]-neg[i]) })
-		out[b] = rescale*float32(wanted/is) + (1 - rescale)
-	}
-}
-
-// spread is the standard deviation, torch's, over n-1.
-func spread(n int, x func(int) float32) float64 {
-	_, inv := moments(n, 0, x)
-	return math.Sqrt(float64(n)/float64(n-1)) / inv
-}
-
-func (k guidanceSpread) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	k.define(out.F32(), out.Shape, in)
-}
-
-func (k guidanceSpread) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	n := out.Shape[0]
-	image := in[0].Shape.TotalSize() / 2 / n
-	p := &schedulerParams{model: in[0].Ptr, step: in[1].Ptr, out: out.Ptr, n: int64(n * image), image: int64(image)}
-	return []device.Kernel{launch("guidance_spread", in[0].DType, p, n, 256, 8*4)}, nil
-}
-
-// schedulerStep is Step's formulas.
-type schedulerStep struct {
-	onFloats
-	n             int
-	guided, noisy bool
-}
-
-func (k schedulerStep) String() string {
-	return fmt.Sprintf("SchedulerStep{n=%d guided=%t noisy=%t}", k.n, k.guided, k.noisy)
-}
-func (k schedulerStep) arity() int       { return 3 + b2i(k.guided, k.noisy) }
-func (k schedulerStep) Float(i int) bool { return i != 1 }
-func (k schedulerStep) InPlace() []int   { return []int{0} }
-
-func (k schedulerStep) infer(in []tensor.Shape) (tensor.Shape, error) {
-	state, model, sides := in[0], in[1], 1+b2i(k.guided)
-	ok := len(state) == 4 && len(model) == 4 && k.n > 0 && state[0]%k.n == 0 && state[0] <= sched.MaxState*k.n && model[0] == sides*k.n &&
-		state[1:].Eq(model[1:]) && in[2].Eq(tensor.Shape{sched.StepSize})
-	if k.guided {
-		ok = ok && in[3].Eq(tensor.Shape{k.n})
-	}
-	if k.noisy {
-		noise := in[len(in)-1]
-		ok = ok && len(noise) == 4 && noise[0] == k.n && noise[1:].Eq(model[1:])
-	}
-	if !ok {
-		return nil, shapeError(k, in)
-	}
-	return sameShape(in)
-}
-
-func (k schedulerStep) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	state, model, step := in[0].F32(), in[1].F32(), in[2].F32()
-	n := len(state) / (shape[0] / k.n)
-	output := make([]float32, n)
-	copy(output, model)
-	if k.guided {
-		for i, neg := range output {
-			output[i] = (neg + step[sched.AtGuidance]*(model[n+i]-neg)) * in[3].F32()[i/(n/k.n)]
-		}
-	}
-	var noise []float32
-	if k.noisy {
-		noise = in[len(in)-1].F32()
-	}
-	copy(out, state)
-	sched.Apply(step, out, output, noise)
-}
-
-func (k schedulerStep) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	k.define(out.F32(), out.Shape, in)
-}
-
-func (k schedulerStep) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	slots := out.Shape[0] / k.n
-	n := out.Shape.TotalSize() / slots
-	p := &schedulerParams{state: in[0].Ptr, model: in[1].Ptr, step: in[2].Ptr, out: out.Ptr, n: int64(n), image: int64(n / k.n),
-		slots: int32(slots), sides: int32(1 + b2i(k.guided))}
-	if k.guided {
-		p.spread = in[3].Ptr
-	}
-	if k.noisy {
-		p.noise = in[len(in)-1].Ptr
-	}
-	return []device.Kernel{launch("scheduler_step", in[1].DType, p, blocks(n), 256, 0)}, nil
-}
-
-// nonFinite has the definition of NonFinite. Several flags, so that several blocks look.
-type nonFinite struct{ onFloats }
-
-const flags = 64
-
-func (k nonFinite) String() string   { return "NonFinite{}" }
-func (k nonFinite) arity() int       { return 2 }
-func (k nonFinite) rank() int        { return 2 }
-func (k nonFinite) Float(i int) bool { return i == 1 }
-
-func (k nonFinite) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if len(in[0]) != 4 || len(in[1]) != 4 {
-		return nil, shapeError(k, in)
-	}
-	return tensor.Shape{2, flags}, nil
-}
-
-func (k nonFinite) define(out []float32, _ tensor.Shape, in []program.Arg) {
-	for j, a := range in {
-		for i, v := range a.F32() {
-			if v-v != 0 {
-				out[j*flags+i/256%flags] = 1 // as the kernel's blocks share the elements
-			}
-		}
-	}
-}
-
-func (k nonFinite) Host(_ *cpu.Pool, out program.Arg, in []program.Arg) {
-	clear(out.F32())
-	k.define(out.F32(), out.Shape, in)
-}
-
-func (k nonFinite) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	p := &schedulerParams{model: in[0].Ptr, state: in[1].Ptr, out: out.Ptr, image: int64(in[0].Shape.TotalSize()), n: int64(in[1].Shape.TotalSize())}
-	return []device.Kernel{launch("non_finite", in[0].DType, p, flags, 256, 8*4)}, nil
+	return apply(s.Sub("non_finite"), ops.NonFinite{}, a, b)
 }

@@ -3,108 +3,15 @@ package layers
 import (
 	"fmt"
 
-	"github.com/euryale-ml/euryale/internal/cpu"
-	"github.com/euryale-ml/euryale/internal/device"
-	"github.com/euryale-ml/euryale/internal/program"
-	"gorgonia.org/tensor"
+	"github.com/euryale-ml/euryale/internal/ops/elem"
+	"github.com/euryale-ml/euryale/internal/ops/op"
 )
-
-// gated is act(gate) value (Shazeer 2020).
-//
-//	gate, value, result  [... C]
-type gated struct {
-	plain
-	act activation
-}
-
-func (k gated) String() string { return fmt.Sprintf("Gated{%v}", k.act) }
-func (k gated) arity() int     { return 2 }
-func (k gated) InPlace() []int { return []int{0, 1} }
-
-func (k gated) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if len(in[0]) == 0 {
-		return nil, wrongShape(k, "gate", in[0], "[... C]")
-	}
-	if !same(in[0], in[1]) {
-		return nil, wrongShape(k, "value", in[1], "%v, like gate", []int(in[0]))
-	}
-	return sameShape(in)
-}
-
-func (k gated) define(out []float32, _ tensor.Shape, in []program.Arg) {
-	k.act.define(out, in[0].F32())
-	for i, v := range in[1].F32() {
-		out[i] *= v
-	}
-}
-
-func (k gated) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	p.Gated(out.F32(), in[0].F32(), in[1].F32(), cpu.Activation(k.act))
-}
-
-func (k gated) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return pointwise("gated", out, func(p *pointwiseParams) { p.a, p.b, p.act = in[0].Ptr, in[1].Ptr, int32(k.act) })
-}
-
-// gatedHalves is gated of the halves of the last dimension: the second is the gate, or the first if gateFirst.
-//
-//	x       [... 2C]
-//	result  [... C]
-type gatedHalves struct {
-	plain
-	act       activation
-	gateFirst bool
-}
-
-func (k gatedHalves) String() string {
-	return fmt.Sprintf("GatedHalves{%v gateFirst=%t}", k.act, k.gateFirst)
-}
-func (k gatedHalves) arity() int { return 1 }
-
-func (k gatedHalves) infer(in []tensor.Shape) (tensor.Shape, error) {
-	if len(in[0]) == 0 || last(in[0])%2 != 0 {
-		return nil, wrongShape(k, "x", in[0], "[... 2C]: two halves")
-	}
-	out := in[0].Clone()
-	out[len(out)-1] /= 2
-	return out, nil
-}
-
-func (k gatedHalves) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	x, c := in[0].F32(), last(shape)
-	for r := range rows(shape) {
-		value, gate := x[2*r*c:][:c], x[(2*r+1)*c:][:c]
-		if k.gateFirst {
-			value, gate = gate, value
-		}
-		row := out[r*c:][:c]
-		k.act.define(row, gate)
-		for i, v := range value {
-			row[i] *= v
-		}
-	}
-}
-
-func (k gatedHalves) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	p.GatedHalves(out.F32(), in[0].F32(), rows(out.Shape), last(out.Shape), cpu.Activation(k.act), k.gateFirst)
-}
-
-func (k gatedHalves) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return pointwise("gated", out, func(p *pointwiseParams) {
-		p.a, p.b, p.act, p.vectors, p.bStride = in[0].Ptr, in[0].Ptr, int32(k.act), 1, 2*p.channels
-		if k.gateFirst {
-			p.bAt = p.channels
-		} else {
-			p.cAt = p.channels
-		}
-	})
-}
 
 // SwiGLU is the first half of the last dimension times the SiLU of the second, as diffusers' SwiGLU has them.
 //
 //	x       [... 2C]
 //	result  [... C]
-func (f Flow) SwiGLU() Flow { return f.apply("swiglu", gatedHalves{act: silu}) }
+func (f Flow) SwiGLU() Flow { return f.apply("swiglu", elem.GatedHalves{Act: op.SiLU}) }
 
 // SwiGLUGateFirst is the SiLU of the first half times the second, as FLUX.2 has them, and Llama's and Z-Image's w1 and
 // w3 if they are one product. For two products there is Gated.
@@ -112,7 +19,7 @@ func (f Flow) SwiGLU() Flow { return f.apply("swiglu", gatedHalves{act: silu}) }
 //	x       [... 2C]
 //	result  [... C]
 func (f Flow) SwiGLUGateFirst() Flow {
-	return f.apply("swiglu", gatedHalves{act: silu, gateFirst: true})
+	return f.apply("swiglu", elem.GatedHalves{Act: op.SiLU, GateFirst: true})
 }
 
 // Gated applies the function that Activation knows by that name, and multiplies by value. "silu" of w1 x with the value
@@ -124,5 +31,5 @@ func (f Flow) Gated(name string, value Flow) Flow {
 	if err != nil && f.err == nil {
 		f.err = fmt.Errorf("%s: %w", f.s.Name(), err)
 	}
-	return f.join("gated", gated{act: act}, value)
+	return f.join("gated", elem.Gated{Act: act}, value)
 }

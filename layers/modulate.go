@@ -1,159 +1,16 @@
 package layers
 
-import (
-	"fmt"
-
-	"github.com/euryale-ml/euryale/internal/cpu"
-	"github.com/euryale-ml/euryale/internal/device"
-	"github.com/euryale-ml/euryale/internal/program"
-	"gorgonia.org/tensor"
-)
+import "github.com/euryale-ml/euryale/internal/ops/elem"
 
 // NoPart says of a part of a modulation that there is none.
-const NoPart = -1
-
-// modulate is x (1 + scale) + shift, with one scale and one shift for each image (Perez et al. 2018; with 1 + scale,
-// Peebles and Xie 2023). They are parts of tensors whose rows are several vectors of C numbers, and nothing is copied
-// to take one out: scale is that part of argument 1, shift of argument 1 too or, if apart, of 2.
-//
-//	x, result     [B ... C]
-//	scale, shift  [B K*C]    K parts
-type modulate struct {
-	plain
-	scale, shift int // shift is NoPart if nothing is added
-	apart        bool
-}
-
-func (k modulate) String() string {
-	return fmt.Sprintf("Modulate{scale=%d shift=%d apart=%t}", k.scale, k.shift, k.apart)
-}
-func (k modulate) arity() int     { return 2 + b2i(k.apart) }
-func (k modulate) InPlace() []int { return []int{0} }
-
-func (k modulate) infer(in []tensor.Shape) (tensor.Shape, error) {
-	x := in[0]
-	if err := needRows(k, "x", x); err != nil {
-		return nil, err
-	}
-	if err := hasPart(k, "scale", in[1], x, k.scale); err != nil {
-		return nil, err
-	}
-	if k.shift != NoPart {
-		if err := hasPart(k, "shift", in[len(in)-1], x, k.shift); err != nil {
-			return nil, err
-		}
-	}
-	return sameShape(in)
-}
-
-func (k modulate) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	x := in[0].F32()
-	for i := range out {
-		y := float64(x[i]) * (1 + float64(part(in[1], k.scale, shape, i)))
-		if k.shift != NoPart {
-			y += float64(part(in[len(in)-1], k.shift, shape, i))
-		}
-		out[i] = float32(y)
-	}
-}
-
-func (k modulate) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	s, c := out.Shape, last(out.Shape)
-	var shift cpu.Vectors
-	if k.shift != NoPart {
-		shift = vectors(in[len(in)-1], k.shift, c)
-	}
-	p.Modulate(out.F32(), in[0].F32(), s[0], rows(s)/s[0], c, vectors(in[1], k.scale, c), shift)
-}
-
-func (k modulate) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return pointwise("modulate", out, func(p *pointwiseParams) {
-		p.a, p.b, p.bStride, p.bAt = in[0].Ptr, in[1].Ptr, int32(in[1].Shape[1]), int32(k.scale)*p.channels
-		if k.shift != NoPart {
-			a := in[len(in)-1]
-			p.c, p.cStride, p.cAt = a.Ptr, int32(a.Shape[1]), int32(k.shift)*p.channels
-		}
-	})
-}
-
-// addGated is x + gate*y, with one gate for each image: part number gate of a tensor of K parts.
-//
-//	x, y, result  [B ... C]
-//	gate          [B K*C]
-type addGated struct {
-	plain
-	gate int
-}
-
-func (k addGated) String() string { return fmt.Sprintf("AddGated{gate=%d}", k.gate) }
-func (k addGated) arity() int     { return 3 }
-func (k addGated) InPlace() []int { return []int{0, 1} }
-
-func (k addGated) infer(in []tensor.Shape) (tensor.Shape, error) {
-	x := in[0]
-	if err := needRows(k, "x", x); err != nil {
-		return nil, err
-	}
-	if !same(in[1], x) {
-		return nil, wrongShape(k, "y", in[1], "%v, like x", []int(x))
-	}
-	if err := hasPart(k, "gate", in[2], x, k.gate); err != nil {
-		return nil, err
-	}
-	return sameShape(in)
-}
-
-func (k addGated) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	x, y := in[0].F32(), in[1].F32()
-	for i := range out {
-		out[i] = float32(float64(x[i]) + float64(part(in[2], k.gate, shape, i))*float64(y[i]))
-	}
-}
-
-func (k addGated) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	s, c := out.Shape, last(out.Shape)
-	p.AddGated(out.F32(), in[0].F32(), in[1].F32(), s[0], rows(s)/s[0], c, vectors(in[2], k.gate, c))
-}
-
-func (k addGated) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return pointwise("add_gated", out, func(p *pointwiseParams) {
-		p.a, p.b = in[0].Ptr, in[1].Ptr
-		p.c, p.cStride, p.cAt = in[2].Ptr, int32(in[2].Shape[1]), int32(k.gate)*p.channels
-	})
-}
-
-func needRows(k kind, name string, x tensor.Shape) error {
-	if len(x) < 2 {
-		return wrongShape(k, name, x, "[B ... C]")
-	}
-	return nil
-}
-
-// hasPart checks that a tensor has a vector number i for each image of x.
-func hasPart(k kind, name string, a, x tensor.Shape, i int) error {
-	c := last(x)
-	if i < 0 || len(a) != 2 || a[0] != x[0] || c == 0 || a[1]%c != 0 || a[1] < (i+1)*c {
-		return wrongShape(k, name, a, "[%d K*%d] of which part %d is taken, K at least %d", x[0], c, i, max(0, i)+1)
-	}
-	return nil
-}
-
-// part is the number for element i of x in part n of a.
-func part(a program.Arg, n int, x tensor.Shape, i int) float32 {
-	c := last(x)
-	return a.F32()[i/(x.TotalSize()/x[0])*a.Shape[1]+n*c+i%c]
-}
-
-func vectors(a program.Arg, n, c int) cpu.Vectors {
-	return cpu.Vectors{Data: a.F32(), Stride: a.Shape[1], At: n * c}
-}
+const NoPart = elem.NoPart
 
 // Modulate is x (1 + scale) + shift, with one scale and one shift for each image.
 //
 //	x, result     [B ... C]
 //	scale, shift  [B C]
 func (f Flow) Modulate(scale, shift Flow) Flow {
-	return f.join("modulate", modulate{apart: true}, scale, shift)
+	return f.join("modulate", elem.Modulate{Apart: true}, scale, shift)
 }
 
 // ModulateBy is Modulate by parts of one tensor, which numbers from 0 choose; nothing is copied to take them out. A
@@ -164,7 +21,7 @@ func (f Flow) Modulate(scale, shift Flow) Flow {
 //	x, result  [B ... C]
 //	mod        [B K*C]    K parts
 func (f Flow) ModulateBy(mod Flow, scale, shift int) Flow {
-	return f.join("modulate", modulate{scale: scale, shift: shift}, mod)
+	return f.join("modulate", elem.Modulate{Scale: scale, Shift: shift}, mod)
 }
 
 // AddGated is x + gate*y, with one gate for each image.
@@ -178,5 +35,5 @@ func (f Flow) AddGated(y, gate Flow) Flow { return f.AddGatedBy(y, gate, 0) }
 //	x, y, result  [B ... C]
 //	mod           [B K*C]    K parts
 func (f Flow) AddGatedBy(y, mod Flow, gate int) Flow {
-	return f.join("add_gated", addGated{gate: gate}, y, mod)
+	return f.join("add_gated", elem.AddGated{Gate: gate}, y, mod)
 }

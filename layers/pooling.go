@@ -1,137 +1,9 @@
 package layers
 
 import (
-	"fmt"
-	"math"
-
-	"github.com/euryale-ml/euryale/internal/cpu"
-	"github.com/euryale-ml/euryale/internal/device"
-	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/internal/ops"
 	"gorgonia.org/tensor"
 )
-
-// pool is torch's MaxPool2d and AvgPool2d, and those of sequences: the largest number of each window, NaN if there is
-// one, or its mean, of which padding is a part (count_include_pad).
-//
-//	x      [B H W C]    or [B L C]
-//	result [B H' W' C]  or [B L' C]   as of convWindow
-type pool struct {
-	plain
-	window
-	average bool
-}
-
-func (k pool) String() string {
-	return fmt.Sprintf("Pool{kernel=%v stride=%v dilation=%v pad=%v average=%t}",
-		k.kernel, k.stride, k.dilation, k.pad, k.average)
-}
-
-func (k pool) arity() int { return 1 }
-
-func (k pool) infer(in []tensor.Shape) (tensor.Shape, error) {
-	x := in[0]
-	if len(x) != 3 && len(x) != 4 {
-		return nil, misfit(k, in, "x [B H W C] or [B L C]")
-	}
-	if wrong := k.wrong(len(x) == 3); wrong != "" {
-		return nil, misfit(k, in, "%s", wrong)
-	}
-	if k.average && k.dilation != Square(1) {
-		return nil, misfit(k, in, "no dilation of an average")
-	}
-	// As torch demands: without a dilation every window sees a number.
-	if h, w := k.kernel.H/2, k.kernel.W/2; max(k.pad.top, k.pad.bottom) > h || max(k.pad.left, k.pad.right) > w {
-		return nil, misfit(k, in, "a padding of at most half the kernel, %d and %d", h, w)
-	}
-	return k.result(k, in, last(x))
-}
-
-func (k pool) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	x := in[0].F32()
-	c := last(shape)
-	for i := range out {
-		sum, most := 0.0, math.Inf(-1)
-		k.each(in[0].Shape, shape, i/c, i%c, func(at, _, _ int) {
-			sum += float64(x[at])
-			most = max(most, float64(x[at])) // NaN if either is
-		})
-		if k.average {
-			most = sum / float64(k.kernel.H*k.kernel.W)
-		}
-		out[i] = float32(most)
-	}
-}
-
-func (k pool) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	if k.average {
-		p.AveragePool(out.F32(), in[0].F32(), k.over(in[0].Shape))
-		return
-	}
-	p.MaxPool(out.F32(), in[0].F32(), k.over(in[0].Shape))
-}
-
-func (k pool) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	name := "pool_max"
-	if k.average {
-		name = "pool_average"
-	}
-	return k.params(out, in[0]).perResult(name, out), nil
-}
-
-// adaptiveAverage is torch's AdaptiveAvgPool2d: an image is cut into h times w parts, a sequence into w, of which each
-// is the mean of its numbers. Part i of n begins at i*size/n rounded down and ends at (i+1)*size/n rounded up.
-//
-//	x      [B H W C]  or [B L C]
-//	result [B h w C]  or [B w C]
-type adaptiveAverage struct {
-	plain
-	h, w int
-}
-
-func (k adaptiveAverage) String() string { return fmt.Sprintf("AdaptiveAverage{h=%d w=%d}", k.h, k.w) }
-func (k adaptiveAverage) arity() int     { return 1 }
-
-func (k adaptiveAverage) infer(in []tensor.Shape) (tensor.Shape, error) {
-	x := in[0]
-	switch {
-	case k.h < 1 || k.w < 1:
-		return nil, misfit(k, in, "at least one part")
-	case len(x) == 4:
-		return tensor.Shape{x[0], k.h, k.w, x[3]}, nil
-	case len(x) == 3 && k.h == 1:
-		return tensor.Shape{x[0], k.w, x[2]}, nil
-	}
-	return nil, misfit(k, in, "x [B H W C], or [B L C] and h 1")
-}
-
-func (k adaptiveAverage) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	x, c := in[0].F32(), last(shape)
-	_, h, w, _ := extent(in[0].Shape)
-	floor := func(i, n, size int) int { return int(math.Floor(float64(i*size) / float64(n))) }
-	ceil := func(i, n, size int) int { return int(math.Ceil(float64(i*size) / float64(n))) }
-	for i := range out {
-		m := i / c
-		b, oy, ox := m/(k.h*k.w), m/k.w%k.h, m%k.w
-		sum, n := 0.0, 0
-		for y := floor(oy, k.h, h); y < ceil(oy+1, k.h, h); y++ {
-			for xx := floor(ox, k.w, w); xx < ceil(ox+1, k.w, w); xx++ {
-				sum += float64(x[((b*h+y)*w+xx)*c+i%c])
-				n++
-			}
-		}
-		out[i] = float32(sum / float64(n))
-	}
-}
-
-func (k adaptiveAverage) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	b, h, w, c := extent(in[0].Shape)
-	p.AdaptiveAverage(out.F32(), in[0].F32(), b, h, w, c, k.h, k.w)
-}
-
-func (k adaptiveAverage) Device(_ device.Kernels, out device.Arg, in []device.Arg,
-	_ device.Ptr) ([]device.Kernel, error) {
-	return window{}.params(out, in[0]).perResult("pool_adaptive", out), nil
-}
 
 // PoolConfig is a pool. A stride of 0 is the kernel, as torch has it, and a dilation of 0 is 1.
 type PoolConfig struct {
@@ -141,11 +13,11 @@ type PoolConfig struct {
 	Pad      Sides // at most half the kernel
 }
 
-func (c PoolConfig) window(x tensor.Shape) window {
+func (c PoolConfig) window(x tensor.Shape) ops.Window {
 	if len(x) == 3 {
 		c.Kernel = c.Kernel.or(HW{H: 1})
 	}
-	return window{c.Kernel, c.Stride.or(c.Kernel), c.Dilation.or(Square(1)), c.Pad.padding()}
+	return window(c.Kernel, c.Stride.or(c.Kernel), c.Dilation, c.Pad)
 }
 
 // MaxPool is the largest number of each window.
@@ -162,9 +34,9 @@ func (f Flow) AveragePool(cfg PoolConfig) Flow { return f.pool("average_pool", c
 
 func (f Flow) pool(name string, cfg PoolConfig, average bool) Flow {
 	if f.err != nil || f.n == nil {
-		return f.apply(name, pool{})
+		return f.apply(name, ops.Pool{})
 	}
-	return f.apply(name, pool{window: cfg.window(f.n.Shape()), average: average})
+	return f.apply(name, ops.Pool{Window: cfg.window(f.n.Shape()), Average: average})
 }
 
 // AdaptiveAverage cuts an image into h times w parts, or a sequence into w and h is 1, and is the mean of each.
@@ -172,7 +44,7 @@ func (f Flow) pool(name string, cfg PoolConfig, average bool) Flow {
 //	x      [B H W C]  or [B L C]
 //	result [B h w C]  or [B w C]
 func (f Flow) AdaptiveAverage(h, w int) Flow {
-	return f.apply("adaptive_average", adaptiveAverage{h: h, w: w})
+	return f.apply("adaptive_average", ops.AdaptiveAverage{H: h, W: w})
 }
 
 // GlobalAverage is the mean of all pixels or positions.

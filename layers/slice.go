@@ -5,204 +5,15 @@ import (
 	"slices"
 
 	"github.com/euryale-ml/euryale/internal/cpu"
-	"github.com/euryale-ml/euryale/internal/device"
-	"github.com/euryale-ml/euryale/internal/program"
-	"gorgonia.org/tensor"
+	"github.com/euryale-ml/euryale/internal/ops/elem"
 )
-
-// slice takes the places from, from+1 ... to-1 of one dimension.
-//
-//	x       [... N ...]
-//	result  [... to-from ...]
-type slice struct {
-	plain
-	dim, from, to int
-}
-
-func (k slice) String() string {
-	return fmt.Sprintf("Slice{dim=%d from=%d to=%d}", k.dim, k.from, k.to)
-}
-func (k slice) arity() int { return 1 }
-
-func (k slice) infer(in []tensor.Shape) (tensor.Shape, error) {
-	x := in[0]
-	if k.dim < 0 || k.dim >= len(x) || len(x) > cpu.MaxDims {
-		return nil, wrongShape(k, "x", x, "a dimension %d, and at most %d", k.dim, cpu.MaxDims)
-	}
-	if k.from < 0 || k.to <= k.from || k.to > x[k.dim] {
-		return nil, wrongShape(k, "x", x, "places %d to %d of dimension %d, which has %d", k.from, k.to-1, k.dim, x[k.dim])
-	}
-	out := x.Clone()
-	out[k.dim] = k.to - k.from
-	return out, nil
-}
-
-func (k slice) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	x, s := in[0].F32(), in[0].Shape
-	inner := s[k.dim+1:].TotalSize()
-	n := shape[k.dim] * inner
-	for i := range len(out) / n {
-		copy(out[i*n:][:n], x[(i*s[k.dim]+k.from)*inner:])
-	}
-}
-
-func (k slice) strided(x, out tensor.Shape) cpu.Strided {
-	strides := x.CalcStrides()
-	return collapse(out, strides, k.from*strides[k.dim])
-}
-
-func (k slice) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	p.Gather(out.F32(), in[0].F32(), k.strided(in[0].Shape, out.Shape))
-}
-
-func (k slice) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return gather(out, in[0], k.strided(in[0].Shape, out.Shape)), nil
-}
-
-// permute gives the dimensions another order: dimension i of the result is dimension order[i] of x.
-//
-//	x, result  [...]   order has as many numbers as x has dimensions
-type permute struct {
-	plain
-	dims  int
-	order [cpu.MaxDims]int
-}
-
-func (k permute) String() string { return fmt.Sprintf("Permute{order=%v}", k.order[:k.dims]) }
-func (k permute) arity() int     { return 1 }
-
-func (k permute) infer(in []tensor.Shape) (tensor.Shape, error) {
-	x := in[0]
-	sorted := slices.Sorted(slices.Values(k.order[:k.dims]))
-	for i, d := range sorted {
-		if i != d {
-			return nil, wrongShape(k, "x", x, "an order of each dimension once, and at most %d", cpu.MaxDims)
-		}
-	}
-	if len(x) != k.dims || k.dims == 0 {
-		return nil, wrongShape(k, "x", x, "%d dimensions, as the order has", k.dims)
-	}
-	out := x.Clone()
-	for i, d := range k.order[:k.dims] {
-		out[i] = x[d]
-	}
-	return out, nil
-}
-
-func (k permute) define(out []float32, shape tensor.Shape, in []program.Arg) {
-	strides := in[0].Shape.CalcStrides()
-	for i := range out {
-		at := 0
-		for d, rest := k.dims-1, i; d >= 0; d-- {
-			at += rest % shape[d] * strides[k.order[d]]
-			rest /= shape[d]
-		}
-		out[i] = in[0].F32()[at]
-	}
-}
-
-func (k permute) strided(x, out tensor.Shape) cpu.Strided {
-	from, strides := x.CalcStrides(), make([]int, k.dims)
-	for i, d := range k.order[:k.dims] {
-		strides[i] = from[d]
-	}
-	return collapse(out, strides, 0)
-}
-
-func (k permute) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	p.Gather(out.F32(), in[0].F32(), k.strided(in[0].Shape, out.Shape))
-}
-
-func (k permute) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	return gather(out, in[0], k.strided(in[0].Shape, out.Shape)), nil
-}
-
-// reshape is the same numbers in other dimensions.
-//
-//	x, result  [...]   of as many elements
-type reshape struct {
-	plain
-	dims int
-	size [cpu.MaxDims]int
-}
-
-func (k reshape) String() string { return fmt.Sprintf("Reshape{shape=%v}", k.size[:k.dims]) }
-func (k reshape) arity() int     { return 1 }
-func (k reshape) rank() int      { return k.dims }
-func (k reshape) InPlace() []int { return []int{0} }
-
-func (k reshape) infer(in []tensor.Shape) (tensor.Shape, error) {
-	out := tensor.Shape(slices.Clone(k.size[:k.dims]))
-	if k.dims == 0 || slices.Min(out) < 1 || out.TotalSize() != in[0].TotalSize() {
-		return nil, wrongShape(k, "x", in[0], "as many elements as %v, of at most %d dimensions", []int(out), cpu.MaxDims)
-	}
-	return out, nil
-}
-
-func (k reshape) define(out []float32, _ tensor.Shape, in []program.Arg) { copy(out, in[0].F32()) }
-
-func (k reshape) Host(p *cpu.Pool, out program.Arg, in []program.Arg) {
-	if &out.Data[0] != &in[0].Data[0] {
-		p.Gather(out.F32(), in[0].F32(), collapse(tensor.Shape{len(out.F32())}, []int{1}, 0))
-	}
-}
-
-// Device: in its argument's place there is nothing to do.
-func (k reshape) Device(_ device.Kernels, out device.Arg, in []device.Arg, _ device.Ptr) ([]device.Kernel, error) {
-	if out.Ptr == in[0].Ptr {
-		return []device.Kernel{}, nil
-	}
-	return gather(out, in[0], collapse(tensor.Shape{out.Shape.TotalSize()}, []int{1}, 0)), nil
-}
-
-// collapse joins neighbouring dimensions of a result that are one in what it is taken from.
-func collapse(size tensor.Shape, strides []int, offset int) cpu.Strided {
-	s := cpu.Strided{Dims: 1, Size: [cpu.MaxDims]int{1}, Stride: [cpu.MaxDims]int{1}, Offset: offset}
-	for i, n := range size {
-		d := s.Dims - 1
-		switch {
-		case n == 1:
-		case s.Size[d] == 1:
-			s.Size[d], s.Stride[d] = n, strides[i]
-		case s.Stride[d] == n*strides[i]:
-			s.Size[d], s.Stride[d] = s.Size[d]*n, strides[i]
-		default:
-			s.Size[d+1], s.Stride[d+1] = n, strides[i]
-			s.Dims++
-		}
-	}
-	return s
-}
-
-// stridedParams is StridedParams of strided.cu.
-type stridedParams struct {
-	x, out       device.Ptr
-	n, offset    int64
-	size, stride [cpu.MaxDims]int64
-	dims, wide   int32
-}
-
-// gather copies what s says. Packs of 16 bytes are copied at once if they begin at multiples of 16 bytes in both.
-func gather(out, x device.Arg, s cpu.Strided) []device.Kernel {
-	pack := 16 / out.DType.Size()
-	p := &stridedParams{x: x.Ptr, out: out.Ptr, n: int64(out.Shape.TotalSize()), offset: int64(s.Offset),
-		dims: int32(s.Dims)}
-	d := s.Dims - 1
-	wide := s.Stride[d] == 1 && s.Size[d]%pack == 0 && s.Offset%pack == 0
-	for i, n := range s.Size[:s.Dims] {
-		p.size[i], p.stride[i] = int64(n), int64(s.Stride[i])
-		wide = wide && (i == d || s.Stride[i]%pack == 0)
-	}
-	p.wide = int32(b2i(wide))
-	return []device.Kernel{launch("gather", out.DType, p, packBlocks(out), 256, 0)}
-}
 
 // Slice takes the places from, from+1 ... to-1 of a dimension; dimensions below 0 count from the last, which is -1.
 //
 //	x       [... N ...]
 //	result  [... to-from ...]
 func (f Flow) Slice(dim, from, to int) Flow {
-	return f.apply("slice", slice{dim: f.dim(dim), from: from, to: to})
+	return f.apply("slice", elem.Slice{Dim: f.dim(dim), From: from, To: to})
 }
 
 // Chunk cuts a dimension into n equal parts; dimensions below 0 count from the last, which is -1.
@@ -232,10 +43,10 @@ func (f Flow) Chunk(dim, n int) []Flow {
 //
 //	x, result  [...]
 func (f Flow) Permute(order ...int) Flow {
-	k := permute{dims: min(len(order), cpu.MaxDims)}
-	copy(k.order[:], order)
+	k := elem.Permute{Dims: min(len(order), cpu.MaxDims)}
+	copy(k.Order[:], order)
 	if len(order) > cpu.MaxDims {
-		k.order = [cpu.MaxDims]int{-1} // is no order
+		k.Order = [cpu.MaxDims]int{-1} // is no order
 	}
 	return f.apply("permute", k)
 }
@@ -245,12 +56,12 @@ func (f Flow) Permute(order ...int) Flow {
 //
 //	x, result  [...]   of as many elements
 func (f Flow) Reshape(dims ...int) Flow {
-	k := reshape{dims: len(dims)}
+	k := elem.Reshape{Dims: len(dims)}
 	if len(dims) > cpu.MaxDims {
-		k.dims = 0 // is no shape
+		k.Dims = 0 // is no shape
 	}
-	copy(k.size[:], dims)
-	if i := slices.Index(dims, -1); i >= 0 && k.dims > 0 && f.err == nil && f.n != nil {
+	copy(k.Size[:], dims)
+	if i := slices.Index(dims, -1); i >= 0 && k.Dims > 0 && f.err == nil && f.n != nil {
 		rest := 1
 		for j, d := range dims {
 			if j != i {
@@ -258,7 +69,7 @@ func (f Flow) Reshape(dims ...int) Flow {
 			}
 		}
 		if n := f.n.Shape().TotalSize(); rest > 0 {
-			k.size[i] = n / rest // infer compares the product
+			k.Size[i] = n / rest // Infer compares the product
 		}
 	}
 	return f.apply("reshape", k)

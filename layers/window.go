@@ -1,10 +1,6 @@
 package layers
 
-import (
-	"github.com/euryale-ml/euryale/internal/cpu"
-	"github.com/euryale-ml/euryale/internal/device"
-	"gorgonia.org/tensor"
-)
+import "github.com/euryale-ml/euryale/internal/ops"
 
 // HW is a number for the height and one for the width. A sequence has a width alone.
 type HW struct{ H, W int }
@@ -29,97 +25,8 @@ type Sides struct{ Top, Left, Bottom, Right int }
 // Around is the same on all sides of an image.
 func Around(n int) Sides { return Sides{n, n, n, n} }
 
-func (s Sides) padding() padding { return padding{s.Top, s.Left, s.Bottom, s.Right} }
-
-// window is where a filter or a pool looks. All numbers are set; of a sequence it looks at one row.
-type window struct {
-	kernel, stride, dilation HW
-	pad                      padding
-}
-
-// extent is an image of a shape [B H W C] or a sequence [B L C], which is an image of one row.
-func extent(x tensor.Shape) (b, h, w, c int) {
-	if len(x) == 3 {
-		return x[0], 1, x[1], x[2]
-	}
-	return x[0], x[1], x[2], x[3]
-}
-
-// wrong says what is the matter with the numbers alone.
-func (w window) wrong(sequence bool) string {
-	least := func(n HW, from int) bool { return n.H >= from && n.W >= from }
-	switch p := w.pad; {
-	case !least(w.kernel, 1):
-		return "a kernel of at least one number"
-	case !least(w.stride, 1) || !least(w.dilation, 1):
-		return "strides and dilations of at least 1"
-	case min(p.top, p.left, p.bottom, p.right) < 0:
-		return "a padding that is not negative"
-	case sequence && (w.kernel.H != 1 || p.top != 0 || p.bottom != 0):
-		return "a kernel of width alone, and padding left and right, of a sequence [B L C]"
-	}
-	return ""
-}
-
-// over is the window over images or sequences x.
-func (w window) over(x tensor.Shape) cpu.Window {
-	s := cpu.Window{KH: w.kernel.H, KW: w.kernel.W, StrideH: w.stride.H, StrideW: w.stride.W,
-		DilationH: w.dilation.H, DilationW: w.dilation.W,
-		PadTop: w.pad.top, PadLeft: w.pad.left, PadBottom: w.pad.bottom, PadRight: w.pad.right}
-	s.B, s.H, s.W, s.C = extent(x)
-	return s
-}
-
-// result is the shape of one vector of c numbers per window over x.
-func (w window) result(k kind, in []tensor.Shape, c int) (tensor.Shape, error) {
-	x := in[0]
-	h, wd := w.over(x).Out()
-	if h < 1 || wd < 1 {
-		return nil, misfit(k, in, "x with its padding at least %d high and %d wide, as the window is",
-			(w.kernel.H-1)*w.dilation.H+1, (w.kernel.W-1)*w.dilation.W+1)
-	}
-	if len(x) == 3 {
-		return tensor.Shape{x[0], wd, c}, nil
-	}
-	return tensor.Shape{x[0], h, wd, c}, nil
-}
-
-// each calls see for every number of x that output pixel m sees in channel c, with its place in the kernel.
-func (w window) each(x, out tensor.Shape, m, c int, see func(at, ky, kx int)) {
-	_, h, wd, ci := extent(x)
-	_, oh, ow, _ := extent(out)
-	b, oy, ox := m/(oh*ow), m/ow%oh, m%ow
-	for ky := range w.kernel.H {
-		for kx := range w.kernel.W {
-			iy, ix := oy*w.stride.H+ky*w.dilation.H-w.pad.top, ox*w.stride.W+kx*w.dilation.W-w.pad.left
-			if iy >= 0 && iy < h && ix >= 0 && ix < wd {
-				see(((b*h+iy)*wd+ix)*ci+c, ky, kx)
-			}
-		}
-	}
-}
-
-// windowParams is WindowParams of window.cu.
-type windowParams struct {
-	x, w, bias, out                                                                 device.Ptr
-	results                                                                         int64
-	height, width, channels, outHeight, outWidth, outChannels                       int32
-	kh, kw, strideH, strideW, dilationH, dilationW, padTop, padLeft, groups, unused int32
-}
-
-// params is of a window over x.
-func (w window) params(out, x device.Arg) *windowParams {
-	_, h, wd, c := extent(x.Shape)
-	_, oh, ow, oc := extent(out.Shape)
-	return &windowParams{x: x.Ptr, out: out.Ptr, results: int64(out.Shape.TotalSize()),
-		height: int32(h), width: int32(wd), channels: int32(c),
-		outHeight: int32(oh), outWidth: int32(ow), outChannels: int32(oc), kh: int32(w.kernel.H), kw: int32(w.kernel.W),
-		strideH: int32(w.stride.H), strideW: int32(w.stride.W),
-		dilationH: int32(w.dilation.H), dilationW: int32(w.dilation.W),
-		padTop: int32(w.pad.top), padLeft: int32(w.pad.left), groups: 1}
-}
-
-// perResult launches a kernel that computes one result per thread.
-func (p *windowParams) perResult(name string, out device.Arg) []device.Kernel {
-	return []device.Kernel{launch(name, out.DType, p, blocks(out.Shape.TotalSize()), 256, 0)}
+// window is where a filter or a pool looks. A dilation of 0 is 1.
+func window(kernel, stride, dilation HW, pad Sides) ops.Window {
+	return ops.Window{Kernel: ops.HW(kernel), Stride: ops.HW(stride), Dilation: ops.HW(dilation.or(Square(1))),
+		Pad: ops.Padding(pad)}
 }

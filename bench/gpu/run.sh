@@ -52,7 +52,7 @@ cd "$here"
 for p in $parts; do
 	case $p in
 	contract) part contract ./contract ;;
-	ops) LIMIT=5m both ops ./layers.test -test.run Device -test.v ;;
+	ops) LIMIT=5m both ops ./ops.test -test.run Device -test.v ;;
 	graphs) LIMIT=10m both graphs ./graphs.test -test.run 'TestDevice|TapeMachine' -test.v ;;
 	pipelines) LIMIT=10m both pipelines ./pipeline.test -test.run TestDevice -test.v ;;
 	sanitizer)
@@ -61,19 +61,19 @@ for p in $parts; do
 			continue
 		fi
 		for tool in memcheck racecheck initcheck synccheck; do
-			part "sanitizer-$tool" compute-sanitizer --tool $tool --error-exitcode 9 ./layers.test -test.run Device
+			part "sanitizer-$tool" compute-sanitizer --tool $tool --error-exitcode 9 ./ops.test -test.run Device
 		done
 		;;
 	bench)
 		part doctor ./euryale doctor
-		LIMIT=10m both bench-ops ./layers.test -test.run '^$' -test.bench 'Device$'
-		part bench-tiles ./layers.test -test.run '^$' -test.bench DeviceTiles
+		LIMIT=10m both bench-ops ./ops.test -test.run '^$' -test.bench 'Device$'
+		part bench-tiles ./ops.test -test.run '^$' -test.bench DeviceTiles
 		LIMIT=25m both bench-networks ./bench.test -test.run '^$' -test.bench GPU -test.timeout 20m
 		;;
 	peers)
 		eval "chosen=(${PEERS:-})"
 		LIMIT=6h part peers python3 peers/gpu.py --mkmodel ./mkmodel --wheels wheels --models "$models" -o "$out/gpu.json" --append \
-			--layers "$here/layers.test" --euryale "$here/euryale generate --device cuda:0 --json --quiet -o {tmp}/out.png" "${chosen[@]}"
+			--ops "$here/ops.test" --euryale "$here/euryale generate --device cuda:0 --json --quiet -o {tmp}/out.png" "${chosen[@]}"
 		;;
 	*) echo "- $p: no such part" >>"$out/SUMMARY.md" ;;
 	esac

@@ -70,7 +70,7 @@ def arguments():
     p.add_argument("--families", nargs="*", default=["sd15", "sdxl"], choices=list(SIZES))
     p.add_argument("--variants", nargs="*", default=VARIANTS, choices=VARIANTS, metavar="VARIANT", help="; ".join(VARIANTS))
     p.add_argument("--euryale", help="our side: a command such as './euryale generate --json --quiet -o {tmp}/out.png --max-vram 4GiB'")
-    p.add_argument("--layers", help="our ops: the test binary of package layers, built with the tag gpu")
+    p.add_argument("--ops", help="our ops: the test binary of internal/ops, built with the tag gpu")
     p.add_argument("--wheels", type=pathlib.Path, help="folder of wheels to install first")
     p.add_argument("--append", action="store_true", help="keep what the output file has of other variants")
     p.add_argument("--steps", type=int, default=6, help="denoising steps; the first is not counted")
@@ -122,7 +122,7 @@ def shapes(args, rec):
         try:
             record.run([*common, "--write-shapes", file], args.timeout)
             known = {s["name"]: s for s in json.loads(file.read_text())}
-            measured = bool(args.layers)
+            measured = bool(args.ops)
             for round in range(args.rounds):
                 rec.extend(record.run_json([*common, "--shapes", file, "--round", round], args.timeout)["samples"])
                 try:
@@ -136,7 +136,7 @@ def shapes(args, rec):
 
 
 def benchmark(args, file, shapes):
-    out = record.run([*shlex.split(args.layers), "-test.run", "^$", "-test.bench", "Device$"], args.timeout, {**os.environ, "GPU": "1", "EURYALE_SHAPES": str(file)})
+    out = record.run([*shlex.split(args.ops), "-test.run", "^$", "-test.bench", "Device$"], args.timeout, {**os.environ, "GPU": "1", "EURYALE_SHAPES": str(file)})
     found = re.findall(r"op=(shape-\d+)/\S+.*?([\d.]+) us/op", out)
     if len(found) != shapes:
         raise record.Failed(f"{len(found)} of {shapes} shapes were timed: {out[-300:]!r}")

@@ -102,7 +102,7 @@ class Linear(collections.namedtuple("Linear", "rows inputs outputs")):
         return f"{self.rows} rows, {self.inputs} to {self.outputs}"
 
     def arguments(self):
-        """Shapes of what layers.linear takes."""
+        """Shapes of what ops.Linear takes."""
         return [(self.rows, self.inputs), (self.outputs, self.inputs), (self.outputs,)]
 
 
@@ -118,7 +118,7 @@ class Conv(collections.namedtuple("Conv", "batch height width inputs outputs ker
                 f"kernel {self.kernel}, stride {self.stride}")
 
     def arguments(self):
-        """Shapes of what layers.conv takes."""
+        """Shapes of what ops.Conv takes."""
         return [(self.batch, self.height, self.width, self.inputs), (self.outputs, self.inputs, self.kernel, self.kernel), (self.outputs,)]
 
 
@@ -137,7 +137,7 @@ def call(shape, device):
 
 def described(models, families, suffix, n):
     """The n matrix products and the n convolutions of 3x3 on which most arithmetic is spent, for the benchmarks of both
-    sides: layers.BenchmarkDevice reads name, linear, in, stride and padding."""
+    sides: ops.BenchmarkDevice reads name, linear, in, stride and padding."""
     found = largest(models, families, suffix)
     chosen = [f for f in found if isinstance(f[0], Linear)][:n] + [f for f in found if isinstance(f[0], Conv) and f[0].kernel == 3][:n]
     return [{"name": f"shape-{i}", "quantity": f"{shape}, {calls} in {where}", "linear": isinstance(shape, Linear), "fields": list(shape),

@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"unet":    {"layers", "internal/hfconfig", "internal/stack"},
 	"vae":     {"layers", "internal/hfconfig", "internal/stack"},
 	"textenc": {"layers", "internal/badmodel", "internal/hfconfig", "internal/hftokenizer", "internal/stack", "internal/words"},
-	"layers": {"sched", "internal/badmodel", "internal/cpu", "internal/device", "internal/dtype", "internal/program",
+	"layers": {"internal/badmodel", "internal/cpu", "internal/ops", "internal/ops/elem", "internal/ops/op",
 		"internal/stack"},
 	"loader": {"internal/badmodel", "internal/dtype", "internal/hostmem", "internal/size", "internal/stack",
 		"internal/strictjson"},
@@ -38,6 +38,11 @@ var allowed = map[string][]string{
 
 	"internal/golden":    {"internal/torchrand"},
 	"internal/modeltest": {"graphs", "layers", "loader", "internal/golden"},
+
+	"internal/ops": {"sched", "internal/cpu", "internal/device", "internal/dtype", "internal/ops/elem", "internal/ops/op",
+		"internal/program"},
+	"internal/ops/elem": {"internal/cpu", "internal/device", "internal/dtype", "internal/ops/op", "internal/program"},
+	"internal/ops/op":   {"internal/cpu", "internal/device", "internal/dtype", "internal/program"},
 
 	"internal/engine":     {"offload", "internal/device"},
 	"internal/program":    {"internal/cpu", "internal/device", "internal/dtype", "internal/hostmem", "internal/panics", "internal/size"},

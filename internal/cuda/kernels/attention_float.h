@@ -1,5 +1,5 @@
 // Attention for every device and head size up to 512, in float, without the SQ x SKV matrix. Its definition is
-// layers.attention.
+// ops.Attention.
 //
 //   q, out [B SQ HEADS*D]   k, v [B SKV KV_HEADS*D]
 //   grid   (SQ/32, B*HEADS), rounded up

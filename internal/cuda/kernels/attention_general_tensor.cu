@@ -2,7 +2,7 @@
 // bias, or keys that an image does not have. A pipeline of UNets does not load this file.
 #include "attention_tensor.h"
 
-// layers.tensorHeads has the same numbers.
+// ops.tensorHeads has the same numbers.
 #define ATTENTION(FAMILY, PARAMS, T, D, WARPS, MT, KEYS, HELD, OWN)                                                    \
   KERNEL(FAMILY##D##_##T, PARAMS, WARPS * 32) { attention<T, D, D, WARPS, MT, KEYS, HELD>(OWN); }
 

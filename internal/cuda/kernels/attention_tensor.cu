@@ -1,7 +1,7 @@
 // Attention of the head sizes of UNets and their VAEs on tensor cores.
 #include "attention_tensor.h"
 
-// layers.tensorHeads has the same numbers.
+// ops.tensorHeads has the same numbers.
 #define ATTENTION(D, DV, WARPS, MT, KEYS, HELD)                                                                        \
   KERNEL(attention_##D##_f16, AttentionParams, WARPS * 32) { attention<f16, D, DV, WARPS, MT, KEYS, HELD>(p); }        \
   KERNEL(attention_##D##_bf16, AttentionParams, WARPS * 32) { attention<bf16, D, DV, WARPS, MT, KEYS, HELD>(p); }

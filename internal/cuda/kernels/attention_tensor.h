@@ -1,4 +1,4 @@
-// Attention on tensor cores, without the SQ x SKV matrix (Dao et al. 2022). Its definition is layers.attention.
+// Attention on tensor cores, without the SQ x SKV matrix (Dao et al. 2022). Its definition is ops.Attention.
 //
 //   q, out [B SQ HEADS*D]   k, v [B SKV KV_HEADS*D]   16-bit, softmax and sums in float
 //   grid   (SQ / queries, B*HEADS, D / DV), rounded up

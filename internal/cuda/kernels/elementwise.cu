@@ -1,4 +1,4 @@
-// Pointwise work and data movement. The op of package layers that defines a kernel is named beside it.
+// Pointwise work and data movement. The op that defines a kernel is named beside it.
 //
 //   grid  as many blocks as cover the elements of out, at most 65,535; a thread strides over the rest
 //   block 256 threads
@@ -21,12 +21,12 @@ template <class F> DEVICE void each(const ElementwiseParams &p, F f) {
   for (int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x; i < p.n; i += (int64_t)gridDim.x * 256) f(i);
 }
 
-// layers.add
+// elem.Add
 template <class T> DEVICE void add(const ElementwiseParams &p) {
   each(p, [&](int64_t i) { from_float(to_float(((const T *)p.a)[i]) + to_float(((const T *)p.b)[i]), ((T *)p.out)[i]); });
 }
 
-// layers.addChannels: a [B ... C] + b [B C]
+// elem.AddChannels: a [B ... C] + b [B C]
 template <class T> DEVICE void add_channels(const ElementwiseParams &p) {
   each(p, [&](int64_t i) {
     float offset = to_float(((const T *)p.b)[i / p.image * p.channels + i % p.channels]);
@@ -34,7 +34,7 @@ template <class T> DEVICE void add_channels(const ElementwiseParams &p) {
   });
 }
 
-// layers.activate
+// elem.Activate
 template <class T> DEVICE void activate_all(const ElementwiseParams &p) {
   each(p, [&](int64_t i) {
     const T *a = (const T *)p.a;
@@ -47,7 +47,7 @@ template <class T> DEVICE void activate_all(const ElementwiseParams &p) {
   });
 }
 
-// layers.concat: a [... OTHER], b [... C-OTHER]
+// elem.Concat: a [... OTHER], b [... C-OTHER]
 template <class T> DEVICE void concat(const ElementwiseParams &p) {
   each(p, [&](int64_t i) {
     int64_t row = i / p.channels;
@@ -56,7 +56,7 @@ template <class T> DEVICE void concat(const ElementwiseParams &p) {
   });
 }
 
-// layers.upsample: a [B (H+1)/2 (W+1)/2 C]
+// ops.Upsample: a [B (H+1)/2 (W+1)/2 C]
 template <class T> DEVICE void upsample(const ElementwiseParams &p) {
   each(p, [&](int64_t i) {
     int c = (int)(i % p.channels), x = (int)(i / p.channels % p.width), y = (int)(i / p.channels / p.width % p.height);
@@ -66,7 +66,7 @@ template <class T> DEVICE void upsample(const ElementwiseParams &p) {
   });
 }
 
-// layers.embed: a [B S] int32, b [V C], c [S' C]; an image is a sequence
+// elem.Embed: a [B S] int32, b [V C], c [S' C]; an image is a sequence
 template <class T> DEVICE void embed(const ElementwiseParams &p) {
   each(p, [&](int64_t i) {
     int64_t token = ((const int32_t *)p.a)[i / p.channels], at = i % p.image;
@@ -74,7 +74,7 @@ template <class T> DEVICE void embed(const ElementwiseParams &p) {
   });
 }
 
-// layers.pick: a [B OTHER C], b [B] int32
+// elem.Pick: a [B OTHER C], b [B] int32
 template <class T> DEVICE void pick(const ElementwiseParams &p) {
   each(p, [&](int64_t i) {
     int64_t b = i / p.channels;
@@ -82,7 +82,7 @@ template <class T> DEVICE void pick(const ElementwiseParams &p) {
   });
 }
 
-// layers.timesteps: a [B N] float, out [B N*C]. Exponent and product are rounded to float as torch does: near 1000 a
+// elem.Timesteps: a [B N] float, out [B N*C]. Exponent and product are rounded to float as torch does: near 1000 a
 // rounding of the frequency is seen in the sine.
 template <class T> DEVICE void timesteps(const ElementwiseParams &p) {
   each(p, [&](int64_t i) {

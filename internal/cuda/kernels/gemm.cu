@@ -1,4 +1,4 @@
-// Matrix products and convolutions for every device, in float. Their definitions are layers.linear and layers.conv.
+// Matrix products and convolutions for every device, in float. Their definitions are ops.Linear and ops.Conv.
 //
 //   x      [M K] or [B H W C]     w [N K]     out [M N]
 //   grid   M/64 * N/64, each rounded up

@@ -1,5 +1,5 @@
-// Matrix products and convolutions on the tensor cores of compute capability 9.0. Their definitions are layers.linear and
-// layers.conv.
+// Matrix products and convolutions on the tensor cores of compute capability 9.0. Their definitions are ops.Linear and
+// ops.Conv.
 //
 //   x      [M K] or [B H W C]     w [N K]     out [M N]     16-bit, sums in float
 //   grid   as many blocks as multiprocessors, or as tiles of 128 BN if those are fewer; a block takes every grid-th tile
@@ -31,7 +31,7 @@ enum { BEHIND = 1 };
 // Floats from one staged row of sums to the next: 32, and 8 that spread rows over the banks.
 enum { WIDE = 40 };
 
-// The shared memory of a block, in bytes. layers/hopper.go has the same numbers.
+// The shared memory of a block, in bytes. internal/ops/hopper.go has the same numbers.
 template <int BN> struct Layout {
   enum { STAGES = BN == 256 ? 4 : BN == 160 ? 5 : 6, A = BM * ROW, TILE = A + BN * ROW };
   enum { STAGING = STAGES * TILE, BARRIERS = STAGING + CONSUMERS / 32 * 16 * WIDE * 4 };

@@ -1,4 +1,4 @@
-// Matrix products and convolutions on tensor cores. Their definitions are layers.linear and layers.conv.
+// Matrix products and convolutions on tensor cores. Their definitions are ops.Linear and ops.Conv.
 //
 //   x      [M K] or [B H W C]     w [N K]     out [M N]     16-bit, or float multiplied as tf32; sums in float
 //   grid   (M/BM * N/BN, SPLITS), each rounded up
@@ -7,8 +7,9 @@
 //
 // v2: mma.m16n8k16 from a ring of shared tiles filled by asynchronous copies, fragments loaded one multiplication ahead.
 // A convolution gathers its rows while it copies (implicit im2col): nothing of the size of the layer is written. A
-// 16-byte copy never crosses a tap, and addresses are worked out anew where a tap ends, not for every copy. layers/tile.go
-// chooses the tile and the splits: with several, each block sums a part of k, and gemm_reduce adds the parts in order.
+// 16-byte copy never crosses a tap, and addresses are worked out anew where a tap ends, not for every copy.
+// internal/ops/tile.go chooses the tile and the splits: with several, each block sums a part of k, and gemm_reduce adds
+// the parts in order.
 #pragma once
 #include "epilogue_tensor.h"
 
@@ -212,8 +213,8 @@ template <class T> DEVICE void reduce(const GemmParams &p) {
   finish_eight<T>(p, (int)(e * 8 / p.n), (int)(e * 8 % p.n), v);
 }
 
-// All kernels of a type, in a file of their own: a driver compiles those it needs. The tiles are those that layers/tile.go
-// knows: rows, columns, those of a warp, and stages.
+// All kernels of a type, in a file of their own: a driver compiles those it needs. The tiles are those that
+// internal/ops/tile.go knows: rows, columns, those of a warp, and stages.
 #define GEMM_TILE(T, type, BM, BN, WM, WN, STAGES)                                                                     \
   KERNEL(linear_##BM##x##BN##_##type, GemmParams, BM / WM * (BN / WN) * 32) { gemm<T, BM, BN, WM, WN, STAGES, false>(p); } \
   KERNEL(conv_##BM##x##BN##_##type, GemmParams, BM / WM * (BN / WN) * 32) { gemm<T, BM, BN, WM, WN, STAGES, true>(p); }

@@ -12,7 +12,7 @@ template <int N> DEVICE float sum_of(float v) { // over N neighbouring lanes
   return v;
 }
 
-// layers.groupNorm, in two kernels.
+// ops.GroupNorm, in two kernels.
 //
 //   x, out      [B P C]   P pixels, groups of C/G channels
 //   gamma, beta [C]
@@ -146,7 +146,7 @@ template <class T, int N> DEVICE void group_norm(const GroupNormParams &p) {
   }
 }
 
-// layers.layerNorm
+// ops.LayerNorm
 //
 //   x, out      [ROWS C]
 //   gamma, beta [C], of layer_norm_bare null
@@ -198,7 +198,7 @@ template <class T, int N, bool BARE> DEVICE void layer_norm_rows(const LayerNorm
 template <class T, int N> DEVICE void layer_norm(const LayerNormParams &p) { layer_norm_rows<T, N, false>(p); }
 template <class T, int N> DEVICE void layer_norm_bare(const LayerNormParams &p) { layer_norm_rows<T, N, true>(p); }
 
-// layers.rmsNorm
+// ops.RMSNorm
 //
 //   x, out [ROWS C]
 //   gamma  [C] or null

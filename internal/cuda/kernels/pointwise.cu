@@ -1,4 +1,4 @@
-// Pointwise work of the blocks of transformers. The op of package layers that defines a kernel is named beside it.
+// Pointwise work of the blocks of transformers. The op that defines a kernel is named beside it.
 //
 //   grid  as many blocks as cover the packs of out, at most 65,535; a thread strides over the rest
 //   block 256 threads: N neighbouring numbers each, 16 bytes where the channels allow
@@ -60,7 +60,7 @@ DEVICE float any_activation(int act, float x) {
   return activate(act, x);
 }
 
-// layers.activate, of functions that products have no epilogue for
+// elem.Activate, of functions that products have no epilogue for
 template <class T, int N> DEVICE void apply(const PointwiseParams &p) {
   each<N>(p, [&](int64_t i) {
     float v[N];
@@ -71,7 +71,7 @@ template <class T, int N> DEVICE void apply(const PointwiseParams &p) {
   });
 }
 
-// layers.mul: a * b
+// elem.Mul: a * b
 template <class T, int N> DEVICE void mul(const PointwiseParams &p) {
   each<N>(p, [&](int64_t i) {
     float v[N], w[N];
@@ -83,7 +83,7 @@ template <class T, int N> DEVICE void mul(const PointwiseParams &p) {
   });
 }
 
-// layers.sub: a - b
+// elem.Sub: a - b
 template <class T, int N> DEVICE void sub(const PointwiseParams &p) {
   each<N>(p, [&](int64_t i) {
     float v[N], w[N];
@@ -95,7 +95,7 @@ template <class T, int N> DEVICE void sub(const PointwiseParams &p) {
   });
 }
 
-// layers.scale: a * FACTOR
+// elem.Scale: a * FACTOR
 template <class T, int N> DEVICE void scale(const PointwiseParams &p) {
   each<N>(p, [&](int64_t i) {
     float v[N];
@@ -106,7 +106,7 @@ template <class T, int N> DEVICE void scale(const PointwiseParams &p) {
   });
 }
 
-// layers.modulate: a (1 + b) + c, b and c vectors; c may be null
+// elem.Modulate: a (1 + b) + c, b and c vectors; c may be null
 template <class T, int N> DEVICE void modulate(const PointwiseParams &p) {
   each<N>(p, [&](int64_t i) {
     float v[N], scale[N], shift[N] = {};
@@ -119,7 +119,7 @@ template <class T, int N> DEVICE void modulate(const PointwiseParams &p) {
   });
 }
 
-// layers.addGated: a + c * b, c vectors
+// elem.AddGated: a + c * b, c vectors
 template <class T, int N> DEVICE void add_gated(const PointwiseParams &p) {
   each<N>(p, [&](int64_t i) {
     float v[N], y[N], gate[N];
@@ -132,7 +132,7 @@ template <class T, int N> DEVICE void add_gated(const PointwiseParams &p) {
   });
 }
 
-// layers.gated and layers.gatedHalves: act(a) * b. If they are halves of rows, b_stride is the numbers of a row of both
+// elem.Gated and elem.GatedHalves: act(a) * b. If they are halves of rows, b_stride is the numbers of a row of both
 // halves, b_at where in it b begins, c_at where a does.
 template <class T, int N> DEVICE void gated(const PointwiseParams &p) {
   each<N>(p, [&](int64_t i) {
@@ -146,7 +146,7 @@ template <class T, int N> DEVICE void gated(const PointwiseParams &p) {
   });
 }
 
-// layers.rotary
+// elem.Rotary
 //
 //   x, out   [ROWS HEADS D]   a row is of position ROW % SEQ
 //   cos, sin [SEQ WIDTH/2]    float

@@ -1,8 +1,8 @@
-// The denoising loop around the model. The definitions are in layers/denoise.go, Note [Steps as numbers].
+// The denoising loop around the model. The definitions are in internal/ops/denoise.go; Note [Steps as numbers] is in sched.
 //
 //   state, out  [K N image]   float, K samples of N pictures
 //   model       [B image]     of the target's type; with two sides the negative prompts' rows are first
-//   step        coefficients, as layers.Step writes them
+//   step        coefficients, as sched.Step writes them
 //
 // All of them are bound by launching: latents are some 100 KB.
 #include "machine.h"
@@ -17,7 +17,7 @@ struct SchedulerParams {
   int32_t slots, sides;
 };
 
-// layers.scaleModelInput
+// ops.ScaleModelInput
 template <class T> DEVICE void scale_model_input(const SchedulerParams &p) {
   const float *state = (const float *)p.state, scale = p.step[SCALE];
   for (int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x; i < p.n; i += (int64_t)gridDim.x * 256)
@@ -53,7 +53,7 @@ template <class F> DEVICE float spread(int64_t n, float *shared, F f) {
   return sqrtf(block_sum(square, shared) / (float)(n - 1));
 }
 
-// layers.guidanceSpread
+// ops.GuidanceSpread
 //   grid  N
 //   block 256 threads
 template <class T> DEVICE void guidance_spread(const SchedulerParams &p) {
@@ -70,7 +70,7 @@ template <class T> DEVICE void guidance_spread(const SchedulerParams &p) {
   if (threadIdx.x == 0) ((float *)p.out)[blockIdx.x] = factor;
 }
 
-// layers.schedulerStep. out may be state: a thread has read all it needs of an element before it writes.
+// ops.SchedulerStep. out may be state: a thread has read all it needs of an element before it writes.
 template <class T> DEVICE void scheduler_step(const SchedulerParams &p) {
   const float *state = (const float *)p.state, *step = p.step, clip = step[CLIP];
   for (int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x; i < p.n; i += (int64_t)gridDim.x * 256) {
@@ -92,7 +92,7 @@ template <class T> DEVICE void scheduler_step(const SchedulerParams &p) {
   }
 }
 
-// layers.nonFinite: model and state have image and n elements.
+// ops.NonFinite: model and state have image and n elements.
 //   grid  64: a flag each of both rows
 //   block 256 threads
 template <class T> DEVICE void non_finite(const SchedulerParams &p) {

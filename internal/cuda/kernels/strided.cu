@@ -1,4 +1,4 @@
-// layers.slice, layers.permute, layers.reshape: elements of a tensor in another order.
+// elem.Slice, elem.Permute, elem.Reshape: elements of a tensor in another order.
 //
 //   grid  as many blocks as cover the packs of out, at most 65,535; a thread strides over the rest
 //   block 256 threads: N neighbouring numbers each, 16 bytes where they are neighbours in x too

@@ -1,5 +1,5 @@
 // Convolutions and pools over any window of images, for every device, in float. Their definitions are
-// layers.convWindow, layers.pool and layers.adaptiveAverage. Convolutions that gemm.cu and the tensor cores' kernels
+// ops.ConvWindow, ops.Pool and ops.AdaptiveAverage. Convolutions that gemm.cu and the tensor cores' kernels
 // take do not come here.
 //
 //   x [B H W C]   w [N KH KW C/GROUPS]   out [B OH OW N]

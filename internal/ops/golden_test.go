@@ -1,4 +1,4 @@
-package layers
+package ops
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/golden"
+	"github.com/euryale-ml/euryale/internal/ops/op"
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/internal/torchrand"
 	G "gorgonia.org/gorgonia"
@@ -26,35 +27,35 @@ type layerCase struct {
 	Dilation, Pad          []int
 }
 
-// kind is the op of the case, made as Flow's methods make it.
-func (c layerCase) kind(t *testing.T) kind {
+// kind is the op of the case, with the defaults of Flow's methods.
+func (c layerCase) kind(t *testing.T) op.Kind {
 	pair := func(n []int) HW {
 		if n == nil {
 			return HW{}
 		}
 		return HW{n[0], n[1]}
 	}
-	var pad Sides
+	w := unit(Window{Stride: pair(c.Stride), Dilation: pair(c.Dilation)})
 	if c.Pad != nil {
-		pad = Sides{c.Pad[0], c.Pad[1], c.Pad[2], c.Pad[3]}
+		w.Pad = Padding{c.Pad[0], c.Pad[1], c.Pad[2], c.Pad[3]}
 	}
-	pools := PoolConfig{Kernel: pair(c.Kernel), Stride: pair(c.Stride), Dilation: pair(c.Dilation), Pad: pad}
 	switch c.Op {
 	case "attention":
-		return attention{heads: c.Heads, kvHeads: c.KVHeads, scale: c.Scale, causal: c.Causal, bias: c.Bias,
-			lengths: c.Lengths != nil}
+		return Attention{Heads: c.Heads, KVHeads: c.KVHeads, Scale: c.Scale, Causal: c.Causal, Bias: c.Bias,
+			Lengths: c.Lengths != nil}
 	case "conv":
-		w := c.In[1]
-		kernel := HW{w[len(w)-2], w[len(w)-1]}
-		if len(w) == 3 {
-			kernel.H = 1
+		filter := c.In[1]
+		w.Kernel = HW{filter[len(filter)-2], filter[len(filter)-1]}
+		if len(filter) == 3 {
+			w.Kernel.H = 1
 		}
-		return convWindow{groups: max(1, c.Groups), bias: len(c.In) == 3,
-			window: window{kernel, pair(c.Stride).or(Square(1)), pair(c.Dilation).or(Square(1)), pad.padding()}}
+		return ConvWindow{Window: w, Groups: max(1, c.Groups), Bias: len(c.In) == 3}
 	case "max", "average":
-		return pool{average: c.Op == "average", window: pools.window(c.In[0])}
+		w.Kernel = pair(c.Kernel)
+		w.Stride = or(pair(c.Stride), w.Kernel)
+		return Pool{Window: w, Average: c.Op == "average"}
 	case "adaptive":
-		return adaptiveAverage{h: c.Kernel[0], w: c.Kernel[1]}
+		return AdaptiveAverage{H: c.Kernel[0], W: c.Kernel[1]}
 	}
 	t.Fatalf("no op %q", c.Op)
 	return nil
@@ -100,7 +101,7 @@ func TestLayersAgreeWithTorch(t *testing.T) {
 			k := c.kind(t)
 			vals := c.arguments(n, results[fmt.Sprint(n, ".bias")].F32)
 			want := results[fmt.Sprint(n, ".result")]
-			got, err := op{k}.Do(vals...)
+			got, err := op.Op{Kind: k}.Do(vals...)
 			if err != nil {
 				t.Fatal(err)
 			}

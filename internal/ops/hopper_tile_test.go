@@ -1,6 +1,10 @@
-package layers
+package ops
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/euryale-ml/euryale/internal/ops/op"
+)
 
 // The tiles that products of SD 1.5 and SDXL take on the 132 processors of an H100.
 func TestHopperTiles(t *testing.T) {
@@ -13,7 +17,7 @@ func TestHopperTiles(t *testing.T) {
 		if columns != c.columns {
 			t.Errorf("%d rows, %d columns: tiles of %d columns, want %d", c.m, c.n, columns, c.columns)
 		}
-		if want := ceil(c.m, 128) * ceil(c.n, max(columns, 1)); columns > 0 && tiles != want {
+		if want := op.Ceil(c.m, 128) * op.Ceil(c.n, max(columns, 1)); columns > 0 && tiles != want {
 			t.Errorf("%d rows, %d columns: %d tiles, want %d", c.m, c.n, tiles, want)
 		}
 		if shared := stages*(128+columns)*128 + 8*16*40*4 + 2*8*stages + 1024; shared > 227<<10 {

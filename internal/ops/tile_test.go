@@ -1,4 +1,4 @@
-package layers
+package ops
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/ops/op"
 	"gorgonia.org/tensor"
 )
 
@@ -63,7 +64,7 @@ func TestTilingBounds(t *testing.T) {
 				for _, k := range []int{8, 40, 320, 11520, 1 << 17} {
 					best, splits := tiling(m, n, k, processors)
 					name := fmt.Sprintf("%d x %d x %d on %d processors: %dx%d, %d parts", m, n, k, processors, best.rows, best.columns, splits)
-					if splits < 1 || splits > 1 && (n%8 != 0 || splits > ceil(k, depth) || 4*splits*m*n > mostParts) {
+					if splits < 1 || splits > 1 && (n%8 != 0 || splits > op.Ceil(k, depth) || 4*splits*m*n > mostParts) {
 						t.Error(name)
 					}
 					if best.shared() > 99<<10 {

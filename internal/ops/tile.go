@@ -1,4 +1,4 @@
-package layers
+package ops
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/ops/op"
 )
 
 // tile is what one block of gemm_tensor.h computes of a product, as the kernel's name has it.
@@ -32,7 +33,7 @@ func halves(k int32, t dtype.Type) int { return int(k) * t.Size() / 2 }
 func (t tile) shared() int { return t.stages * (t.rows + t.columns) * depth * 2 }
 
 // blocks is how many the product takes in one split.
-func (t tile) blocks(m, n int) int { return ceil(m, t.rows) * ceil(n, t.columns) }
+func (t tile) blocks(m, n int) int { return op.Ceil(m, t.rows) * op.Ceil(n, t.columns) }
 
 // cycles is what a product of k terms should take. The numbers are those of an A100, as its maker and others state them:
 // nothing here is measured, and only comparisons of tiles are made of it.
@@ -46,14 +47,14 @@ func (t tile) cycles(m, n, k, splits, processors int) int {
 		store        = 16   // results per cycle
 		launch       = 2500 // of the kernel that adds the parts
 	)
-	rounds := ceil(t.blocks(m, n)*splits, processors) // blocks of the busiest processor
+	rounds := op.Ceil(t.blocks(m, n)*splits, processors) // blocks of the busiest processor
 	work := max(t.rows*t.columns*depth/multiplyAdds, (min(t.rows, m)+min(t.columns, n))*depth*2/fromL2)
 	if min(rounds, t.resident) == 1 {
 		work += step
 	}
-	steps := ceil(ceil(k, depth), splits)
+	steps := op.Ceil(op.Ceil(k, depth), splits)
 	sum := max(rounds*steps*work, n*k*2/(processors*fromMemory))
-	sum += ceil(rounds, t.resident)*begin + rounds*t.rows*t.columns/store
+	sum += op.Ceil(rounds, t.resident)*begin + rounds*t.rows*t.columns/store
 	if splits > 1 {
 		sum += launch + 2*4*m*n*splits/(processors*fromL2)
 	}
@@ -68,7 +69,7 @@ const mostParts = 12 << 20
 func tiling(m, n, k, processors int) (best tile, splits int) {
 	least := math.MaxInt
 	for s := 1; s <= 16; s++ {
-		if s > 1 && (n%8 != 0 || ceil(k, depth) < 4*s || 4*s*m*n > mostParts) {
+		if s > 1 && (n%8 != 0 || op.Ceil(k, depth) < 4*s || 4*s*m*n > mostParts) {
 			break
 		}
 		if s == 2 {
@@ -106,7 +107,8 @@ func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device
 	}
 	if !onTensorCores(k, out.DType, channels) {
 		p.splits = 1
-		return []device.Kernel{launch("gemm", out.DType, p, ceil(int(p.m), 64)*ceil(int(p.n), 64), 256, 2*16*68*4)}, nil
+		blocks := op.Ceil(int(p.m), 64) * op.Ceil(int(p.n), 64)
+		return []device.Kernel{op.Launch("gemm", out.DType, p, blocks, 256, 2*16*68*4)}, nil
 	}
 	t, splits := tiling(int(p.m), int(p.n), halves(p.k, out.DType), k.Processors)
 	return tiled(name, t, splits, p, out, scratch), nil
@@ -115,10 +117,11 @@ func gemm(k device.Kernels, name string, p *gemmParams, channels int, out device
 // tiled launches a product in the tile and the parts given.
 func tiled(name string, t tile, splits int, p *gemmParams, out device.Arg, scratch device.Ptr) []device.Kernel {
 	p.splits, p.partial = int32(splits), scratch
-	l := launch(fmt.Sprintf("%s_%dx%d", name, t.rows, t.columns), out.DType, p, t.blocks(int(p.m), int(p.n)), t.threads, t.shared())
+	l := op.Launch(fmt.Sprintf("%s_%dx%d", name, t.rows, t.columns), out.DType, p, t.blocks(int(p.m), int(p.n)),
+		t.threads, t.shared())
 	l.Grid[1] = splits
 	if splits == 1 {
 		return []device.Kernel{l}
 	}
-	return []device.Kernel{l, launch("gemm_reduce", out.DType, p, ceil(int(p.m)*int(p.n)/8, 256), 256, 0)}
+	return []device.Kernel{l, op.Launch("gemm_reduce", out.DType, p, op.Ceil(int(p.m)*int(p.n)/8, 256), 256, 0)}
 }

@@ -1,4 +1,4 @@
-package layers
+package ops
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/ops/op"
 )
 
 // hopperParams is HopperParams of gemm_hopper.cu.
@@ -24,8 +25,8 @@ var hopperTiles = []struct{ columns, stages int }{{256, 4}, {160, 5}, {128, 6}}
 func hopperTile(m, n, processors int) (columns, stages, tiles int) {
 	best := 0
 	for _, t := range hopperTiles {
-		count := ceil(m, 128) * ceil(n, t.columns)
-		cost := ceil(count, processors) * (128 + t.columns)
+		count := op.Ceil(m, 128) * op.Ceil(n, t.columns)
+		cost := op.Ceil(count, processors) * (128 + t.columns)
 		if 2*count >= processors && (best == 0 || cost < best) {
 			best, columns, stages, tiles = cost, t.columns, t.stages, count
 		}
@@ -58,5 +59,6 @@ func hopper(k device.Kernels, name string, p *gemmParams, out device.Arg) ([]dev
 	}
 	// As Layout in gemm_hopper.cu, and what its alignment may take.
 	shared := stages*(128+columns)*128 + 8*16*40*4 + 2*8*stages + 1024
-	return []device.Kernel{launch(fmt.Sprintf("hopper_%s_%d", name, columns), out.DType, h, min(tiles, k.Processors), 384, shared)}, nil
+	name = fmt.Sprintf("hopper_%s_%d", name, columns)
+	return []device.Kernel{op.Launch(name, out.DType, h, min(tiles, k.Processors), 384, shared)}, nil
 }

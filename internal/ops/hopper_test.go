@@ -1,4 +1,4 @@
-package layers
+package ops
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
+	"github.com/euryale-ml/euryale/internal/ops/op"
 	"github.com/euryale-ml/euryale/internal/program"
 	"gorgonia.org/tensor"
 )
@@ -17,26 +18,34 @@ import (
 var hopperCases = []struct {
 	tile int
 	name string
-	kind kind
+	kind op.Kind
 	in   []tensor.Shape
 }{
-	{128, "linear of the smallest depth", linear{}, shapes("5 8", "16 8")},
-	{128, "linear whose ring goes round", linear{bias: true, act: silu}, shapes("300 968", "120 968", "120")},
-	{128, "linear with a gate", linear{bias: true, act: geglu}, shapes("130 72", "112 72", "112")},
-	{128, "linear of whole tiles", linear{residual: true}, shapes("256 128", "128 128", "256 128")},
-	{160, "linear of several tiles", linear{bias: true, residual: true, act: gelu}, shapes("130 72", "310 72", "310", "130 310")},
-	{160, "linear with a gate", linear{bias: true, residual: true, act: geglu}, shapes("129 200", "304 200", "304", "129 152")},
-	{160, "linear of whole tiles", linear{bias: true}, shapes("128 320", "320 320", "320")},
-	{256, "linear of several tiles", linear{bias: true, act: quickGELU}, shapes("200 136", "501 136", "501")},
-	{256, "linear with a gate", linear{bias: true, act: geglu}, shapes("70 328", "496 328", "496")},
-	{128, "conv of few channels", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 9 7 8", "24 8 3 3", "24")},
-	{128, "conv whose chunks lie in several taps", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}, channels: true, residual: true, act: silu},
+	{128, "linear of the smallest depth", Linear{}, shapes("5 8", "16 8")},
+	{128, "linear whose ring goes round", Linear{Bias: true, Act: op.SiLU}, shapes("300 968", "120 968", "120")},
+	{128, "linear with a gate", Linear{Bias: true, Act: op.GEGLU}, shapes("130 72", "112 72", "112")},
+	{128, "linear of whole tiles", Linear{Residual: true}, shapes("256 128", "128 128", "256 128")},
+	{160, "linear of several tiles", Linear{Bias: true, Residual: true, Act: op.GELU},
+		shapes("130 72", "310 72", "310", "130 310")},
+	{160, "linear with a gate", Linear{Bias: true, Residual: true, Act: op.GEGLU},
+		shapes("129 200", "304 200", "304", "129 152")},
+	{160, "linear of whole tiles", Linear{Bias: true}, shapes("128 320", "320 320", "320")},
+	{256, "linear of several tiles", Linear{Bias: true, Act: op.QuickGELU}, shapes("200 136", "501 136", "501")},
+	{256, "linear with a gate", Linear{Bias: true, Act: op.GEGLU}, shapes("70 328", "496 328", "496")},
+	{128, "conv of few channels", Conv{Stride: 1, Up: 1, Pad: Padding{1, 1, 1, 1}}, shapes("1 9 7 8", "24 8 3 3", "24")},
+	{128, "conv whose chunks lie in several taps",
+		Conv{Stride: 1, Up: 1, Pad: Padding{1, 1, 1, 1}, Channels: true, Residual: true, Act: op.SiLU},
 		shapes("2 9 8 24", "72 24 3 3", "72", "2 72", "2 9 8 72")},
-	{128, "conv of an enlarged image", conv{stride: 1, up: 2, pad: padding{1, 1, 1, 1}}, shapes("1 7 5 40", "96 40 3 3", "96")},
-	{160, "conv of stride 2, padded at one side", conv{stride: 2, up: 1, pad: padding{0, 0, 1, 1}}, shapes("2 18 14 72", "150 72 3 3", "150")},
-	{160, "conv of whole tiles", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}, channels: true}, shapes("2 8 16 64", "160 64 3 3", "160", "2 160")},
-	{256, "conv of a wide filter", conv{stride: 1, up: 1, pad: padding{2, 3, 2, 1}}, shapes("1 13 11 32", "203 32 5 4", "203")},
-	{256, "conv of one tap and stride 2", conv{stride: 2, up: 1, residual: true}, shapes("1 9 9 96", "250 96 1 1", "250", "1 5 5 250")},
+	{128, "conv of an enlarged image", Conv{Stride: 1, Up: 2, Pad: Padding{1, 1, 1, 1}},
+		shapes("1 7 5 40", "96 40 3 3", "96")},
+	{160, "conv of stride 2, padded at one side", Conv{Stride: 2, Up: 1, Pad: Padding{0, 0, 1, 1}},
+		shapes("2 18 14 72", "150 72 3 3", "150")},
+	{160, "conv of whole tiles", Conv{Stride: 1, Up: 1, Pad: Padding{1, 1, 1, 1}, Channels: true},
+		shapes("2 8 16 64", "160 64 3 3", "160", "2 160")},
+	{256, "conv of a wide filter", Conv{Stride: 1, Up: 1, Pad: Padding{2, 3, 2, 1}},
+		shapes("1 13 11 32", "203 32 5 4", "203")},
+	{256, "conv of one tap and stride 2", Conv{Stride: 2, Up: 1, Residual: true},
+		shapes("1 9 9 96", "250 96 1 1", "250", "1 5 5 250")},
 }
 
 // hopperDevice opens a GPU with the kernels for compute capability 9.0. On another driver than the stand-in the test is
@@ -75,7 +84,7 @@ func TestDeviceHopperAgreesWithDefinitions(t *testing.T) {
 	}
 	for _, c := range append(opCases, deviceCases...) {
 		switch c.kind.(type) {
-		case linear, conv, convWindow:
+		case Linear, Conv, ConvWindow:
 		default:
 			continue
 		}
@@ -99,7 +108,7 @@ func (d tensorCores) Kernels() device.Kernels {
 func TestDeviceHopperAgreesWithTensorCores(t *testing.T) {
 	dev := hopperDevice(t)
 	for _, c := range deviceShapes {
-		shape, err := c.kind.infer(c.in)
+		shape, err := c.kind.Infer(c.in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,9 +128,9 @@ func TestDeviceHopperAgreesWithTensorCores(t *testing.T) {
 				}
 				in = append(in, r.put(program.Arg{Shape: c.in[i], DType: dtype.F32, Data: program.Bytes(v.Data().([]float32))}, stored))
 			}
-			got := r.run(op{c.kind}, shape, dtype.F16, in)
+			got := r.run(op.Op{Kind: c.kind}, shape, dtype.F16, in)
 			r.dev = tensorCores{dev}
-			if d := relL2(got, r.run(op{c.kind}, shape, dtype.F16, in)); !(d <= 1e-3) {
+			if d := relL2(got, r.run(op.Op{Kind: c.kind}, shape, dtype.F16, in)); !(d <= 1e-3) {
 				t.Errorf("the kernels differ by %g, at most 1e-3 is expected", d)
 			} else {
 				t.Logf("the kernels differ by %.2g", d)
@@ -131,12 +140,12 @@ func TestDeviceHopperAgreesWithTensorCores(t *testing.T) {
 }
 
 // kernelOf is the first kernel that an op runs on.
-func kernelOf(t testing.TB, k device.Kernels, o kind, in []tensor.Shape, typ dtype.Type) string {
+func kernelOf(t testing.TB, k device.Kernels, o op.Kind, in []tensor.Shape, typ dtype.Type) string {
 	t.Helper()
 	if k.Boxes != nil {
 		k.Boxes = func(device.Matrix) (device.TensorMap, error) { return device.TensorMap{}, nil }
 	}
-	shape, err := o.infer(in)
+	shape, err := o.Infer(in)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package layers
+package ops
 
 import (
 	"fmt"
@@ -10,6 +10,8 @@ import (
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
 	"github.com/euryale-ml/euryale/internal/hostmem"
+	"github.com/euryale-ml/euryale/internal/ops/elem"
+	"github.com/euryale-ml/euryale/internal/ops/op"
 	"github.com/euryale-ml/euryale/internal/program"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -18,94 +20,95 @@ import (
 // deviceCases reach what opCases are too small for: whole tiles and their edges, every attention kernel.
 var deviceCases = []struct {
 	name string
-	kind kind
+	kind op.Kind
 	in   []tensor.Shape
 	ids  int
 }{
-	{"linear of several tiles", linear{bias: true, act: gelu}, shapes("130 72", "136 72", "136"), 0},
-	{"linear with a gate, several tiles", linear{bias: true, residual: true, act: geglu},
+	{"linear of several tiles", Linear{Bias: true, Act: op.GELU}, shapes("130 72", "136 72", "136"), 0},
+	{"linear with a gate, several tiles", Linear{Bias: true, Residual: true, Act: op.GEGLU},
 		shapes("70 40", "272 40", "272", "70 136"), 0},
-	{"linear of an odd width", linear{}, shapes("9 24", "67 24"), 0},
-	{"conv of several tiles", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}, channels: true, residual: true, act: silu},
+	{"linear of an odd width", Linear{}, shapes("9 24", "67 24"), 0},
+	{"conv of several tiles",
+		Conv{Stride: 1, Up: 1, Pad: Padding{1, 1, 1, 1}, Channels: true, Residual: true, Act: op.SiLU},
 		shapes("2 9 8 24", "72 24 3 3", "72", "2 72", "2 9 8 72"), 0},
-	{"conv of stride 2, several tiles", conv{stride: 2, up: 1, pad: padding{1, 1, 1, 1}},
+	{"conv of stride 2, several tiles", Conv{Stride: 2, Up: 1, Pad: Padding{1, 1, 1, 1}},
 		shapes("1 18 18 16", "70 16 3 3", "70"), 0},
-	{"conv of an enlarged image, several tiles", conv{stride: 1, up: 2, pad: padding{1, 1, 1, 1}},
+	{"conv of an enlarged image, several tiles", Conv{Stride: 1, Up: 2, Pad: Padding{1, 1, 1, 1}},
 		shapes("1 6 5 40", "8 40 3 3", "8"), 0},
-	{"conv to three channels", conv{stride: 1, up: 1, pad: padding{1, 1, 1, 1}}, shapes("1 5 5 16", "3 16 3 3", "3"), 0},
-	{"group norm of many channels", groupNorm{groups: 32, eps: 1e-5, silu: true}, shapes("2 40 320", "320", "320"), 0},
-	{"group norm of more channels than threads", groupNorm{groups: 32, eps: 1e-5},
+	{"conv to three channels", Conv{Stride: 1, Up: 1, Pad: Padding{1, 1, 1, 1}}, shapes("1 5 5 16", "3 16 3 3", "3"), 0},
+	{"group norm of many channels", GroupNorm{Groups: 32, Eps: 1e-5, SiLU: true}, shapes("2 40 320", "320", "320"), 0},
+	{"group norm of more channels than threads", GroupNorm{Groups: 32, Eps: 1e-5},
 		shapes("1 33 2112", "2112", "2112"), 0},
-	{"group norm of 8 channels", groupNorm{groups: 4, eps: 1e-5, silu: true}, shapes("2 300 8", "8", "8"), 0},
-	{"group norm of 40 groups", groupNorm{groups: 40, eps: 1e-5}, shapes("1 19 80", "80", "80"), 0},
-	{"group norm of parts of which one is empty", groupNorm{groups: 2, eps: 1e-5}, shapes("1 2100 8", "8", "8"), 0},
-	{"layer norm of many channels", layerNorm{eps: 1e-5}, shapes("9 320", "320", "320"), 0},
-	{"layer norm of an odd number of channels", layerNorm{eps: 1e-5}, shapes("9 77", "77", "77"), 0},
-	{"group norm of parts of unequal size", groupNorm{groups: 2, eps: 1e-5}, shapes("1 53 6", "6", "6"), 0},
+	{"group norm of 8 channels", GroupNorm{Groups: 4, Eps: 1e-5, SiLU: true}, shapes("2 300 8", "8", "8"), 0},
+	{"group norm of 40 groups", GroupNorm{Groups: 40, Eps: 1e-5}, shapes("1 19 80", "80", "80"), 0},
+	{"group norm of parts of which one is empty", GroupNorm{Groups: 2, Eps: 1e-5}, shapes("1 2100 8", "8", "8"), 0},
+	{"layer norm of many channels", LayerNorm{Eps: 1e-5}, shapes("9 320", "320", "320"), 0},
+	{"layer norm of an odd number of channels", LayerNorm{Eps: 1e-5}, shapes("9 77", "77", "77"), 0},
+	{"group norm of parts of unequal size", GroupNorm{Groups: 2, Eps: 1e-5}, shapes("1 53 6", "6", "6"), 0},
 
 	// What the blocks of transformers add: several blocks of threads, packs of 16 bytes and numbers one by one.
-	{"mul of several blocks", mul{}, shapes("3 70 40", "3 40"), 0},
-	{"sub of several blocks, an odd width", sub{}, shapes("3 70 37", "37"), 0},
-	{"modulate of several blocks", modulate{scale: 4, shift: 3}, shapes("2 70 72", "2 432"), 0},
-	{"add gated of several blocks", addGated{gate: 2}, shapes("2 70 72", "2 70 72", "2 216"), 0},
-	{"swiglu of several blocks", gatedHalves{act: silu}, shapes("70 144"), 0},
-	{"gelu by tanh of several blocks", activate{act: geluTanh}, shapes("70 72"), 0},
-	{"layer norm of an odd number of channels without weights", layerNorm{eps: 1e-6, bare: true}, shapes("9 77"), 0},
-	{"rms norm of many channels", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("9 1000", "1000"), 0},
-	{"rms norm of an odd number of channels", rmsNorm{heads: 1, eps: 1e-5, weight: true}, shapes("9 77", "77"), 0},
-	{"rms norm of heads of 128", rmsNorm{heads: 3, eps: 1e-6, weight: true}, shapes("2 35 384", "128"), 0},
-	{"rms norm of heads of 64, without a weight", rmsNorm{heads: 5, eps: 1e-6}, shapes("2 7 320"), 0},
-	{"rotary of heads of 128", rotary{heads: 3}, shapes("2 35 384", "35 64", "35 64"), 0},
-	{"rotary of halves of heads of 128", rotary{heads: 3, halves: true}, shapes("2 35 384", "35 64", "35 64"), 0},
-	{"rotary of 32 of 80", rotary{heads: 2, halves: true}, shapes("2 35 160", "35 16", "35 16"), 0},
-	{"slice of several blocks", slice{dim: 2, from: 64, to: 192}, shapes("2 70 256"), 0},
-	{"permute of several blocks", permute{dims: 4, order: [8]int{0, 2, 1, 3}}, shapes("2 33 5 64"), 0},
-	{"permute of several blocks, the last dimension", permute{dims: 3, order: [8]int{0, 2, 1}}, shapes("2 70 72"), 0},
+	{"mul of several blocks", elem.Mul{}, shapes("3 70 40", "3 40"), 0},
+	{"sub of several blocks, an odd width", elem.Sub{}, shapes("3 70 37", "37"), 0},
+	{"modulate of several blocks", elem.Modulate{Scale: 4, Shift: 3}, shapes("2 70 72", "2 432"), 0},
+	{"add gated of several blocks", elem.AddGated{Gate: 2}, shapes("2 70 72", "2 70 72", "2 216"), 0},
+	{"swiglu of several blocks", elem.GatedHalves{Act: op.SiLU}, shapes("70 144"), 0},
+	{"gelu by tanh of several blocks", elem.Activate{Act: op.GELUTanh}, shapes("70 72"), 0},
+	{"layer norm of an odd number of channels without weights", LayerNorm{Eps: 1e-6, Bare: true}, shapes("9 77"), 0},
+	{"rms norm of many channels", RMSNorm{Heads: 1, Eps: 1e-5, Weight: true}, shapes("9 1000", "1000"), 0},
+	{"rms norm of an odd number of channels", RMSNorm{Heads: 1, Eps: 1e-5, Weight: true}, shapes("9 77", "77"), 0},
+	{"rms norm of heads of 128", RMSNorm{Heads: 3, Eps: 1e-6, Weight: true}, shapes("2 35 384", "128"), 0},
+	{"rms norm of heads of 64, without a weight", RMSNorm{Heads: 5, Eps: 1e-6}, shapes("2 7 320"), 0},
+	{"rotary of heads of 128", elem.Rotary{Heads: 3}, shapes("2 35 384", "35 64", "35 64"), 0},
+	{"rotary of halves of heads of 128", elem.Rotary{Heads: 3, Halves: true}, shapes("2 35 384", "35 64", "35 64"), 0},
+	{"rotary of 32 of 80", elem.Rotary{Heads: 2, Halves: true}, shapes("2 35 160", "35 16", "35 16"), 0},
+	{"slice of several blocks", elem.Slice{Dim: 2, From: 64, To: 192}, shapes("2 70 256"), 0},
+	{"permute of several blocks", elem.Permute{Dims: 4, Order: [8]int{0, 2, 1, 3}}, shapes("2 33 5 64"), 0},
+	{"permute of several blocks, the last dimension", elem.Permute{Dims: 3, Order: [8]int{0, 2, 1}}, shapes("2 70 72"), 0},
 
-	{"attention of heads of 40", attention{heads: 2}, shapes("2 70 80", "2 77 80", "2 77 80"), 0},
-	{"attention of heads of 64, causal", attention{heads: 2, causal: true},
+	{"attention of heads of 40", Attention{Heads: 2}, shapes("2 70 80", "2 77 80", "2 77 80"), 0},
+	{"attention of heads of 64, causal", Attention{Heads: 2, Causal: true},
 		shapes("1 77 128", "1 77 128", "1 77 128"), 0},
-	{"attention of heads of 40, causal, several tiles", attention{heads: 2, causal: true},
+	{"attention of heads of 40, causal, several tiles", Attention{Heads: 2, Causal: true},
 		shapes("1 150 80", "1 150 80", "1 150 80"), 0},
-	{"attention of heads of 64, several tiles", attention{heads: 1}, shapes("2 129 64", "2 200 64", "2 200 64"), 0},
-	{"attention of heads of 80, causal", attention{heads: 1, causal: true},
+	{"attention of heads of 64, several tiles", Attention{Heads: 1}, shapes("2 129 64", "2 200 64", "2 200 64"), 0},
+	{"attention of heads of 80, causal", Attention{Heads: 1, Causal: true},
 		shapes("1 140 80", "1 140 80", "1 140 80"), 0},
-	{"attention of heads of 160, causal", attention{heads: 1, causal: true},
+	{"attention of heads of 160, causal", Attention{Heads: 1, Causal: true},
 		shapes("1 70 160", "1 70 160", "1 70 160"), 0},
-	{"attention of heads of 80", attention{heads: 1}, shapes("1 20 80", "1 130 80", "1 130 80"), 0},
-	{"attention of heads of 160", attention{heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
-	{"attention of heads of 512", attention{heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
-	{"attention of heads of 100", attention{heads: 2}, shapes("1 33 200", "1 35 200", "1 35 200"), 0},
+	{"attention of heads of 80", Attention{Heads: 1}, shapes("1 20 80", "1 130 80", "1 130 80"), 0},
+	{"attention of heads of 160", Attention{Heads: 1}, shapes("1 64 160", "1 77 160", "1 77 160"), 0},
+	{"attention of heads of 512", Attention{Heads: 1}, shapes("1 40 512", "1 40 512", "1 40 512"), 0},
+	{"attention of heads of 100", Attention{Heads: 2}, shapes("1 33 200", "1 35 200", "1 35 200"), 0},
 
-	{"attention of heads of 128", attention{heads: 2}, shapes("2 130 256", "2 77 256", "2 77 256"), 0},
-	{"attention of heads of 128, causal", attention{heads: 1, causal: true},
+	{"attention of heads of 128", Attention{Heads: 2}, shapes("2 130 256", "2 77 256", "2 77 256"), 0},
+	{"attention of heads of 128, causal", Attention{Heads: 1, Causal: true},
 		shapes("1 140 128", "1 140 128", "1 140 128"), 0},
-	{"shared heads of 128, causal, of a scale", attention{heads: 4, kvHeads: 2, causal: true, scale: 0.05},
+	{"shared heads of 128, causal, of a scale", Attention{Heads: 4, KVHeads: 2, Causal: true, Scale: 0.05},
 		shapes("2 70 512", "2 70 256", "2 70 256"), 0},
-	{"shared heads of 128 with lengths", attention{heads: 3, kvHeads: 1, lengths: true},
+	{"shared heads of 128 with lengths", Attention{Heads: 3, KVHeads: 1, Lengths: true},
 		shapes("6 33 384", "6 50 128", "6 50 128", "6"), 51},
-	{"heads of 128 with a bias", attention{heads: 2, bias: true},
+	{"heads of 128 with a bias", Attention{Heads: 2, Bias: true},
 		shapes("2 35 256", "2 67 256", "2 67 256", "2 2 35 67"), 0},
-	{"heads of 64 with a bias of positions", attention{heads: 3, bias: true, scale: 0.2},
+	{"heads of 64 with a bias of positions", Attention{Heads: 3, Bias: true, Scale: 0.2},
 		shapes("2 131 192", "2 131 192", "2 131 192", "3 131 131"), 0},
-	{"heads of 64 with a mask of keys", attention{heads: 2, kvHeads: 1, bias: true},
+	{"heads of 64 with a mask of keys", Attention{Heads: 2, KVHeads: 1, Bias: true},
 		shapes("3 20 128", "3 150 64", "3 150 64", "3 1 1 150"), 0},
-	{"heads of 64 with everything", attention{heads: 2, kvHeads: 1, causal: true, bias: true, lengths: true},
+	{"heads of 64 with everything", Attention{Heads: 2, KVHeads: 1, Causal: true, Bias: true, Lengths: true},
 		shapes("3 135 128", "3 135 64", "3 135 64", "1 2 135 135", "3"), 136},
-	{"shared heads of 160 with a bias", attention{heads: 2, kvHeads: 1, bias: true},
+	{"shared heads of 160 with a bias", Attention{Heads: 2, KVHeads: 1, Bias: true},
 		shapes("1 40 320", "1 45 160", "1 45 160", "1 1 40 45"), 0},
-	{"heads of 200 with lengths", attention{heads: 2, lengths: true}, shapes("4 5 400", "4 40 400", "4 40 400", "4"), 41},
+	{"heads of 200 with lengths", Attention{Heads: 2, Lengths: true}, shapes("4 5 400", "4 40 400", "4 40 400", "4"), 41},
 	{"conv of a sequence, several tiles",
-		convOf(window{kernel: HW{1, 7}, stride: HW{1, 2}, pad: padding{left: 3, right: 3}}, 1),
+		convOf(Window{Kernel: HW{1, 7}, Stride: HW{1, 2}, Pad: Padding{Left: 3, Right: 3}}, 1),
 		shapes("2 150 16", "72 16 7", "72"), 0},
-	{"conv without bias, several tiles", convWindow{window: unit(window{kernel: HW{2, 3}}), groups: 1},
+	{"conv without bias, several tiles", ConvWindow{Window: unit(Window{Kernel: HW{2, 3}}), Groups: 1},
 		shapes("1 9 12 24", "72 24 2 3"), 0},
 	{"conv with a dilation, several tiles",
-		convOf(window{kernel: Square(3), dilation: Square(2), pad: padding{2, 2, 2, 2}}, 1),
+		convOf(Window{Kernel: Square(3), Dilation: Square(2), Pad: Padding{2, 2, 2, 2}}, 1),
 		shapes("1 9 8 24", "72 24 3 3", "72"), 0},
-	{"conv of groups, several tiles", convOf(window{kernel: Square(3), stride: HW{1, 2}, pad: padding{1, 1, 1, 1}}, 2),
+	{"conv of groups, several tiles", convOf(Window{Kernel: Square(3), Stride: HW{1, 2}, Pad: Padding{1, 1, 1, 1}}, 2),
 		shapes("1 9 17 12", "140 6 3 3", "140"), 0},
-	{"global average of many pixels", adaptiveAverage{h: 1, w: 1}, shapes("1 70 65 9"), 0},
+	{"global average of many pixels", AdaptiveAverage{H: 1, W: 1}, shapes("1 70 65 9"), 0},
 }
 
 // The device form of every op gives what its definition gives for arguments of the device's type.
@@ -131,8 +134,9 @@ func TestDeviceFormsInPlace(t *testing.T) {
 					if shape.TotalSize() != in[place].Shape.TotalSize() || in[place].DType != typ || c.kind.FloatResult() {
 						return // is not taken over
 					}
-					apart := r.run(op{c.kind}, shape, typ, in)
-					if d := relL2(r.runAt(op{c.kind}, device.Arg{Shape: shape, DType: typ, Ptr: in[place].Ptr}, in), apart); d != 0 {
+					apart := r.run(op.Op{Kind: c.kind}, shape, typ, in)
+					over := device.Arg{Shape: shape, DType: typ, Ptr: in[place].Ptr}
+					if d := relL2(r.runAt(op.Op{Kind: c.kind}, over, in), apart); d != 0 {
 						t.Errorf("in the place of argument %d the result differs by %g", place, d)
 					}
 				})
@@ -143,14 +147,14 @@ func TestDeviceFormsInPlace(t *testing.T) {
 
 func TestDeviceMaxPoolKeepsNaN(t *testing.T) {
 	dev := cudaDevice(t)
-	k := pool{window: unit(window{kernel: HW{1, 3}})}
+	k := Pool{Window: unit(Window{Kernel: HW{1, 3}})}
 	for at := range 3 {
 		for _, typ := range []dtype.Type{dtype.F32, dtype.F16, dtype.BF16} {
 			x := []float32{1, 2, 3}
 			x[at] = float32(math.NaN())
 			r := newDeviceRun(t, dev)
 			in := r.put(program.Arg{Shape: tensor.Shape{1, 3, 1}, DType: dtype.F32, Data: program.Bytes(x)}, typ)
-			if got := r.run(op{k}, tensor.Shape{1, 1, 1}, typ, []device.Arg{in}); got[0] == got[0] {
+			if got := r.run(op.Op{Kind: k}, tensor.Shape{1, 1, 1}, typ, []device.Arg{in}); got[0] == got[0] {
 				t.Errorf("%v: a window with NaN at place %d gives %g", typ, at, got[0])
 			}
 		}
@@ -159,23 +163,23 @@ func TestDeviceMaxPoolKeepsNaN(t *testing.T) {
 
 // product is an op that tiles compute.
 type product interface {
-	kind
+	op.Kind
 	params(out device.Arg, in []device.Arg) *gemmParams
 }
 
 func nameOf(k product) string {
-	if _, ok := k.(conv); ok {
+	if _, ok := k.(Conv); ok {
 		return "conv"
 	}
 	return "linear"
 }
 
 // agree compares the device form of an op in type typ with its definition.
-func agree(t *testing.T, dev device.Device, k kind, shapes []tensor.Shape, ids int, typ dtype.Type, most float64) {
+func agree(t *testing.T, dev device.Device, k op.Kind, shapes []tensor.Shape, ids int, typ dtype.Type, most float64) {
 	t.Helper()
 	r := newDeviceRun(t, dev)
 	in, want := r.arguments(k, shapes, ids, typ)
-	got := r.run(op{k}, want.Shape(), typ, in)
+	got := r.run(op.Op{Kind: k}, want.Shape(), typ, in)
 	if d := relL2(got, want.Data().([]float32)); !(d <= most) {
 		t.Errorf("device form and definition differ by %g, at most %g is expected", d, most)
 	} else {
@@ -190,26 +194,26 @@ func TestDeviceTilesAgreeWithDefinitions(t *testing.T) {
 	if !dev.Kernels().TensorCore {
 		t.Skip("the device has no tensor cores that these kernels use")
 	}
-	pad := padding{1, 1, 1, 1}
+	pad := Padding{1, 1, 1, 1}
 	for _, c := range []struct {
 		name  string
 		kind  product
 		in    []tensor.Shape
 		split bool // rows of the result are aligned
 	}{
-		{"linear", linear{bias: true, act: gelu}, shapes("70 200", "168 200", "168"), true},
-		{"linear of one row", linear{bias: true, act: silu}, shapes("1 136", "8 136", "8"), true},
-		{"linear of an odd width", linear{bias: true, residual: true, act: quickGELU},
+		{"linear", Linear{Bias: true, Act: op.GELU}, shapes("70 200", "168 200", "168"), true},
+		{"linear of one row", Linear{Bias: true, Act: op.SiLU}, shapes("1 136", "8 136", "8"), true},
+		{"linear of an odd width", Linear{Bias: true, Residual: true, Act: op.QuickGELU},
 			shapes("67 72", "13 72", "13", "67 13"), false},
-		{"linear with a residual", linear{residual: true}, shapes("65 104", "24 104", "65 24"), true},
-		{"linear with a gate", linear{bias: true, residual: true, act: geglu},
+		{"linear with a residual", Linear{Residual: true}, shapes("65 104", "24 104", "65 24"), true},
+		{"linear with a gate", Linear{Bias: true, Residual: true, Act: op.GEGLU},
 			shapes("66 72", "176 72", "176", "66 88"), true},
-		{"linear with a gate, halves of 4", linear{bias: true, act: geglu}, shapes("9 40", "24 40", "24"), true},
-		{"conv with everything", conv{stride: 1, up: 1, pad: pad, channels: true, residual: true, act: silu},
+		{"linear with a gate, halves of 4", Linear{Bias: true, Act: op.GEGLU}, shapes("9 40", "24 40", "24"), true},
+		{"conv with everything", Conv{Stride: 1, Up: 1, Pad: pad, Channels: true, Residual: true, Act: op.SiLU},
 			shapes("2 7 5 40", "24 40 3 3", "24", "2 24", "2 7 5 24"), true},
-		{"conv of stride 2", conv{stride: 2, up: 1, pad: padding{0, 0, 1, 1}}, shapes("3 6 7 32", "16 32 3 3", "16"), true},
-		{"conv of an enlarged image", conv{stride: 1, up: 2, pad: pad}, shapes("1 5 4 8", "8 8 3 3", "8"), true},
-		{"conv of 64 channels", conv{stride: 1, up: 1, pad: pad, residual: true},
+		{"conv of stride 2", Conv{Stride: 2, Up: 1, Pad: Padding{0, 0, 1, 1}}, shapes("3 6 7 32", "16 32 3 3", "16"), true},
+		{"conv of an enlarged image", Conv{Stride: 1, Up: 2, Pad: pad}, shapes("1 5 4 8", "8 8 3 3", "8"), true},
+		{"conv of 64 channels", Conv{Stride: 1, Up: 1, Pad: pad, Residual: true},
 			shapes("1 9 8 64", "40 64 3 3", "40", "1 9 8 40"), true},
 	} {
 		for _, tile := range gemmTiles {
@@ -221,7 +225,7 @@ func TestDeviceTilesAgreeWithDefinitions(t *testing.T) {
 					t.Run(fmt.Sprintf("%s/%dx%d/%d/%v", c.name, tile.rows, tile.columns, splits, typ), func(t *testing.T) {
 						r := newDeviceRun(t, dev)
 						in, want := r.arguments(c.kind, c.in, 0, typ)
-						size := 4 * splits * rows(want.Shape()) * c.in[1][0]
+						size := 4 * splits * op.Rows(want.Shape()) * c.in[1][0]
 						scratch := r.alloc(size)
 						got := r.result(want.Shape(), typ, func(out device.Arg) ([]device.Kernel, error) {
 							return tiled(nameOf(c.kind), tile, splits, c.kind.params(out, in), out, scratch), nil
@@ -307,7 +311,7 @@ func (r *deviceRun) put(a program.Arg, as dtype.Type) device.Arg {
 
 // arguments puts arguments of a kind on the device, in type typ where the kernels read it, and returns what the
 // definition makes of them.
-func (r *deviceRun) arguments(k kind, s []tensor.Shape, ids int, typ dtype.Type) (in []device.Arg, want G.Value) {
+func (r *deviceRun) arguments(k op.Kind, s []tensor.Shape, ids int, typ dtype.Type) (in []device.Arg, want G.Value) {
 	vals := arguments(s, k, ids)
 	for i, v := range vals {
 		a := program.Arg{Shape: v.Shape(), DType: dtype.F32}
@@ -326,7 +330,7 @@ func (r *deviceRun) arguments(k kind, s []tensor.Shape, ids int, typ dtype.Type)
 			in[i] = r.put(program.Arg{Shape: a.Shape, DType: dtype.F32, Data: taps(a)}, stored)
 		}
 	}
-	want, err := op{k}.Do(vals...)
+	want, err := op.Op{Kind: k}.Do(vals...)
 	r.must(err)
 	return in, want
 }
@@ -357,7 +361,7 @@ func (r *deviceRun) sync() {
 }
 
 // run computes the op on the device and returns its result.
-func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Arg) []float32 {
+func (r *deviceRun) run(o op.Op, shape tensor.Shape, typ dtype.Type, in []device.Arg) []float32 {
 	if o.FloatResult() {
 		typ = dtype.F32
 	}
@@ -365,7 +369,7 @@ func (r *deviceRun) run(o op, shape tensor.Shape, typ dtype.Type, in []device.Ar
 }
 
 // runAt is run in a place given.
-func (r *deviceRun) runAt(o op, out device.Arg, in []device.Arg) []float32 {
+func (r *deviceRun) runAt(o op.Op, out device.Arg, in []device.Arg) []float32 {
 	return r.resultAt(out, func(out device.Arg) ([]device.Kernel, error) {
 		return o.Device(r.dev.Kernels(), out, in, r.alloc(o.Scratch(r.dev.Kernels(), out, in)))
 	})
