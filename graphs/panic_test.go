@@ -104,12 +104,26 @@ func TestPanicsAreErrors(t *testing.T) {
 func TestNilArgumentsAreErrors(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for name, build := range map[string]func() error{
-		"no graph":     func() error { _, err := graphs.NewVM(nil, graphs.WithThreads(4)); return err },
+		"no graph": func() error { _, err := graphs.NewVM(nil, graphs.WithThreads(4)); return err },
+		"no leaf":  func() error { _, err := graphs.Bind[float32](nil); return err },
+		"no given node": func() error {
+			x := G.NewVector(G.NewGraph(), G.Float32, G.WithShape(3), G.WithName("x"))
+			rt, err := graphs.Open(graphs.WithThreads(1))
+			if err != nil {
+				return nil
+			}
+			defer rt.Close()
+			_, err = rt.CompileWith(graphs.CompileOptions{Given: []*G.Node{nil}}, G.Must(G.Tanh(x)))
+			return err
+		},
 		"no such node": func() error { _, err := graphs.NewVM(G.NewGraph(), graphs.WithOutputs(nil, nil)); return err },
 	} {
 		if err := build(); err == nil || errors.As(err, new(*graphs.PanicError)) || !strings.Contains(err.Error(), "nil") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if _, ok := graphs.Where(nil); ok {
+		t.Error("nil is somewhere")
 	}
 	testkit.NoMoreGoroutines(t, before)
 }

@@ -63,14 +63,14 @@ func NewVM(g *G.ExprGraph, opts ...Option) (vm *VM, err error) {
 	return vm, nil
 }
 
-// checkOutputs refuses nodes that are nil or of another graph.
-func checkOutputs(g *G.ExprGraph, outputs []*G.Node) error {
-	for i, n := range outputs {
+// checkNodes refuses nodes that are nil or of another graph.
+func checkNodes(what string, g *G.ExprGraph, nodes []*G.Node) error {
+	for i, n := range nodes {
 		switch {
 		case n == nil:
-			return fmt.Errorf("output %d is nil", i)
+			return fmt.Errorf("%s %d is nil", what, i)
 		case n.Graph() != g:
-			return fmt.Errorf("output %d, %q, is of another graph", i, n.Name())
+			return fmt.Errorf("%s %d, %q, is of another graph", what, i, n.Name())
 		}
 	}
 	return nil
@@ -79,7 +79,10 @@ func checkOutputs(g *G.ExprGraph, outputs []*G.Node) error {
 // compile makes a VM for the outputs, by default the graph's roots, that shares the host's weights, threads and arena.
 func (h *host) compile(g *G.ExprGraph, outputs []*G.Node, o CompileOptions) (vm *VM, err error) {
 	defer panics.Recovered(&err)
-	if err := checkOutputs(g, outputs); err != nil {
+	if err := checkNodes("output", g, outputs); err != nil {
+		return nil, err
+	}
+	if err := checkNodes("given node", g, o.Given); err != nil {
 		return nil, err
 	}
 	if outputs == nil {
@@ -192,6 +195,9 @@ func readNode(n *G.Node) (into *G.Value, child *G.Node, ok bool) {
 
 // Bind gives a leaf memory of its own, zeros, and returns it: what is written there is the leaf's value in later runs.
 func Bind[T float32 | int32](n *G.Node) ([]T, error) {
+	if n == nil {
+		return nil, stack.With(errors.New("the leaf is nil"))
+	}
 	data := make([]T, n.Shape().TotalSize())
 	return data, stack.With(G.Let(n, tensor.New(tensor.WithShape(n.Shape()...), tensor.WithBacking(data))))
 }

@@ -25,6 +25,9 @@ type Place struct {
 // Where is the place of a weight at this moment: between runs, between the passes of one, or in a hook. It is false for a
 // node that is no weight of a runtime. It must not be called by an op.
 func Where(n *G.Node) (Place, bool) {
+	if n == nil {
+		return Place{}, false
+	}
 	w, ok := n.Value().(*Weight)
 	if !ok {
 		return Place{}, false
