@@ -233,12 +233,12 @@ func (h *host) release() error {
 
 // target is what graphs are compiled for. One in float32 multiplies as PyTorch's convolutions do by default: in TF32.
 func (h *host) target(float32 bool) program.Target {
-	t := program.Target{Kernels: h.planned, DType: h.dtype, Adapt: adapt}
+	t := program.Target{Kernels: h.planned, DType: h.dtype}
 	if h.device != nil {
 		t.Kernels = h.device.Kernels()
 	}
 	if !t.Kernels.Any() {
-		return program.Target{Adapt: adapt}
+		return program.Target{}
 	}
 	if float32 && t.DType == dtype.F16 {
 		t.DType, t.Kernels.TF32 = dtype.F32, true

@@ -56,7 +56,7 @@ func measureProfile(d DeviceOption, batch, side, bytes int) (p offload.Profile, 
 	if p.FLOPs, p.Memory, err = vm.rates("probe.norm", 3*float64(x.Shape().TotalSize()*vm.host.dtype.Size())); err != nil {
 		return p, err
 	}
-	p.Link, err = vm.host.linkRate(bytes)
+	p.Link, err = device.LinkRate(vm.host.device, vm.host.memory, bytes)
 	return p, err
 }
 
@@ -90,58 +90,4 @@ func (vm *VM) rates(layer string, bytes float64) (flops, memory float64, err err
 		}
 	}
 	return float64(work) / took.Seconds(), memory, nil
-}
-
-// linkRate is the bytes per second of the best of five copies from page-locked memory.
-func (h *host) linkRate(n int) (rate float64, err error) {
-	dev := h.device
-	src, err := h.memory.Alloc(n)
-	if err != nil {
-		return 0, err
-	}
-	if err := dev.Lock(src); err != nil {
-		h.memory.Free(src)
-		return 0, err
-	}
-	defer func() {
-		if e := dev.Unlock(src); e != nil {
-			err = errors.Join(err, e)
-			h.memory.Abandon(src)
-			return
-		}
-		h.memory.Free(src)
-	}()
-	dst, err := dev.Alloc(n)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, dev.Free(dst)) }()
-	begin, err := dev.NewEvent()
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, dev.FreeEvent(begin)) }()
-	end, err := dev.NewEvent()
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, dev.FreeEvent(end)) }()
-	for range 5 {
-		for _, issue := range []func() error{
-			func() error { return dev.Record(begin, device.Copy) },
-			func() error { return dev.CopyIn(device.Copy, dst, src) },
-			func() error { return dev.Record(end, device.Copy) },
-			func() error { return dev.Sync(end) },
-		} {
-			if err := issue(); err != nil {
-				return 0, err
-			}
-		}
-		d, err := dev.Elapsed(begin, end)
-		if err != nil {
-			return 0, err
-		}
-		rate = max(rate, float64(n)/max(d, time.Nanosecond).Seconds())
-	}
-	return rate, nil
 }

@@ -151,8 +151,8 @@ func (c *compiler) visit(n *G.Node) (int, error) {
 		return 0, err
 	}
 	op := n.Op()
-	if adapt := c.prog.Target.Adapt; adapt != nil && op != nil {
-		op = adapt(op, c.prog.Target.Kernels.Any())
+	if op != nil {
+		op = Adapt(op, c.prog.Target.Kernels.Any())
 	}
 	if own, ok := op.(Op); v.DType == dtype.F32 && !(ok && own.FloatResult()) {
 		v.DType = c.prog.Target.float()

@@ -32,8 +32,6 @@ const (
 type Target struct {
 	Kernels device.Kernels
 	DType   dtype.Type // of activations and matrices; F32 on the host
-	// Adapt, if set, makes an op that is not of this module an Op, if it has a form for the target.
-	Adapt func(op G.Op, kernels bool) G.Op
 }
 
 func (t Target) float() dtype.Type {

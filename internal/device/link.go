@@ -1,0 +1,61 @@
+package device
+
+import (
+	"errors"
+	"time"
+
+	"github.com/euryale-ml/euryale/internal/hostmem"
+)
+
+// LinkRate is the bytes per second of the best of five copies from page-locked memory.
+func LinkRate(dev Device, mem *hostmem.Memory, n int) (rate float64, err error) {
+	src, err := mem.Alloc(n)
+	if err != nil {
+		return 0, err
+	}
+	if err := dev.Lock(src); err != nil {
+		mem.Free(src)
+		return 0, err
+	}
+	defer func() {
+		if e := dev.Unlock(src); e != nil {
+			err = errors.Join(err, e)
+			mem.Abandon(src)
+			return
+		}
+		mem.Free(src)
+	}()
+	dst, err := dev.Alloc(n)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, dev.Free(dst)) }()
+	begin, err := dev.NewEvent()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, dev.FreeEvent(begin)) }()
+	end, err := dev.NewEvent()
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, dev.FreeEvent(end)) }()
+	for range 5 {
+		for _, issue := range []func() error{
+			func() error { return dev.Record(begin, Copy) },
+			func() error { return dev.CopyIn(Copy, dst, src) },
+			func() error { return dev.Record(end, Copy) },
+			func() error { return dev.Sync(end) },
+		} {
+			if err := issue(); err != nil {
+				return 0, err
+			}
+		}
+		d, err := dev.Elapsed(begin, end)
+		if err != nil {
+			return 0, err
+		}
+		rate = max(rate, float64(n)/max(d, time.Nanosecond).Seconds())
+	}
+	return rate, nil
+}
