@@ -13,21 +13,6 @@ import (
 	"gorgonia.org/tensor"
 )
 
-// A device is measured for planning; what it says of an emulated one means nothing but that the way is right.
-func TestDeviceProfile(t *testing.T) {
-	testkit.NeedDevice(t)
-	p, err := graphs.MeasureSmall(graphs.DeviceOption{Name: "cuda:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !(p.FLOPs > 0 && p.Memory > 0 && p.Link > 0) || p.Name == "" {
-		t.Errorf("%+v", p)
-	}
-	if _, err := graphs.MeasureProfile(graphs.DeviceOption{}); err == nil {
-		t.Error("the CPU is measured as a device")
-	}
-}
-
 // onEach runs a test on the CPU and on a GPU.
 func onEach(t *testing.T, f func(t *testing.T, d graphs.DeviceOption)) {
 	t.Run("cpu", func(t *testing.T) { f(t, graphs.DeviceOption{}) })

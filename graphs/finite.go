@@ -66,7 +66,7 @@ func checked(ctx context.Context, r *program.Runner) error {
 
 // checks is a watcher that ends a run at the first result that is not finite.
 type checks struct {
-	unwatched
+	program.Unwatched
 	runner *program.Runner
 }
 

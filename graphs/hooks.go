@@ -273,56 +273,9 @@ func (w *watch) tensors(i int) *Tensors {
 	return t
 }
 
-// watchers are several, told in order.
-type watchers []program.Watcher
-
-func (ws watchers) each(f func(program.Watcher) error) error {
-	for _, w := range ws {
-		if err := f(w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (ws watchers) Looks(i int) bool {
-	return slices.ContainsFunc(ws, func(w program.Watcher) bool { return w.Looks(i) })
-}
-
-func (ws watchers) Before(i int) error {
-	return ws.each(func(w program.Watcher) error { return w.Before(i) })
-}
-
-func (ws watchers) After(i int) error {
-	return ws.each(func(w program.Watcher) error { return w.After(i) })
-}
-
-func (ws watchers) See(i int) error {
-	return ws.each(func(w program.Watcher) error { return w.See(i) })
-}
-
-func (ws watchers) Instead(i int) (done bool, err error) {
-	err = ws.each(func(w program.Watcher) (err error) {
-		if !done {
-			done, err = w.Instead(i)
-		}
-		return err
-	})
-	return done, err
-}
-
-// unwatched is a watcher that is told nothing, to build others on.
-type unwatched struct{}
-
-func (unwatched) Looks(int) bool            { return false }
-func (unwatched) Before(int) error          { return nil }
-func (unwatched) After(int) error           { return nil }
-func (unwatched) Instead(int) (bool, error) { return false, nil }
-func (unwatched) See(int) error             { return nil }
-
 // traced tells tests of operations.
 type traced struct {
-	unwatched
+	program.Unwatched
 	runner *program.Runner
 	op     func(layer string)
 }

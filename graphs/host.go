@@ -14,6 +14,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/hostmem"
 	"github.com/euryale-ml/euryale/internal/panics"
 	"github.com/euryale-ml/euryale/internal/program"
+	"github.com/euryale-ml/euryale/loader"
 )
 
 // host is what the VMs of one runtime share. Its calls take turns.
@@ -70,13 +71,15 @@ func newHost(o *options) (*host, error) {
 		if err := o.addKernels(h.device); err != nil {
 			return nil, errors.Join(err, h.device.Close())
 		}
-		h.device = o.wrapped(h.device)
+		if o.seam.Wrap != nil {
+			h.device = o.seam.Wrap(h.device)
+		}
 	}
 	if o.device.described {
 		h.planned = device.Kernels{Names: map[string]bool{}, TensorCore: true, Processors: 128}
 	}
 	h.pool = cpu.NewPool(o.threads)
-	h.weights = program.NewWeights(sources(o.sources), h.pool, mem, h.device)
+	h.weights = program.NewWeights(loader.Sources(o.sources), h.pool, mem, h.device)
 	h.open, h.end = context.WithCancel(context.Background())
 	runtime.AddCleanup(h, (*hostmem.Memory).Close, mem) // where nobody calls close
 	return h, nil

@@ -3,7 +3,6 @@ package graphs
 import (
 	"fmt"
 
-	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/seam"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
@@ -83,12 +82,7 @@ func WithOffload(s offload.Strategy) Option {
 }
 
 // WithPlan runs a plan made before. It must be for the same stages, or for the same model and request.
-func WithPlan(p *offload.Plan) Option { return WithOffload(replay{p}) }
-
-type replay struct{ plan *offload.Plan }
-
-func (r replay) Name() string                                   { return r.plan.Strategy }
-func (r replay) Plan(*offload.Inventory) (*offload.Plan, error) { return r.plan, nil }
+func WithPlan(p *offload.Plan) Option { return WithOffload(offload.Replay(p)) }
 
 // WithFiniteChecks looks at the result of every operation and ends a run with a *NonFiniteError at the first value
 // that is infinite or not a number.
@@ -103,14 +97,6 @@ func WithTrace() Option { return option(func(o *options) { o.trace = true }) }
 
 // WithSeam is for tests of this module.
 func WithSeam(s *seam.Seam) Option { return option(func(o *options) { o.seam = s }) }
-
-// wrapped is a device as tests have it seen.
-func (o *options) wrapped(d device.Device) device.Device {
-	if o.seam.Wrap == nil {
-		return d
-	}
-	return o.seam.Wrap(d)
-}
 
 // OptionError is an option that cannot be.
 type OptionError struct{ Option, Problem string }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/euryale-ml/euryale/internal/program"
 	"github.com/euryale-ml/euryale/internal/stack"
+	"github.com/euryale-ml/euryale/offload"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -149,7 +150,7 @@ func (r *Run) run(ctx context.Context, s *Stage, pass int) error {
 
 // watchers are told of the calls of a pass; nil if there are none.
 func (r *Run) watchers(ctx context.Context, runner *program.Runner, pass int) program.Watcher {
-	var all watchers
+	var all program.Watchers
 	if op := r.rt.opt.seam.Op; op != nil {
 		all = append(all, traced{runner: runner, op: op})
 	}
@@ -315,4 +316,25 @@ func (p *progress) next(vm *VM) error {
 	}
 	p.at, p.pass = at, pass+1
 	return nil
+}
+
+// OffloadStats is what offloading took for an image.
+type OffloadStats struct {
+	Strategy string
+	Peak     int           // bytes of device memory
+	Uploaded int64         // bytes
+	CopyTime time.Duration // the copy engine was busy
+	Stalled  time.Duration // calls waited for it
+
+	Plan      *offload.Plan
+	Inventory *offload.Inventory
+	Events    []offload.Event // with WithTrace
+}
+
+// Hidden is the share of the copies' time behind which something was computed.
+func (s *OffloadStats) Hidden() float64 {
+	if s.CopyTime == 0 {
+		return 1
+	}
+	return max(0, 1-s.Stalled.Seconds()/s.CopyTime.Seconds())
 }

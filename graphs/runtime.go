@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/stack"
-
 	G "gorgonia.org/gorgonia"
 )
 
@@ -25,8 +25,8 @@ type Runtime struct {
 
 // Open makes a runtime. With none of the options it runs graphs on the processor, in ordinary memory.
 func Open(opts ...Option) (rt *Runtime, err error) {
-	defer stack.Add(&err)
-	return open("a runtime", opts)
+	rt, err = open("a runtime", opts)
+	return rt, stack.With(err)
 }
 
 // open makes the runtime of a kind of user.
@@ -94,6 +94,28 @@ func (rt *Runtime) compile(g *G.ExprGraph, outputs []*G.Node, o CompileOptions) 
 		return nil, err
 	}
 	return vm, nil
+}
+
+// Device is the name of the device that graphs run on, "" for the processor.
+func (rt *Runtime) Device() string {
+	if rt.host.device == nil {
+		return ""
+	}
+	return rt.host.device.Name()
+}
+
+// LinkRate is the bytes per second at which the device copies from page-locked memory, the best of five copies of that
+// many.
+func (rt *Runtime) LinkRate(ctx context.Context, bytes int) (rate float64, err error) {
+	defer stack.Add(&err)
+	err = rt.host.do(ctx, func(context.Context) error {
+		if rt.host.device == nil {
+			return errors.New("there is no link: graphs run on the processor")
+		}
+		rate, err = device.LinkRate(rt.host.device, rt.host.memory, bytes)
+		return err
+	})
+	return rate, err
 }
 
 // LoadTime is what reading and packing weights has taken so far.

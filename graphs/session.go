@@ -3,7 +3,6 @@ package graphs
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/engine"
@@ -41,7 +40,7 @@ func (h *host) newSession(ctx context.Context, l *listing, opt *options) (s *ses
 			}
 		}
 		s.device, hostPeak = local, l.plan.Peak
-	} else if err := hasRoom(s.device, l.plan.Peak); err != nil {
+	} else if err := device.HasRoom(s.device, l.plan.Peak); err != nil {
 		return s, err
 	}
 	for _, prog := range l.programs {
@@ -76,21 +75,6 @@ func (h *host) newSession(ctx context.Context, l *listing, opt *options) (s *ses
 		s.runners = append(s.runners, runner)
 	}
 	return s, nil
-}
-
-// hasRoom refuses what a device has no memory for, before anything is loaded. Other processes may take it in the
-// meantime: what counts is the allocation.
-func hasRoom(dev device.Device, need int) error {
-	free, total, err := dev.Memory()
-	switch {
-	case err != nil:
-		return err
-	case total == 0:
-		return fmt.Errorf("%s does not say how much memory it has, and so cannot be planned for", dev.Name())
-	case need > free:
-		return &DeviceMemoryError{Need: need, Free: free}
-	}
-	return nil
 }
 
 // begin starts a run's copies.

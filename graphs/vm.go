@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/euryale-ml/euryale/internal/panics"
 	"github.com/euryale-ml/euryale/internal/program"
@@ -92,7 +90,7 @@ func (h *host) compile(g *G.ExprGraph, outputs []*G.Node, o CompileOptions) (vm 
 	}
 	vm = &VM{host: h, given: o.Given}
 	for _, n := range outputs {
-		if into, child, ok := readNode(n); ok {
+		if into, child, ok := program.ReadNode(n); ok {
 			vm.reads = append(vm.reads, read{len(vm.outputs), into})
 			n = child
 		}
@@ -177,20 +175,6 @@ type PanicError = panics.Error
 type read struct {
 	output int
 	into   *G.Value
-}
-
-// readNode looks into a node that gorgonia.Read made: a statement that holds the address to write to in an
-// unexported field.
-func readNode(n *G.Node) (into *G.Value, child *G.Node, ok bool) {
-	op := reflect.ValueOf(n.Op())
-	if op.Kind() != reflect.Struct || op.Type().String() != "gorgonia.readOp" {
-		return nil, nil, false
-	}
-	it := n.Graph().From(n.ID())
-	if !it.Next() {
-		return nil, nil, false
-	}
-	return (*G.Value)(unsafe.Pointer(op.Field(0).Pointer())), it.Node().(*G.Node), true
 }
 
 // Bind gives a leaf memory of its own, zeros, and returns it: what is written there is the leaf's value in later runs.

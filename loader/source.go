@@ -189,3 +189,50 @@ func putF32(dst []byte, src []float32) {
 		dst[4*i], dst[4*i+1], dst[4*i+2], dst[4*i+3] = byte(bits), byte(bits>>8), byte(bits>>16), byte(bits>>24)
 	}
 }
+
+// OpenWeights reads the headers of all weights of the model, which says what is wrong with them.
+func (m *Model) OpenWeights() (err error) {
+	defer stack.Add(&err)
+	for _, c := range m.Components() {
+		if !c.HasWeights() {
+			continue
+		}
+		if _, err := c.Weights(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sources are several sources as one: the first that has a name gives the weight.
+type Sources []Source
+
+func (s Sources) find(name string) (Source, TensorInfo) {
+	for _, src := range s {
+		if info, ok := src.Info(name); ok {
+			return src, info
+		}
+	}
+	return nil, TensorInfo{}
+}
+
+// Info implements Source.
+func (s Sources) Info(name string) (TensorInfo, bool) {
+	src, info := s.find(name)
+	return info, src != nil
+}
+
+// Stored is the shape and the type of a weight.
+func (s Sources) Stored(name string) (shape []int, t DType, ok bool) {
+	src, info := s.find(name)
+	return info.Shape, info.DType, src != nil
+}
+
+// ReadTensor implements Source.
+func (s Sources) ReadTensor(ctx context.Context, name string, dst []byte) error {
+	src, _ := s.find(name)
+	if src == nil {
+		return stack.With(fmt.Errorf("no source has the weight %s", name))
+	}
+	return stack.With(src.ReadTensor(ctx, name, dst))
+}

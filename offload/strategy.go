@@ -214,6 +214,25 @@ func Group(n int, opts ...Option) Strategy {
 	})
 }
 
+// Replay is the strategy of a plan made before, for the same inventory.
+func Replay(p *Plan) Strategy { return replay{p} }
+
+type replay struct{ plan *Plan }
+
+func (r replay) Name() string {
+	if r.plan == nil {
+		return "replay"
+	}
+	return r.plan.Strategy
+}
+
+func (r replay) Plan(*Inventory) (*Plan, error) {
+	if r.plan == nil {
+		return nil, &SettingError{"the plan", "is nil"}
+	}
+	return r.plan, nil
+}
+
 // Parse reads a strategy as the command line gives it: none, model, sequential, group:N, auto. Auto without
 // Budget is refused.
 func Parse(text string, opts ...Option) (Strategy, error) {

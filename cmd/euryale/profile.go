@@ -19,6 +19,7 @@ import (
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/cuda"
 	"github.com/euryale-ml/euryale/offload"
+	"github.com/euryale-ml/euryale/profile"
 )
 
 // efficiency is the share of the multiply-add peak that whole networks reach on the CPU; bench/README.md has it.
@@ -60,11 +61,11 @@ func cudaProfile(d graphs.DeviceOption, vram int) (offload.Profile, error) {
 		name += "-hopper"
 	}
 	p, err := measuredOnce(name, func() (offload.Profile, error) {
-		const takes = 256 << 20 // of MeasureProfile
+		const takes = 256 << 20 // of profile.Measure
 		if vram > 0 && vram < takes {
 			return offload.Profile{}, &graphs.DeviceMemoryError{Need: takes, Free: vram}
 		}
-		return graphs.MeasureProfile(d)
+		return profile.Measure(d)
 	})
 	if errors.As(err, new(*graphs.DeviceMemoryError)) {
 		slog.Warn("there is no room to measure the device; what is fastest is planned as for "+anyProfile+", or what -profile names", "device", d.Name)

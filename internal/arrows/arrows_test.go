@@ -22,7 +22,8 @@ var allowed = map[string][]string{
 	// A pipeline is a runtime's customer: it uses what is public, and nothing beneath that.
 	"pipeline": {"graphs", "layers", "loader", "offload", "sched", "textenc", "unet", "vae", "internal/badmodel", "internal/hfconfig",
 		"internal/panics", "internal/stack", "internal/torchrand"},
-	"graphs": {"layers", "loader", "offload", "internal/cpu", "internal/cuda", "internal/device", "internal/dtype", "internal/engine",
+	"profile": {"graphs", "layers", "offload", "internal/stack"},
+	"graphs": {"loader", "offload", "internal/cpu", "internal/cuda", "internal/device", "internal/dtype", "internal/engine",
 		"internal/hostmem", "internal/panics", "internal/program", "internal/seam",
 		"internal/stack"},
 	"unet":    {"layers", "internal/hfconfig", "internal/stack"},

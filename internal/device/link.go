@@ -2,6 +2,7 @@ package device
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/euryale-ml/euryale/internal/hostmem"
@@ -58,4 +59,19 @@ func LinkRate(dev Device, mem *hostmem.Memory, n int) (rate float64, err error) 
 		rate = max(rate, float64(n)/max(d, time.Nanosecond).Seconds())
 	}
 	return rate, nil
+}
+
+// HasRoom refuses what a device has no memory for, before anything is loaded. Other processes may take it in the
+// meantime: what counts is the allocation.
+func HasRoom(dev Device, need int) error {
+	free, total, err := dev.Memory()
+	switch {
+	case err != nil:
+		return err
+	case total == 0:
+		return fmt.Errorf("%s does not say how much memory it has, and so cannot be planned for", dev.Name())
+	case need > free:
+		return &MemoryError{Need: need, Free: free}
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package program
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/euryale-ml/euryale/internal/device"
 	"github.com/euryale-ml/euryale/internal/dtype"
@@ -65,3 +66,50 @@ func (r *Runner) Write(value int, x []float32) error {
 
 // Program is what the runner runs.
 func (r *Runner) Program() *Program { return r.prog }
+
+// Watchers are several, told in order.
+type Watchers []Watcher
+
+func (ws Watchers) each(f func(Watcher) error) error {
+	for _, w := range ws {
+		if err := f(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (ws Watchers) Looks(i int) bool {
+	return slices.ContainsFunc(ws, func(w Watcher) bool { return w.Looks(i) })
+}
+
+func (ws Watchers) Before(i int) error {
+	return ws.each(func(w Watcher) error { return w.Before(i) })
+}
+
+func (ws Watchers) After(i int) error {
+	return ws.each(func(w Watcher) error { return w.After(i) })
+}
+
+func (ws Watchers) See(i int) error {
+	return ws.each(func(w Watcher) error { return w.See(i) })
+}
+
+func (ws Watchers) Instead(i int) (done bool, err error) {
+	err = ws.each(func(w Watcher) (err error) {
+		if !done {
+			done, err = w.Instead(i)
+		}
+		return err
+	})
+	return done, err
+}
+
+// Unwatched is a watcher that is told nothing, to build others on.
+type Unwatched struct{}
+
+func (Unwatched) Looks(int) bool            { return false }
+func (Unwatched) Before(int) error          { return nil }
+func (Unwatched) After(int) error           { return nil }
+func (Unwatched) Instead(int) (bool, error) { return false, nil }
+func (Unwatched) See(int) error             { return nil }

@@ -52,6 +52,14 @@ var failures = map[string]failure{
 		_, err := model(t).Component("unet")
 		return err
 	}, "loader.(*Model).Component", ofModel, nil},
+	"loader.Model.OpenWeights": {func(t *testing.T) error {
+		m, err := loader.OpenFS(fstest.MapFS{"model_index.json": index,
+			"net/model.safetensors": file("\x08\x00\x00\x00\x00\x00\x00\x00{\"x\":{}}")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.OpenWeights()
+	}, "loader.", ofModel, nil},
 	"loader.Model.ReadTensor": {func(t *testing.T) error {
 		return model(t).ReadTensor(context.Background(), "net.none", nil)
 	}, "loader.(*Weights).ReadTensor", ofModel, nil},

@@ -11,6 +11,7 @@ import (
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
 	"github.com/euryale-ml/euryale/pipeline"
+	"github.com/euryale-ml/euryale/profile"
 	G "gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 )
@@ -30,10 +31,14 @@ func init() {
 			_, err := graphs.Bind[int32](G.NewVector(G.NewGraph(), G.Float32, G.WithShape(2), G.WithName("x")))
 			return err
 		}, "graphs.Bind", nil, nil},
-		"graphs.MeasureProfile": {func(*testing.T) error {
-			_, err := graphs.MeasureProfile(graphs.DeviceOption{})
+		"profile.Measure": {func(*testing.T) error {
+			_, err := profile.Measure(graphs.DeviceOption{})
 			return err
-		}, "graphs.", nil, nil},
+		}, "profile.Measure", nil, nil},
+		"graphs.Runtime.LinkRate": {func(t *testing.T) error {
+			_, err := runtime(t).rt.LinkRate(context.Background(), 1)
+			return err
+		}, "graphs.(*Runtime).LinkRate", nil, nil},
 		"graphs.Runtime.Compile": {func(t *testing.T) error {
 			_, err := runtime(t).rt.Compile()
 			return err
@@ -111,6 +116,9 @@ func init() {
 		"graphs.Tensor.Summary": {func(t *testing.T) error {
 			return inHook(t, func(at *graphs.Tensors) error { _, err := at.In[1].Summary(); return err })
 		}, "graphs.Tensor.Summary", nil, nil},
+		"loader.Sources.ReadTensor": {func(*testing.T) error {
+			return loader.Sources{}.ReadTensor(context.Background(), "x", nil)
+		}, "loader.Sources.ReadTensor", nil, nil},
 		"pipeline.NewTextToImage": {func(*testing.T) error {
 			_, err := pipeline.NewTextToImage(nil)
 			return err
