@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"syscall"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/outfile"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
 )
@@ -24,23 +26,6 @@ const (
 	exitCancelled = 130
 )
 
-// fileError is a file or a stream that could not be read or written.
-type fileError struct {
-	problem string // "cannot write out.png"
-	err     error
-}
-
-func (e *fileError) Error() string { return e.problem + ": " + e.err.Error() }
-func (e *fileError) Unwrap() error { return e.err }
-
-// bug is a panic of the command's own.
-type bug struct {
-	value any
-	stack []byte
-}
-
-func (b *bug) Error() string { return fmt.Sprintf("panic: %v", b.value) }
-
 func exitCode(err error) int {
 	as := func(targets ...any) bool {
 		for _, t := range targets {
@@ -55,14 +40,14 @@ func exitCode(err error) int {
 		return 0
 	case errors.Is(err, context.Canceled):
 		return exitCancelled
-	case as(new(*graphs.PanicError), new(*bug)):
+	case as(new(*graphs.PanicError)):
 		return exitBug
 	case as(new(*graphs.MemoryError), new(*graphs.DeviceMemoryError), new(*offload.BudgetError), new(*offload.HostError)),
 		errors.Is(err, syscall.ENOMEM):
 		return exitMemory
 	case as(new(*graphs.DeviceError)), errors.Is(err, graphs.ErrDeviceLost):
 		return exitDevice
-	case as(new(*fileError)), ofMachine(err):
+	case as(new(*outfile.Error)), ofMachine(err):
 		return exitIO
 	case as(new(*loader.Error)), errors.Is(err, graphs.ErrNonFinite):
 		return exitModel
@@ -83,14 +68,11 @@ func ofMachine(err error) bool {
 func message(err error) string {
 	const report = "%v\nThis is a bug in Euryale; please report it with what follows.\n%s"
 	var p *graphs.PanicError
-	var b *bug
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "cancelled"
 	case errors.As(err, &p):
 		return fmt.Sprintf(report, err, p.Stack)
-	case errors.As(err, &b):
-		return fmt.Sprintf(report, err, b.stack)
 	}
 	return err.Error()
 }
@@ -107,7 +89,13 @@ func (s *sink) Write(p []byte) (int, error) {
 	}
 	n, err := s.w.Write(p)
 	if err != nil {
-		s.err = &fileError{"cannot write to standard output", bare(err)}
+		s.err = &outfile.Error{Problem: "cannot write to standard output", Err: outfile.Bare(err)}
 	}
 	return n, s.err
+}
+
+// File is the file behind it, nil if it is none.
+func (s *sink) File() *os.File {
+	f, _ := s.w.(*os.File)
+	return f
 }

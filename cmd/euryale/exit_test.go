@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/outfile"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
 	"github.com/euryale-ml/euryale/pipeline"
@@ -38,9 +39,8 @@ func TestExitCodes(t *testing.T) {
 		{&graphs.NonFiniteError{}, exitModel},
 		{&loader.Error{File: "unet", Err: &fs.PathError{Err: syscall.EIO}}, exitIO},
 		{&loader.Error{File: "unet", Err: syscall.EMFILE}, exitIO},
-		{&fileError{"cannot write a.png", syscall.ENOSPC}, exitIO},
+		{&outfile.Error{Problem: "cannot write a.png", Err: syscall.ENOSPC}, exitIO},
 		{&graphs.PanicError{}, exitBug},
-		{&bug{}, exitBug},
 		{context.Canceled, exitCancelled},
 		{errors.Join(context.Canceled, &graphs.MemoryError{}), exitCancelled},
 	} {
@@ -58,7 +58,7 @@ func TestPanicsAreBugs(t *testing.T) {
 	broken := func(context.Context, io.Writer, io.Writer) error { panic("oh") }
 	for name, run := range map[string]runner{"in the goroutine of main": broken, "in another": abandon(broken)} {
 		err := safely(func() error { return run(t.Context(), nil, nil) })
-		if exitCode(err) != exitBug || !strings.HasPrefix(message(err), "panic: oh\nThis is a bug in Euryale") ||
+		if exitCode(err) != exitBug || !strings.HasPrefix(message(err), "internal error: oh\nThis is a bug in Euryale") ||
 			!strings.Contains(message(err), "exit_test.go") {
 			t.Errorf("%s: exit code %d, %s", name, exitCode(err), message(err))
 		}

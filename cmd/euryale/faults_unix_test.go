@@ -80,7 +80,7 @@ func TestKilledRunsLeaveNothing(t *testing.T) {
 		case err != nil || !bytes.Equal(got, want):
 			t.Fatalf("kill %d: the picture is not whole: %d bytes, %v", i, len(got), err)
 		}
-		if left, _ := filepath.Glob(filepath.Join(dir, temporaryPrefix+"*")); len(left) == 1 && i%2 == 1 {
+		if left, _ := filepath.Glob(filepath.Join(dir, ".euryale-*")); len(left) == 1 && i%2 == 1 {
 			t.Logf("kill %d came while the picture was replaced", i)
 		} else if err == nil {
 			noFiles(t, dir, "out.png")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/cpu"
+	"github.com/euryale-ml/euryale/internal/outfile"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/pipeline"
 )
@@ -28,8 +29,8 @@ type generateFlags struct {
 	offload                 offloadFlags
 
 	req      pipeline.Request
-	outputs  outputs
-	pictures []*output
+	outputs  outfile.Outputs
+	pictures []*outfile.Output
 }
 
 func defineGenerate(fs *flagSet) runner {
@@ -178,9 +179,9 @@ func (f *generateFlags) generate(ctx context.Context, stdout, stderr io.Writer) 
 	if f.req, err = p.Resolve(f.req); err != nil {
 		return err
 	}
-	f.outputs.stdout = stdout
+	f.outputs.Stdout = stdout
 	if f.offload.dryRun {
-		f.outputs.claim("what is printed", "-")
+		f.outputs.Claim("what is printed", "-")
 		return f.offload.show(ctx, stdout, p, f.req, &f.outputs, f.json)
 	}
 	if err := f.findOutputs(); err != nil {
@@ -221,30 +222,30 @@ func (f *generateFlags) generate(ctx context.Context, stdout, stderr io.Writer) 
 // findOutputs finds out before minutes of work whether everything can be written.
 func (f *generateFlags) findOutputs() error {
 	if f.json {
-		f.outputs.claim("-json", "-")
+		f.outputs.Claim("-json", "-")
 	}
-	f.outputs.claim("-plan-in", f.offload.planIn)
-	first, err := f.outputs.add("-o", f.output)
+	f.outputs.Claim("-plan-in", f.offload.planIn)
+	first, err := f.outputs.Add("-o", f.output)
 	if err != nil {
 		return err
 	}
-	f.pictures = []*output{first}
+	f.pictures = []*outfile.Output{first}
 	for i := 2; i <= f.req.NumImagesPerPrompt; i++ {
 		next := first
-		switch first.kind {
-		case regular:
+		switch first.Kind {
+		case outfile.Regular:
 			ext := filepath.Ext(f.output)
-			if next, err = f.outputs.add("-batch", fmt.Sprintf("%s-%d%s", strings.TrimSuffix(f.output, ext), i,
+			if next, err = f.outputs.Add("-batch", fmt.Sprintf("%s-%d%s", strings.TrimSuffix(f.output, ext), i,
 				ext)); err != nil {
 				return err
 			}
-		case stream:
+		case outfile.Stream:
 			return fmt.Errorf("-o %s takes one picture, not the %d of -batch", f.output, f.req.NumImagesPerPrompt)
 		}
 		f.pictures = append(f.pictures, next)
 	}
 	if f.latents != "" {
-		if _, err := f.outputs.add("-latents-out", f.latents); err != nil {
+		if _, err := f.outputs.Add("-latents-out", f.latents); err != nil {
 			return err
 		}
 	}
@@ -269,17 +270,17 @@ func (f *generateFlags) write(ctx context.Context, s *summary, res *pipeline.Res
 		return err
 	}
 	for i, img := range res.Images {
-		if err := f.pictures[i].write(ctx, func(w io.Writer) error {
+		if err := f.pictures[i].Write(ctx, func(w io.Writer) error {
 			return format.encode(w, img,
 				parameters(s))
 		}); err != nil {
 			return err
 		}
-		s.Files = append(s.Files, f.pictures[i].name)
+		s.Files = append(s.Files, f.pictures[i].Name)
 	}
 	if f.latents != "" {
 		s.Latents = f.latents
-		if err := f.outputs.write(ctx, "-latents-out", func(w io.Writer) error {
+		if err := f.outputs.Write(ctx, "-latents-out", func(w io.Writer) error {
 			return loader.WriteSafetensors(w, map[string]loader.Tensor{
 				"latents": {Shape: res.Latents.Shape(), F32: res.Latents.Float32s()},
 			})

@@ -9,10 +9,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"syscall"
 
+	"github.com/euryale-ml/euryale/internal/panics"
 	"github.com/euryale-ml/euryale/loader"
 )
 
@@ -78,11 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // safely calls f and makes an error of a panic.
 func safely(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &bug{v, debug.Stack()}
-		}
-	}()
+	defer panics.Recovered(&err)
 	return f()
 }
 

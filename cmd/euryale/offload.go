@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/outfile"
 	"github.com/euryale-ml/euryale/offload"
 	"github.com/euryale-ml/euryale/pipeline"
 	"github.com/euryale-ml/euryale/plot"
@@ -23,7 +24,7 @@ type offloadFlags struct {
 	dryRun                           bool
 	on                               graphs.DeviceOption // that runs it
 	planned                          *offload.Profile    // once it is known
-	outputs                          *outputs
+	outputs                          *outfile.Outputs
 }
 
 func (f *offloadFlags) register(fs *flagSet) {
@@ -173,7 +174,7 @@ func (f *offloadFlags) options() (opts []graphs.Option, err error) {
 	}
 	file, err := os.Open(f.planIn)
 	if err != nil {
-		return nil, &fileError{"cannot read the plan", err}
+		return nil, &outfile.Error{Problem: "cannot read the plan", Err: err}
 	}
 	defer file.Close()
 	plan, err := offload.ReadPlan(file)
@@ -184,14 +185,14 @@ func (f *offloadFlags) options() (opts []graphs.Option, err error) {
 }
 
 // findOutputs finds out whether the files of these flags can be written.
-func (f *offloadFlags) findOutputs(o *outputs) error {
+func (f *offloadFlags) findOutputs(o *outfile.Outputs) error {
 	f.outputs = o
 	for _, file := range []struct{ flag, name string }{{"-plan-out", f.planOut}, {"-memory-plot", f.memoryPlot},
 		{"-trace", f.trace}} {
 		if file.name == "" {
 			continue
 		}
-		if _, err := o.add(file.flag, file.name); err != nil {
+		if _, err := o.Add(file.flag, file.name); err != nil {
 			return err
 		}
 	}
@@ -227,7 +228,7 @@ func (f *offloadFlags) beforeRun(ctx context.Context, p *pipeline.TextToImage, r
 func (f *offloadFlags) writePlan(ctx context.Context, inv *offload.Inventory, plan *offload.Plan,
 	others ...*offload.Plan) error {
 	if f.planOut != "" {
-		if err := f.outputs.write(ctx, "-plan-out", func(w io.Writer) error { return indented(w, plan) }); err != nil {
+		if err := f.outputs.Write(ctx, "-plan-out", func(w io.Writer) error { return indented(w, plan) }); err != nil {
 			return err
 		}
 	}
@@ -242,7 +243,7 @@ func (f *offloadFlags) writePlan(ctx context.Context, inv *offload.Inventory, pl
 	for _, p := range append([]*offload.Plan{plan}, others...) {
 		curves = append(curves, plot.Memory(p.Strategy, offload.Trace(p, inv, prof)))
 	}
-	return f.outputs.write(ctx, "-memory-plot", func(w io.Writer) error {
+	return f.outputs.Write(ctx, "-memory-plot", func(w io.Writer) error {
 		return plot.WriteSVG(w, plot.Axes{X: "seconds, predicted on " + prof.Name, Y: "MiB of device memory in use",
 			Budget: float64(f.vram) / (1 << 20)}, curves...)
 	})
@@ -257,14 +258,14 @@ func (f *offloadFlags) afterRun(ctx context.Context, o *graphs.OffloadStats) err
 	if err != nil {
 		return err
 	}
-	return f.outputs.write(ctx, "-trace", func(w io.Writer) error {
+	return f.outputs.Write(ctx, "-trace", func(w io.Writer) error {
 		return plot.WriteTrace(w, map[string][]offload.Event{"measured": o.Events, "predicted on " +
 			prof.Name: offload.Trace(o.Plan, o.Inventory, prof)})
 	})
 }
 
 // show prints the plan of a request, and writes it where that is asked for.
-func (f *offloadFlags) show(ctx context.Context, w io.Writer, p *pipeline.TextToImage, req pipeline.Request, o *outputs,
+func (f *offloadFlags) show(ctx context.Context, w io.Writer, p *pipeline.TextToImage, req pipeline.Request, o *outfile.Outputs,
 	asJSON bool) error {
 	if err := f.findOutputs(o); err != nil {
 		return err

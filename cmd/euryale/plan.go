@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/euryale-ml/euryale/graphs"
+	"github.com/euryale-ml/euryale/internal/outfile"
 	"github.com/euryale-ml/euryale/offload"
 	"github.com/euryale-ml/euryale/pipeline"
 	"github.com/euryale-ml/euryale/plot"
@@ -17,7 +18,7 @@ import (
 type planFlags struct {
 	requestFlags
 	offload       offloadFlags
-	outputs       outputs
+	outputs       outfile.Outputs
 	curve         int
 	compare, json bool
 	req           pipeline.Request
@@ -66,8 +67,8 @@ func (f *planFlags) useless() (rules []useless) {
 
 // run shows where weights would live, without loading any.
 func (f *planFlags) run(ctx context.Context, stdout io.Writer) error {
-	f.outputs.stdout = stdout
-	f.outputs.claim("what is printed", "-")
+	f.outputs.Stdout = stdout
+	f.outputs.Claim("what is printed", "-")
 	if err := f.offload.findOutputs(&f.outputs); err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func (f *planFlags) budgetCurve(ctx context.Context, w io.Writer, p *pipeline.Te
 		for _, c := range points {
 			line.X, line.Y = append(line.X, float64(c.Budget)/(1<<20)), append(line.Y, 1e3*c.Step)
 		}
-		if err := f.outputs.write(ctx, "-memory-plot", func(w io.Writer) error {
+		if err := f.outputs.Write(ctx, "-memory-plot", func(w io.Writer) error {
 			return plot.WriteSVG(w, plot.Axes{X: "MiB of device memory", Y: "ms a step, predicted on " + prof.Name}, line)
 		}); err != nil {
 			return err

@@ -18,6 +18,7 @@ import (
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/cpu"
 	"github.com/euryale-ml/euryale/internal/cuda"
+	"github.com/euryale-ml/euryale/internal/outfile"
 	"github.com/euryale-ml/euryale/offload"
 	"github.com/euryale-ml/euryale/profile"
 )
@@ -93,7 +94,7 @@ func measuredOnce(name string, measure func() (offload.Profile, error)) (offload
 	}
 	err = os.MkdirAll(filepath.Dir(file), 0o755)
 	if err == nil {
-		err = writeFile(file, func(w io.Writer) error { return indented(w, p) })
+		err = outfile.WriteFile(file, func(w io.Writer) error { return indented(w, p) })
 	}
 	if err != nil {
 		slog.Warn("what was measured is not kept, and will be measured again", "error", err)

@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 
 	"internal/engine":     {"offload", "internal/device"},
 	"internal/program":    {"internal/cpu", "internal/device", "internal/dtype", "internal/hostmem", "internal/panics", "internal/size"},
+	"internal/outfile":    {"internal/panics"},
 	"internal/seam":       {"internal/device"},
 	"internal/testkit":    {"graphs", "loader"},
 	"internal/cuda":       {"internal/device", "internal/dtype"},

@@ -1,4 +1,6 @@
-package main
+// Package outfile writes what a command makes: files that appear when they are complete, and streams and devices as they
+// are.
+package outfile
 
 import (
 	"context"
@@ -9,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/euryale-ml/euryale/internal/panics"
 )
 
 // Note [Outputs]
@@ -19,19 +23,28 @@ import (
 // the descriptors of this process under any of their names, /dev/stdout for one, also when they are regular files,
 // since others write to them, too.
 
-// kind is how an output is written.
-type kind int
+// Kind is how an output is written.
+type Kind int
 
 const (
-	regular kind = iota
-	device       // takes any number of outputs
-	stream       // takes one
+	Regular Kind = iota // a file, which is replaced when the new one is complete
+	Device              // takes any number of outputs
+	Stream              // takes one
 )
 
-// output is something that a run writes to.
-type output struct {
-	flag, name string // as they were given
-	kind       kind
+// Error is a file or a stream that could not be read or written.
+type Error struct {
+	Problem string // "cannot write out.png"
+	Err     error
+}
+
+func (e *Error) Error() string { return e.Problem + ": " + e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Output is something that a run writes to.
+type Output struct {
+	flag, Name string // as they were given
+	Kind       Kind
 	path       string      // with links followed; of a descriptor of this process the last one
 	fd         int         // that descriptor, or -1
 	std        io.Writer   // standard output, for the name "-"
@@ -39,32 +52,32 @@ type output struct {
 	inPlace    bool        // a file that can be written but not replaced: it is a mount point, or its folder is read-only
 }
 
-// outputs are those of a run. No two may be one file.
-type outputs struct {
-	all    []*output
-	stdout io.Writer
+// Outputs are those of a run. No two may be one file.
+type Outputs struct {
+	Stdout io.Writer // for the name "-"; one with a method File() *os.File is compared with the other outputs
+	all    []*Output
 }
 
-// add finds out where an output goes and whether it can be written.
-func (o *outputs) add(flag, name string) (*output, error) {
+// Add finds out where an output goes and whether it can be written.
+func (o *Outputs) Add(flag, name string) (*Output, error) {
 	out, err := o.find(flag, name)
 	if err == nil {
 		err = out.check()
 	}
 	if err != nil {
-		return nil, &fileError{"cannot write " + name, err}
+		return nil, &Error{"cannot write " + name, err}
 	}
 	for _, other := range o.all {
 		if out.same(other) {
-			return nil, fmt.Errorf("%s %s and %s %s are one file", other.flag, other.name, flag, name)
+			return nil, fmt.Errorf("%s %s and %s %s are one file", other.flag, other.Name, flag, name)
 		}
 	}
 	o.all = append(o.all, out)
 	return out, nil
 }
 
-// claim keeps outputs from what something else reads or writes.
-func (o *outputs) claim(flag, name string) {
+// Claim keeps outputs from what something else reads or writes.
+func (o *Outputs) Claim(flag, name string) {
 	if name == "" {
 		return
 	}
@@ -73,24 +86,22 @@ func (o *outputs) claim(flag, name string) {
 	}
 }
 
-// write writes the output of a flag.
-func (o *outputs) write(ctx context.Context, flag string, fill func(io.Writer) error) error {
+// Write writes the output of a flag.
+func (o *Outputs) Write(ctx context.Context, flag string, fill func(io.Writer) error) error {
 	for _, out := range o.all {
 		if out.flag == flag {
-			return out.write(ctx, fill)
+			return out.Write(ctx, fill)
 		}
 	}
 	panic("no output was added for " + flag)
 }
 
-func (o *outputs) find(flag, name string) (*output, error) {
-	out := &output{flag: flag, name: name, fd: -1}
+func (o *Outputs) find(flag, name string) (*Output, error) {
+	out := &Output{flag: flag, Name: name, fd: -1}
 	if name == "-" {
-		out.kind, out.fd, out.std = stream, 1, o.stdout
-		if f, ok := o.stdout.(*sink); ok {
-			if f, ok := f.w.(*os.File); ok {
-				out.there, _ = f.Stat()
-			}
+		out.Kind, out.fd, out.std = Stream, 1, o.Stdout
+		if s, ok := o.Stdout.(interface{ File() *os.File }); ok && s.File() != nil {
+			out.there, _ = s.File().Stat()
 		}
 		return out, nil
 	}
@@ -103,7 +114,7 @@ func (o *outputs) find(flag, name string) (*output, error) {
 			return nil, err
 		}
 		defer f.Close()
-		out.kind = stream
+		out.Kind = Stream
 		out.there, err = f.Stat()
 		return out, err
 	}
@@ -112,21 +123,21 @@ func (o *outputs) find(flag, name string) (*output, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return out, nil
 	case err != nil:
-		return nil, bare(err)
+		return nil, Bare(err)
 	case st.IsDir():
 		return nil, errors.New("it is a folder")
-	case st.Mode().IsRegular() && out.kind == regular:
+	case st.Mode().IsRegular() && out.Kind == Regular:
 	case st.Mode()&fs.ModeDevice != 0:
-		out.kind = device
+		out.Kind = Device
 	default:
-		out.kind = stream
+		out.Kind = Stream
 	}
 	out.there = st
 	return out, nil
 }
 
 // follow finds the path that a name leads to, whose last element may not exist, or the descriptor that it means.
-func (o *output) follow(name string) error {
+func (o *Output) follow(name string) error {
 	const most = 40 // links, as Linux has it
 	for range most {
 		dir, base := filepath.Split(name)
@@ -138,7 +149,7 @@ func (o *output) follow(name string) error {
 		}
 		dir, err := filepath.EvalSymlinks(dir)
 		if err != nil {
-			return fmt.Errorf("folder %s: %w", filepath.Dir(name), bare(err))
+			return fmt.Errorf("folder %s: %w", filepath.Dir(name), Bare(err))
 		}
 		o.path = filepath.Join(dir, base)
 		if fd, own := descriptor(o.path); own {
@@ -146,7 +157,7 @@ func (o *output) follow(name string) error {
 			return nil
 		}
 		if ofOther(o.path) { // a link in name alone, to what another process has open
-			o.kind = stream
+			o.Kind = Stream
 			return nil
 		}
 		st, err := os.Lstat(o.path)
@@ -154,10 +165,10 @@ func (o *output) follow(name string) error {
 			return nil
 		}
 		if err != nil {
-			return bare(err)
+			return Bare(err)
 		}
 		if name, err = os.Readlink(o.path); err != nil {
-			return bare(err)
+			return Bare(err)
 		}
 		if !filepath.IsAbs(name) {
 			name = dir + string(filepath.Separator) + name // not joined, which would take ".." for what it is not
@@ -166,8 +177,8 @@ func (o *output) follow(name string) error {
 	return errors.New("too many links")
 }
 
-// bare is an error without the path, which is in the message already.
-func bare(err error) error {
+// Bare is an error without the path, which is in the message already.
+func Bare(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		return p.Err
@@ -176,19 +187,19 @@ func bare(err error) error {
 }
 
 // check finds out early, before minutes of work, whether an output can be written.
-func (o *output) check() error {
+func (o *Output) check() error {
 	switch {
 	case o.std != nil:
 		return nil
 	case o.fd >= 0:
 		return canWrite(o.fd)
-	case o.kind != regular:
+	case o.Kind != Regular:
 		return nil // opening a pipe waits for who reads it
 	}
 	if o.there != nil {
 		f, err := os.OpenFile(o.path, os.O_WRONLY, 0)
 		if err != nil {
-			return bare(err)
+			return Bare(err)
 		}
 		f.Close()
 	}
@@ -196,7 +207,7 @@ func (o *output) check() error {
 	t, err := newTemporary(dir)
 	switch {
 	case err != nil && o.there == nil:
-		return bare(err)
+		return Bare(err)
 	case err != nil:
 		o.inPlace = true
 		return nil
@@ -206,7 +217,7 @@ func (o *output) check() error {
 }
 
 // same reports that two outputs would end up in one file.
-func (o *output) same(p *output) bool {
+func (o *Output) same(p *Output) bool {
 	switch {
 	case o.fd >= 0 && o.fd == p.fd:
 		return true
@@ -214,14 +225,14 @@ func (o *output) same(p *output) bool {
 		// A device, such as a terminal or /dev/null, takes what several write to it.
 		return o.there.Mode()&fs.ModeDevice == 0 && os.SameFile(o.there, p.there)
 	}
-	return o.kind == regular && p.kind == regular && o.path == p.path
+	return o.Kind == Regular && p.Kind == Regular && o.path == p.path
 }
 
-// write writes an output. It ends with ctx, also while it waits for who reads a pipe.
-func (o *output) write(ctx context.Context, fill func(io.Writer) error) error {
+// Write writes an output. It ends with ctx, also while it waits for who reads a pipe.
+func (o *Output) Write(ctx context.Context, fill func(io.Writer) error) error {
 	done := make(chan error, 1)
-	go func() { done <- safely(func() error { return o.fill(fill) }) }()
-	if o.kind != regular {
+	go func() { done <- o.recovered(fill) }()
+	if o.Kind != Regular {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -232,14 +243,19 @@ func (o *output) write(ctx context.Context, fill func(io.Writer) error) error {
 	return o.failed(<-done)
 }
 
-func (o *output) failed(err error) error {
-	if err == nil || errors.As(err, new(*fileError)) || errors.As(err, new(*bug)) {
-		return err
-	}
-	return &fileError{"cannot write " + o.name, bare(err)}
+func (o *Output) recovered(fill func(io.Writer) error) (err error) {
+	defer panics.Recovered(&err)
+	return o.fill(fill)
 }
 
-func (o *output) fill(fill func(io.Writer) error) error {
+func (o *Output) failed(err error) error {
+	if err == nil || errors.As(err, new(*Error)) || errors.As(err, new(*panics.Error)) {
+		return err
+	}
+	return &Error{"cannot write " + o.Name, Bare(err)}
+}
+
+func (o *Output) fill(fill func(io.Writer) error) error {
 	switch {
 	case o.std != nil:
 		return fill(o.std)
@@ -249,7 +265,7 @@ func (o *output) fill(fill func(io.Writer) error) error {
 			return err
 		}
 		return errors.Join(fill(f), f.Close())
-	case o.kind != regular:
+	case o.Kind != Regular:
 		return o.overwrite(0, fill)
 	case !o.inPlace:
 		if err := o.replace(fill); err == nil || !errors.As(err, new(*namingError)) || o.there == nil {
@@ -259,7 +275,7 @@ func (o *output) fill(fill func(io.Writer) error) error {
 	return o.overwrite(os.O_TRUNC, fill)
 }
 
-func (o *output) overwrite(flags int, fill func(io.Writer) error) error {
+func (o *Output) overwrite(flags int, fill func(io.Writer) error) error {
 	f, err := os.OpenFile(o.path, os.O_WRONLY|flags, 0)
 	if err != nil {
 		return err
@@ -268,7 +284,7 @@ func (o *output) overwrite(flags int, fill func(io.Writer) error) error {
 }
 
 // replace writes a file and gives it its name when it is complete.
-func (o *output) replace(fill func(io.Writer) error) (err error) {
+func (o *Output) replace(fill func(io.Writer) error) (err error) {
 	t, err := newTemporary(filepath.Dir(o.path))
 	if err != nil {
 		return err
@@ -285,14 +301,14 @@ func (o *output) replace(fill func(io.Writer) error) (err error) {
 	return t.name(o.path)
 }
 
-// writeFile writes a file of the command's own.
-func writeFile(file string, fill func(io.Writer) error) error {
-	var o outputs
-	out, err := o.add("", file)
+// WriteFile writes one file.
+func WriteFile(file string, fill func(io.Writer) error) error {
+	var o Outputs
+	out, err := o.Add("", file)
 	if err != nil {
 		return err
 	}
-	return out.write(context.Background(), fill)
+	return out.Write(context.Background(), fill)
 }
 
 // magic is a folder in which the system keeps what a process has open.
