@@ -168,8 +168,9 @@ func (j *Job) Begin(ctx context.Context, before ...graphs.Stage) (run *graphs.Ru
 const maxPhases = 4096
 
 // fitTiles finds the largest tiles with which the job's stages can be planned. Where not even the smallest are enough the
-// error is that without tiles.
+// error is that without tiles, with the smallest budget that works with some.
 func (j *Job) fitTiles(planned bool, try func(stages []graphs.Stage) error) (first error) {
+	var budget *offload.BudgetError // first
 	for j.tile = range j.tileSizes() {
 		stages, err := j.stages()
 		if err != nil {
@@ -179,12 +180,14 @@ func (j *Job) fitTiles(planned bool, try func(stages []graphs.Stage) error) (fir
 			return &RequestError{"num_images_per_prompt", fmt.Sprintf("is %d of %dx%d pixels, whose tiles are more than "+
 				"the %d parts that are planned; ask for fewer at a time", r.NumImagesPerPrompt, r.Width, r.Height, maxPhases)}
 		}
-		if err = try(stages); !errors.As(err, new(*offload.BudgetError)) {
+		var small *offload.BudgetError
+		if err = try(stages); !errors.As(err, &small) {
 			return err
 		}
 		if first == nil {
-			first = err
+			first, budget = err, small
 		}
+		budget.Smallest = min(budget.Smallest, small.Smallest)
 	}
 	return first
 }

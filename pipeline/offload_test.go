@@ -147,7 +147,14 @@ func TestOffloadErrors(t *testing.T) {
 	if _, err := p.Generate(t.Context(), smallRequest()); !errors.As(err, &budget) || budget.Smallest <= budget.Have || budget.Layer == "" {
 		t.Errorf("a budget that cannot work: %v", err)
 	}
-	// The smallest that works does work, and a byte less does not.
+	// What the error says is the smallest works, with tiles, and a byte less does not.
+	for less, want := range []bool{true, false} {
+		p.SetOffload(offload.Auto(budget.Smallest - less))
+		if _, err := p.Generate(t.Context(), smallRequest()); (err == nil) != want {
+			t.Errorf("%d bytes, the smallest being %d: %v", budget.Smallest-less, budget.Smallest, err)
+		}
+	}
+	// The smallest that works without tiles does work, and a byte less does not.
 	inv, _ := p.Inventory(smallRequest())
 	smallest := offload.Smallest(inv)
 	if _, err := offload.Auto(smallest).Plan(inv); err != nil {
