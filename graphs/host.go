@@ -66,8 +66,7 @@ func newHost(o *options) (*host, error) {
 	var err error
 	if h.device, h.dtype, err = o.device.open(); err != nil {
 		return nil, err
-	}
-	if h.device != nil {
+	} else if h.device != nil {
 		if err := o.addKernels(h.device); err != nil {
 			return nil, errors.Join(err, h.device.Close())
 		}

@@ -22,8 +22,7 @@ func WithWeights(s ...loader.Source) Option {
 }
 
 // WithModel is WithWeights of a model folder, of any class: names are a component's name, a dot and a checkpoint key
-// ("unet.conv_in.weight"). Weights of a component that cannot be opened are an
-// error where a leaf is named after them.
+// ("unet.conv_in.weight"). Weights of a component that cannot be opened are an error where a leaf is named after them.
 func WithModel(m *loader.Model) Option {
 	return option(func(o *options) {
 		o.sources = append(o.sources, m)
