@@ -29,8 +29,8 @@ import (
 //	images, err := job.Decode(ctx, run, job.Latents())
 //	stats, err := run.End()
 //
-// Steps may be left out at either end, and stages of the program's own put before the job's. A job is used by one
-// goroutine, and its parts between Begin and End.
+// Steps may be left out at the end, after SeeLatents, and stages of the program's own put before the job's. A job is used
+// by one goroutine, and its parts between Begin and End.
 type Job struct {
 	p        *TextToImage
 	req      Request // resolved
