@@ -134,7 +134,9 @@ func (a *search) try(c candidate) {
 	spec, held := a.spec(c)
 	p := build(a.short, a.name, spec)
 	f := Simulate(p, a.short, a.prof)
-	c.held, c.step, c.total, c.peak = held, f.Step, f.Total, p.Peak
+	loop := a.inv.loop()
+	left := a.inv.Phases[loop].Passes - a.short.Phases[loop].Passes // each like the one before
+	c.held, c.step, c.total, c.peak = held, f.Step, f.Total+float64(left)*f.Step, p.Peak
 	a.tried = append(a.tried, &c)
 }
 
@@ -184,7 +186,7 @@ func (c *candidate) better(d *candidate) bool {
 
 // spec holds a share of the loop's weights, of held bytes, by a rule and streams the others through a window.
 func (a *search) spec(c candidate) (s Spec, held int) {
-	s = Spec{Stays: map[int]Residence{}, Window: c.window, Ahead: c.window > 0, MinRun: min(joined, c.window/8), Seam: c.seam}
+	s = Spec{Stays: map[int]Residence{}, Window: c.window, Clip: true, Ahead: c.window > 0, MinRun: min(joined, c.window/8), Seam: c.seam}
 	for w, r := range a.fixed {
 		s.Stays[w] = r
 	}

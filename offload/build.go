@@ -11,6 +11,7 @@ type Spec struct {
 	Stays  map[int]Residence // of weights; those not named are streamed
 	Groups [][]int           // neighbouring weights to stream together, in the order of first use; others go one call at a time
 	Window int               // bytes through which weights are streamed; 0 is the least that works
+	Clip   bool              // only the loop's phase gets all of Window: others as much of it as does not raise the peak
 	Ahead  bool              // copy as soon as there is room, not only when the call before is done
 	Seam   int               // where in a pass the window's memory is begun anew, from 1 to seams; 0 estimates the best
 	MinRun int               // streamed neighbours are joined until they have this many bytes
@@ -63,9 +64,12 @@ func (s *Spec) check(inv *Inventory) error {
 }
 
 func build(inv *Inventory, name string, s Spec) *Plan {
-	b := builder{inv: inv, spec: s, plan: &Plan{Strategy: name}}
+	b := builder{inv: inv, spec: s, plan: &Plan{Strategy: name}, behind: map[int]bool{}}
 	b.holdSmall()
 	b.keep()
+	if s.Clip {
+		b.clip = b.loopPeak()
+	}
 	for _, g := range inv.groups() {
 		b.group(g[0], g[1])
 	}
@@ -76,15 +80,29 @@ func build(inv *Inventory, name string, s Spec) *Plan {
 		}
 	}
 	sortLoads(b.plan.Loads)
-	addWaits(inv, b.plan, s.Ahead)
+	addWaits(inv, b.plan, b.behind)
 	return b.plan
 }
 
 type builder struct {
-	inv  *Inventory
-	spec Spec
-	plan *Plan
-	kept int // bytes kept for ever, from offset 0
+	inv    *Inventory
+	spec   Spec
+	plan   *Plan
+	kept   int          // bytes kept for ever, from offset 0
+	behind map[int]bool // phases whose copies wait for the call before
+	clip   int          // the loop's peak: other phases take a smaller window rather than more; 0: whatever they take
+}
+
+// loopPeak is the peak of the component that has the loop.
+func (b *builder) loopPeak() int {
+	loop, alone := b.inv.loop(), *b
+	alone.plan = &Plan{Peak: b.kept}
+	for _, g := range b.inv.groups() {
+		if g[0] <= loop && loop < g[1] {
+			alone.group(g[0], g[1])
+		}
+	}
+	return alone.plan.Peak
 }
 
 // holdSmall holds biases and the like where they would be streamed in every pass: copying one costs more latency
@@ -111,7 +129,7 @@ func (b *builder) keep() {
 	placed := map[int]bool{}
 	for i := range b.inv.Phases {
 		uses := b.inv.uses(i)
-		for _, run := range b.runs(i, Kept, placed) {
+		for _, run := range b.runs(i, Kept, placed, b.spec.MinRun) {
 			l := b.load(i, run, uses, Kept)
 			l.Until = len(b.inv.Phases) - 1
 			l.Last = len(b.inv.Phases[l.Until].Calls) - 1
@@ -126,7 +144,7 @@ func (b *builder) group(from, to int) {
 	at, placed := b.kept, map[int]bool{}
 	for i := from; i < to; i++ {
 		uses := b.inv.uses(i)
-		for _, run := range b.runs(i, Held, placed) {
+		for _, run := range b.runs(i, Held, placed, b.spec.MinRun) {
 			l := b.load(i, run, uses, Held)
 			l.Until, l.Last = b.lastUse(run, i, to)
 			l.Offset, at = at, at+l.Bytes
@@ -137,8 +155,36 @@ func (b *builder) group(from, to int) {
 		ph := &b.inv.Phases[i]
 		b.plan.Phases = append(b.plan.Phases, PhaseRegion{Title: ph.Title(), Offset: at, Bytes: ph.Activations})
 		b.plan.Peak = max(b.plan.Peak, align(at+ph.Activations))
-		b.stream(i, at)
+		window, ahead := b.window(i, at)
+		if !ahead {
+			b.behind[i] = true
+		}
+		b.stream(i, at, window, ahead)
 	}
+}
+
+// window is that of a phase whose activations begin at base, and whether its copies run ahead: the largest, by halves,
+// with which it takes no more than the loop, or the least there is.
+func (b *builder) window(phase, base int) (window int, ahead bool) {
+	window, ahead = b.spec.Window, b.spec.Ahead
+	if b.clip == 0 || b.inv.Phases[phase].Passes > 1 {
+		return window, ahead
+	}
+	fits := func() bool {
+		tried := *b
+		tried.plan = &Plan{}
+		tried.stream(phase, base, window, ahead)
+		return tried.plan.Peak <= b.clip
+	}
+	for ; window > 1<<20; window /= 2 {
+		if fits() {
+			return window, ahead
+		}
+	}
+	if window = 0; !fits() {
+		ahead = false
+	}
+	return window, ahead
 }
 
 // lastUse is the last phase before to that reads one of the weights, and its last call that does.
@@ -158,30 +204,34 @@ func (b *builder) lastUse(weights []int, from, to int) (phase, call int) {
 	return from, 0
 }
 
-// stream places the streamed loads of a phase whose activations begin at base.
-func (b *builder) stream(phase, base int) {
+// stream places the streamed loads of a phase whose activations begin at base, in a window of that many bytes.
+func (b *builder) stream(phase, base, window int, ahead bool) {
 	ph := &b.inv.Phases[phase]
 	uses := b.inv.uses(phase)
 	var loads []Load
-	for _, run := range b.runs(phase, Streamed, map[int]bool{}) {
+	minRun := b.spec.MinRun
+	if !ahead {
+		minRun = 0 // what is copied in between is copied for one call
+	}
+	for _, run := range b.runs(phase, Streamed, map[int]bool{}, minRun) {
 		loads = append(loads, b.load(phase, run, uses, Streamed))
 	}
 	if len(loads) == 0 {
 		return
 	}
 	largest := largestLoad(loads)
-	if b.spec.Ahead && b.spec.Window >= 4*largest {
+	if ahead && window >= 4*largest {
 		first := emptiest(ph, loads)
 		if b.spec.Seam > 0 {
 			first = (b.spec.Seam - 1) * len(loads) / seams
 		}
-		ring(loads, b.spec.Window, first)
-	} else if b.spec.Ahead && b.spec.Window <= largest {
+		ring(loads, window, first)
+	} else if ahead && window <= largest {
 		alternate(loads, ph.Passes > 1)
 	} else {
 		// The largest reach with which the loads fit the window.
-		for reach := b.spec.Window; ; reach -= max(Align, b.spec.Window/16) {
-			if deepest := stack(loads, max(0, reach), b.spec.Ahead, ph.Passes > 1); deepest <= b.spec.Window || reach <= 0 {
+		for reach := window; ; reach -= max(Align, window/16) {
+			if deepest := stack(loads, max(0, reach), ahead, ph.Passes > 1); deepest <= window || reach <= 0 {
 				break
 			}
 		}
@@ -194,7 +244,7 @@ func (b *builder) stream(phase, base int) {
 		l := &loads[i]
 		l.Offset -= gap // something touches the top
 		first := l.First
-		if b.spec.Ahead && i > 0 {
+		if ahead && i > 0 {
 			first = loads[i-1].First // it is copied while the one before is used
 		}
 		top := 0
@@ -316,8 +366,8 @@ func stack(loads []Load, reach int, ahead, cyclic bool) (deepest int) {
 }
 
 // runs splits the weights of a phase that stay as long as given, in the order of first use, into loads: those a
-// group names together, else those of one call, joined up to MinRun bytes.
-func (b *builder) runs(phase int, stays Residence, placed map[int]bool) (runs [][]int) {
+// group names together, else those of one call, joined up to minRun bytes.
+func (b *builder) runs(phase int, stays Residence, placed map[int]bool, minRun int) (runs [][]int) {
 	group := map[int]int{}
 	for g, ws := range b.spec.Groups {
 		for _, w := range ws {
@@ -338,7 +388,7 @@ func (b *builder) runs(phase int, stays Residence, placed map[int]bool) (runs []
 			continue
 		}
 		placed[w] = true
-		same := len(run) > 0 && (uses[w].first == call || of > 0 && group[w] == of || of == 0 && group[w] == 0 && bytes < b.spec.MinRun)
+		same := len(run) > 0 && (uses[w].first == call || of > 0 && group[w] == of || of == 0 && group[w] == 0 && bytes < minRun)
 		if !same {
 			flush()
 		}

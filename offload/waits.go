@@ -20,9 +20,9 @@ func (l *Load) span() span { return span{l.Offset, l.Offset + l.Bytes} }
 
 func (r *PhaseRegion) span() span { return span{r.Offset, r.Offset + r.Bytes} }
 
-// addWaits gives every load the waits it needs: for the last reader of whatever lay in its place before. Without
-// ahead it also waits for the call before its first.
-func addWaits(inv *Inventory, p *Plan, ahead bool) {
+// addWaits gives every load the waits it needs: for the last reader of whatever lay in its place before. In phases that
+// are behind it also waits for the call before its first.
+func addWaits(inv *Inventory, p *Plan, behind map[int]bool) {
 	byPhase := make([][]*Load, len(inv.Phases))
 	for i := range p.Loads {
 		byPhase[p.Loads[i].Phase] = append(byPhase[p.Loads[i].Phase], &p.Loads[i])
@@ -38,7 +38,7 @@ func addWaits(inv *Inventory, p *Plan, ahead bool) {
 		if pt, ok := earlier(inv, p, l, byPhase); ok {
 			l.Waits = append(l.Waits, pt)
 		}
-		if !ahead && l.Stays == Streamed {
+		if behind[l.Phase] && l.Stays == Streamed {
 			l.Waits = append(l.Waits, before(inv, l)...)
 		}
 	}

@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"math"
 	"strings"
 	"testing"
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/bounded"
+	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/offload"
 	"github.com/euryale-ml/euryale/pipeline"
 )
@@ -293,5 +295,51 @@ func TestForPlanning(t *testing.T) {
 	}
 	if _, err := p.Generate(t.Context(), small()); err == nil || !strings.Contains(err.Error(), "for planning") {
 		t.Errorf("a picture: %v", err)
+	}
+}
+
+// More memory is never slower, by the planner's own clock, also where it is just enough for a picture in one piece.
+func TestMoreMemoryIsNeverSlower(t *testing.T) {
+	m, err := loader.Tiny()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	p, err := pipeline.NewTextToImage(m, graphs.ForPlanning("f16"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	profile, err := offload.ProfileByName("rtx4090-gen4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile.FLOPs, profile.Memory, profile.Link = profile.FLOPs/2000, profile.Memory/100, profile.Link/100 // in proportion to the model
+	r := pipeline.Request{NumInferenceSteps: 8, Height: 128, Width: 128}
+	_, inv, err := p.Plan(r, offload.None())
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := offload.Smallest(inv) // without tiles
+	last, tiled := math.Inf(1), 0
+	for budget := whole * 3 / 4; budget < whole*5/4; budget += whole / 64 / some(1) {
+		plan, inv, err := p.Plan(r, offload.Auto(budget, offload.On(profile)))
+		if err != nil {
+			continue
+		}
+		if plan.Peak > budget {
+			t.Errorf("%d bytes of %d are planned", plan.Peak, budget)
+		}
+		total := offload.Simulate(plan, inv, profile).Total
+		if total > last*1.0001 {
+			t.Errorf("%d bytes: %.5g s, with less %.5g s", budget, total, last)
+		}
+		if budget < whole {
+			tiled++
+		}
+		last = min(last, total)
+	}
+	if tiled == 0 || math.IsInf(last, 1) {
+		t.Errorf("%d budgets are too small for a picture in one piece, the fastest takes %g s", tiled, last)
 	}
 }
