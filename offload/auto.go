@@ -134,9 +134,7 @@ func (a *search) try(c candidate) {
 	spec, held := a.spec(c)
 	p := build(a.short, a.name, spec)
 	f := Simulate(p, a.short, a.prof)
-	loop := a.inv.loop()
-	left := a.inv.Phases[loop].Passes - a.short.Phases[loop].Passes // each like the one before
-	c.held, c.step, c.total, c.peak = held, f.Step, f.Total+float64(left)*f.Step, p.Peak
+	c.held, c.step, c.total, c.peak = held, f.Step, f.Total, p.Peak
 	a.tried = append(a.tried, &c)
 }
 
