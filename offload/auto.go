@@ -64,10 +64,11 @@ type search struct {
 	total      int     // bytes of units
 	compute    float64 // of a step
 	tried      []*candidate
+	peaks      map[peakOf]int // of Specs
 }
 
 func newSearch(inv *Inventory, name string, fixed map[int]Residence, prof Profile) *search {
-	a := &search{inv: inv, short: inv.short(passes), name: name, fixed: fixed, prof: prof}
+	a := &search{inv: inv, short: inv.short(passes), name: name, fixed: fixed, prof: prof, peaks: map[peakOf]int{}}
 	loop := inv.loop()
 	ph, uses := &inv.Phases[loop], inv.uses(loop)
 	at := map[int]int{}
@@ -184,7 +185,7 @@ func (c *candidate) better(d *candidate) bool {
 
 // spec holds a share of the loop's weights, of held bytes, by a rule and streams the others through a window.
 func (a *search) spec(c candidate) (s Spec, held int) {
-	s = Spec{Stays: map[int]Residence{}, Window: c.window, Clip: true, Ahead: c.window > 0, MinRun: min(joined, c.window/8), Seam: c.seam}
+	s = Spec{peaks: a.peaks, Stays: map[int]Residence{}, Window: c.window, Clip: true, Ahead: c.window > 0, MinRun: min(joined, c.window/8), Seam: c.seam}
 	for w, r := range a.fixed {
 		s.Stays[w] = r
 	}

@@ -15,6 +15,8 @@ type Spec struct {
 	Ahead  bool              // copy as soon as there is room, not only when the call before is done
 	Seam   int               // where in a pass the window's memory is begun anew, from 1 to seams; 0 estimates the best
 	MinRun int               // streamed neighbours are joined until they have this many bytes
+
+	peaks map[peakOf]int // found so far by a search, whose Specs differ in the loop's weights alone
 }
 
 // seams is how many places for Spec.Seam there are.
@@ -67,10 +69,20 @@ func build(inv *Inventory, name string, s Spec) *Plan {
 	b := builder{inv: inv, spec: s, plan: &Plan{Strategy: name}, behind: map[int]bool{}}
 	b.holdSmall()
 	b.keep()
-	if s.Clip {
-		b.clip = b.loopPeak()
+	b.plan.Phases = make([]PhaseRegion, len(inv.Phases))
+	loop := inv.loop()
+	var others [][2]int
+	for _, g := range inv.groups() { // the loop's comes first, for the others to see what it takes
+		if s.Clip && !(g[0] <= loop && loop < g[1]) {
+			others = append(others, g)
+			continue
+		}
+		b.group(g[0], g[1])
 	}
-	for _, g := range inv.groups() {
+	if s.Clip {
+		b.clip = b.plan.Peak
+	}
+	for _, g := range others {
 		b.group(g[0], g[1])
 	}
 	for i := range b.plan.Loads {
@@ -91,18 +103,6 @@ type builder struct {
 	kept   int          // bytes kept for ever, from offset 0
 	behind map[int]bool // phases whose copies wait for the call before
 	clip   int          // the loop's peak: other phases take a smaller window rather than more; 0: whatever they take
-}
-
-// loopPeak is the peak of the component that has the loop.
-func (b *builder) loopPeak() int {
-	loop, alone := b.inv.loop(), *b
-	alone.plan = &Plan{Peak: b.kept}
-	for _, g := range b.inv.groups() {
-		if g[0] <= loop && loop < g[1] {
-			alone.group(g[0], g[1])
-		}
-	}
-	return alone.plan.Peak
 }
 
 // holdSmall holds biases and the like where they would be streamed in every pass: copying one costs more latency
@@ -153,7 +153,7 @@ func (b *builder) group(from, to int) {
 	}
 	for i := from; i < to; i++ {
 		ph := &b.inv.Phases[i]
-		b.plan.Phases = append(b.plan.Phases, PhaseRegion{Title: ph.Title(), Offset: at, Bytes: ph.Activations})
+		b.plan.Phases[i] = PhaseRegion{Title: ph.Title(), Offset: at, Bytes: ph.Activations}
 		b.plan.Peak = max(b.plan.Peak, align(at+ph.Activations))
 		window, ahead := b.window(i, at)
 		if !ahead {
@@ -170,12 +170,7 @@ func (b *builder) window(phase, base int) (window int, ahead bool) {
 	if b.clip == 0 || b.inv.Phases[phase].Passes > 1 {
 		return window, ahead
 	}
-	fits := func() bool {
-		tried := *b
-		tried.plan = &Plan{}
-		tried.stream(phase, base, window, ahead)
-		return tried.plan.Peak <= b.clip
-	}
+	fits := func() bool { return b.peak(phase, base, window, ahead) <= b.clip }
 	for ; window > 1<<20; window /= 2 {
 		if fits() {
 			return window, ahead
@@ -185,6 +180,29 @@ func (b *builder) window(phase, base int) (window int, ahead bool) {
 		ahead = false
 	}
 	return window, ahead
+}
+
+// peak is what a phase would take, looked up where a search has built one like it: what it holds of the loop's weights
+// changes nothing in other components.
+func (b *builder) peak(phase, base, window int, ahead bool) int {
+	key := peakOf{phase, base, window, b.spec.MinRun, ahead}
+	shared := b.spec.peaks != nil && b.inv.Phases[phase].Component != b.inv.Phases[b.inv.loop()].Component
+	if n, ok := b.spec.peaks[key]; ok && shared {
+		return n
+	}
+	tried := *b
+	tried.plan = &Plan{}
+	tried.stream(phase, base, window, ahead)
+	if shared {
+		b.spec.peaks[key] = tried.plan.Peak
+	}
+	return tried.plan.Peak
+}
+
+// peakOf is a phase as it is streamed.
+type peakOf struct {
+	phase, base, window, minRun int
+	ahead                       bool
 }
 
 // lastUse is the last phase before to that reads one of the weights, and its last call that does.
