@@ -21,7 +21,7 @@ var (
 	executableDir string
 	executable    = sync.OnceValues(func() (string, error) {
 		file := filepath.Join(executableDir, "euryale.exe")
-		out, err := exec.Command("go", "build", "-o", file, ".").CombinedOutput()
+		out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", file, ".").CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("%w\n%s", err, out)
 		}
