@@ -83,7 +83,7 @@ func lastAbove(calls []Call, at int) (int, bool) {
 
 // earlier is the last call of an earlier phase that needs l's place.
 func earlier(inv *Inventory, p *Plan, l *Load, byPhase [][]*Load) (Point, bool) {
-	last := map[int]int{}
+	last := make([]int, l.Phase)
 	note := func(phase, call int) {
 		if phase < l.Phase {
 			last[phase] = max(last[phase], call+1)
