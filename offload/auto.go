@@ -170,6 +170,7 @@ func (a *search) best(budget, most int, limited bool) *Plan {
 		return nil
 	}
 	spec, _ := a.spec(*best)
+	spec.peaks = nil // others may plan the same inventory at the same time
 	p := build(a.inv, a.name, spec)
 	p.Why = fmt.Sprintf("the best of %d plans on %s: a window of %s, %s of the loop's %s resident, %s; predicted %.4g s per step, %.4g s with everything resident",
 		len(a.tried), a.prof.Name, mib(best.window), mib(best.held), mib(a.total), rules[best.rule].name, best.step, a.compute)
