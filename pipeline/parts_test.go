@@ -8,7 +8,6 @@ import (
 
 	"github.com/euryale-ml/euryale/graphs"
 	"github.com/euryale-ml/euryale/internal/golden"
-	"github.com/euryale-ml/euryale/internal/torchrand"
 	"github.com/euryale-ml/euryale/layers"
 	"github.com/euryale-ml/euryale/loader"
 	"github.com/euryale-ml/euryale/textenc"
@@ -69,26 +68,12 @@ func (p part) let(n *G.Node, data any) {
 
 // randn is torch.randn(b, c, h, w), channels last.
 func randn(seed uint64, b, c, h, w int) []float32 {
-	x := make([]float32, b*c*h*w)
-	torchrand.New(seed).Randn(x)
-	return channelsLast(x, b, c)
-}
-
-func channelsLast(x []float32, b, c int) []float32 {
-	out, n := make([]float32, len(x)), len(x)/b/c
-	for i := range x {
-		out[(i/(c*n)*n+i%n)*c+i/n%c] = x[i]
-	}
-	return out
+	return golden.Tensor{Shape: []int{b, c, h, w}, F32: golden.Randn(seed, b*c*h*w)}.ChannelsLast()
 }
 
 func (p part) agree(name string, got []float32, want golden.Tensor) {
 	p.t.Helper()
-	data := want.F32
-	if len(want.Shape) == 4 {
-		data = channelsLast(data, want.Shape[0], want.Shape[1])
-	}
-	if d := golden.RelL2(got, data); !(d <= 1e-5) {
+	if d := golden.RelL2(got, want.ChannelsLast()); !(d <= 1e-5) {
 		p.t.Errorf("%s: relative L2 %g", name, d)
 	}
 }
@@ -159,15 +144,12 @@ func testUNet(t *testing.T, m *loader.Model, want map[string]golden.Tensor) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		context := make([]float32, 2*9*cfg.CrossAttentionDim)
-		torchrand.New(2).Randn(context)
+		context := golden.Randn(2, 2*9*cfg.CrossAttentionDim)
 		p.let(in.Sample, randn(1, 2, 4, h, w))
 		p.let(in.Timestep, []float32{981, 12.5})
 		p.let(in.Context, context)
 		if cfg.TextTime {
-			pooled := make([]float32, 2*20)
-			torchrand.New(3).Randn(pooled)
-			p.let(in.Pooled, pooled)
+			p.let(in.Pooled, golden.Randn(3, 2*20))
 			p.let(in.TimeIDs, []float32{64, 48, 0, 8, 64, 48, 40, 56, 4, 0, 40, 56})
 		}
 		name := fmt.Sprintf("unet.%dx%d", h, w)

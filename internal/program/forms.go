@@ -24,7 +24,7 @@ type HostForm interface {
 	Host(t Threads, out Array, in []Array)
 }
 
-// Threads are those of the runtime. For calls body for every i from 0 to n-1; worker, below Count, is a number that no two
+// Threads are those of the runtime. For calls body for every i from 0 to n-1; worker, below Threads, is a number that no two
 // bodies running at the same time share.
 type Threads interface {
 	For(n int, body func(worker, i int))
